@@ -1,0 +1,161 @@
+#ifndef CELLBLOCK_EXECUTOR_H
+#define CELLBLOCK_EXECUTOR_H
+
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "backends/base/error.h"
+#include "backends/environment.h"
+#include "backends/outcome.h"
+#include "backends/share.h"
+
+/*
+ * THE contract: one live sandbox behind a session, the same over every kind of backend.
+ *
+ * The caller
+ *   1. opens a place for an environment (place_open in place.h), once; cheap, starts nothing;
+ *   2. makes an executor in it: executor_new. Cheap, cannot block, starts nothing;
+ *   3. adds shares: executor_add_share. Mounts before the first run only;
+ *   4. runs code: executor_run, any number of times, also while another run is going: runs of one
+ *      executor are done one at a time, in order. The first one starts the sandbox, and so does the
+ *      first after a sandbox died (a kill, a crash, a time-out that had to kill): the shares are
+ *      brought in again, the variables are gone, and the outcome of the run that died said so;
+ *   5. may call run_cancel at any time before completion;
+ *   6. ends with executor_close.
+ *
+ * What holds for every operation
+ *   - A start function never completes synchronously: no callback is made before it has returned.
+ *   - Each operation completes exactly once, and its completion is its last callback.
+ *   - Output arrives in order and before completion. What a finished run's leftovers (threads,
+ *     daemons) print later goes to on_idle_output, never to another run.
+ *   - A cancel is an idempotent request; the result still comes through completion.
+ *   - After executor_close no callback but its own and the cancelled runs' completions is made.
+ *   - Everything happens on the thread of the uv loop.
+ *   - Strings and JSON given to callbacks are the caller's to read until the callback returns.
+ *
+ * An executor is a place × a kernel; a new backend's author writes a `struct place_ops` (place.h) and one row
+ * of registry.c and gets all of this file for nothing: queueing, start limits, time limits,
+ * cancel, restarts and long outputs are done here, once.
+ */
+struct executor;
+struct place;
+struct run;
+
+/* What a backend can do. A missing capability is refused as ERROR_UNSUPPORTED with a message that names
+ * the backends that have it. `cellblock backends` prints this table. */
+enum capability {
+    CAP_STATEFUL = 1u << 0,    /* variables live from run to run */
+    CAP_EPHEMERAL = 1u << 1,   /* a fresh sandbox for each run */
+    CAP_SHELL = 1u << 2,       /* language "shell" */
+    CAP_COPY = 1u << 3,        /* copy shares, at any time */
+    CAP_MOUNT = 1u << 4,       /* mount shares, before the first run */
+    CAP_MOUNT_WRITE = 1u << 5, /* read_only: false on a mount */
+    CAP_CLOUD = 1u << 6,       /* bucket shares */
+    CAP_STDIN = 1u << 7,       /* stdin of a run */
+    CAP_NETWORK_NONE = 1u << 8,
+    CAP_NETWORK_ALL = 1u << 9,
+    CAP_MEMORY_LIMIT = 1u << 10,
+    CAP_DISK_LIMIT = 1u << 11,
+    CAP_PROCESS_LIMIT = 1u << 12,
+    CAP_INTERRUPT = 1u << 13, /* a time-out keeps the variables when the code can be interrupted */
+};
+
+/* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */
+const char *capability_name(unsigned index, enum capability *ret);
+
+enum {
+    RUN_ID_SIZE = 16,              /* "r-" and 8 characters and NUL fit */
+    RUN_SPOOL_AFTER = 8 * 1024,    /* bytes of a stream that are kept in memory only */
+    RUN_SPOOL_CAP = 64 * 1024 * 1024, /* bytes of a stream that are kept in the session's file */
+    RUN_QUEUE_CAP = 64,            /* runs waiting in one executor; one more is ERROR_LIMIT */
+};
+
+struct run_request {
+    const char *id;       /* "r-…", unique in the executor */
+    const char *language; /* "python", "shell" */
+    const char *code;     /* UTF-8, code_size bytes, may hold NUL */
+    size_t code_size;
+    const char *stdin_text; /* UTF-8, stdin_size bytes; NULL: end of file at once, never a wait */
+    size_t stdin_size;
+    json_t *env; /* object of strings for this run only, or NULL */
+    double timeout_seconds; /* > 0: wall clock from the moment the code starts */
+    bool keep_full_output;  /* long output is kept in the session's files (outcome.full) */
+};
+
+enum display_kind {
+    DISPLAY_RESULT, /* the value of the last expression (execute_result) */
+    DISPLAY_DATA,   /* display_data */
+    DISPLAY_UPDATE, /* update_display_data: replaces those with this display_id in place */
+    DISPLAY_CLEAR,  /* clear_output; `wait`: when the next output comes */
+};
+
+struct display {
+    enum display_kind kind;
+    json_t *data;     /* {mime: payload}; text as text, binary types as base64 text; borrowed */
+    json_t *metadata; /* object; borrowed, never NULL for RESULT, DATA, UPDATE */
+    const char *display_id; /* NULL when it has none */
+    bool wait;
+};
+
+/* A run's callbacks. Only on_done must be set. `data` is what executor_run was given. */
+struct run_events {
+    /* While a place is started or the run waits in the queue: one line for people saying what is
+     * waited for ("starting the sandbox (python3 3.11)"). */
+    void (*on_waiting)(void *data, const char *what);
+    /* The code has started: the clock runs. */
+    void (*on_started)(void *data);
+    /* Bytes as printed; may end within a character. */
+    void (*on_output)(void *data, enum stream stream, const char *bytes, size_t size);
+    void (*on_display)(void *data, const struct display *display);
+    /* Something the user should know though the run goes on (a raising _repr_html_, say). */
+    void (*on_note)(void *data, const char *text);
+    /* Last, exactly once. The outcome is the caller's to read until it returns; the run is freed. */
+    void (*on_done)(void *data, const struct outcome *outcome);
+};
+
+/* `place` outlives the executor. Never NULL but out of memory. */
+struct executor *executor_new(struct place *place);
+
+/* Called with what is printed while no run is going (a background thread, a daemon). May be NULL. */
+void executor_set_idle_output(struct executor *e,
+                              void (*on_idle_output)(void *data, enum stream stream,
+                                                     const char *bytes, size_t size),
+                              void *data);
+
+/*
+ * Takes the share (always, also on failure: it is freed then). Before the first run it is only noted and `done`
+ * is called soon; on a live sandbox a copy is made at once, also while a run is going, and `done`
+ * is called when it is there, with an error that left nothing half made at dest, or with NULL.
+ * A mount after the start is ERROR_REFUSED and says to call reset_session first. A dest that is taken is ERROR_INVALID.
+ * `progress` (may be NULL) gets lines for people while a long copy goes on.
+ */
+typedef void (*executor_done)(void *data, const struct error *err);
+typedef void (*executor_progress)(void *data, const char *line);
+void executor_add_share(struct executor *e, struct share *share_owned, executor_progress progress,
+                        executor_done done, void *data);
+
+/* The executor's share number `index`, NULL past the last. Borrowed. */
+const struct share *executor_share(const struct executor *e, unsigned index);
+
+/* Copies everything it needs out of `request`. Returns NULL with `err` when the run cannot even be queued
+ * (ERROR_LIMIT, ERROR_UNSUPPORTED: a language the place lacks); then no callback is made. */
+struct run *executor_run(struct executor *e, const struct run_request *request,
+                         const struct run_events *events, void *data, struct error *err);
+
+/* Interrupts a run that is going (and kills it after a grace), drops one that waits. Its outcome is
+ * CAUSE_CANCELLED. `run` must not have completed. */
+void run_cancel(struct run *run);
+
+/* Has the sandbox been started (a mount comes too late)? */
+bool executor_started(const struct executor *e);
+/* Is a run going, starting or queued? */
+bool executor_busy(const struct executor *e);
+
+/* Cancels what is going, stops the sandbox and frees the executor; `done` (may be NULL) is called when
+ * nothing of it is left. */
+void executor_close(struct executor *e, executor_done done, void *data);
+
+#endif

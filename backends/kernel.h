@@ -1,0 +1,62 @@
+#ifndef CELLBLOCK_KERNEL_H
+#define CELLBLOCK_KERNEL_H
+
+#include <stddef.h>
+
+#include "backends/executor.h"
+#include "backends/place.h"
+
+/*
+ * A kernel turns code into outputs and an end. executor.c holds one for each started machine;
+ * runs are given to it one at a time.
+ *
+ * The kernel reports what the far side said; what the machine's end means (exit, signal, memory)
+ * comes from the place, and executor.c makes the outcome of both.
+ */
+struct kernel;
+
+/* What the worker said at the end of a run. */
+enum kernel_status {
+    KERNEL_OK,
+    KERNEL_ERROR,       /* an exception; etype, evalue, traceback */
+    KERNEL_EXIT,        /* SystemExit or a command: exit_code */
+    KERNEL_SIGNAL,      /* a command ended by `signal` */
+    KERNEL_INTERRUPTED, /* KeyboardInterrupt that nobody caught */
+};
+
+struct kernel_reply {
+    enum kernel_status status;
+    bool has_exit_code;
+    int exit_code;
+    int signal;
+    const char *etype, *evalue, *traceback; /* may be NULL */
+    int execution_count;
+    uint64_t cpu_ms;
+    uint64_t peak_rss_kib;
+};
+
+struct kernel_events {
+    void (*on_ready)(void *data, const char *description); /* "Python 3.11.2, IPython 8.5.0" */
+    void (*on_output)(void *data, enum stream stream, const char *bytes, size_t size);
+    void (*on_display)(void *data, const struct display *display);
+    void (*on_note)(void *data, const char *text);
+    void (*on_reply)(void *data, const struct kernel_reply *reply);
+    /* The far side broke the protocol or closed the stream; the executor kills the machine. */
+    void (*on_broken)(void *data, const char *why);
+};
+
+struct kernel_ops {
+    const char *name;
+    /* Takes the link over; on_ready follows when the far side has greeted. */
+    struct kernel *(*attach)(struct link *link, const struct kernel_events *events, void *data);
+    /* Sends the run; on_reply or on_broken follows, unless the machine dies first. 0 or -errno. */
+    int (*run)(struct kernel *k, const struct run_request *request);
+    /* Delivers what is left to deliver; called when the machine has died, before detach. */
+    void (*drain)(struct kernel *k);
+    /* Lets go of the link and frees the kernel. No callback afterwards. */
+    void (*detach)(struct kernel *k);
+};
+
+extern const struct kernel_ops runner_kernel;
+
+#endif

@@ -1,0 +1,139 @@
+#ifndef CELLBLOCK_PLACE_H
+#define CELLBLOCK_PLACE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "backends/base/error.h"
+#include "backends/executor.h"
+
+/*
+ * A place is where code runs: one environment of one backend, opened once and shared by its
+ * executors (it may keep a zygote, a pool, a connection). A machine is one started sandbox in it.
+ *
+ * How to write a backend: embed `struct place` and `struct machine` as the first member of your
+ * own structs, fill a `struct place_ops`, add a row to registry.c. executor.c is the only caller; it
+ * keeps these promises, and expects yours:
+ *
+ *   place_ops.open        cheap; may refuse a setting (ERROR_UNSUPPORTED) but starts nothing
+ *   machine_start         one at a time for each machine object; answers through on_started or
+ *                         on_exit, never before it returned. Shares of type mount are in the list
+ *                         and must be there when on_started comes; copies are put afterwards.
+ *   machine_put           after on_started, any number at once; answers through its own callback,
+ *                         also when the machine dies meanwhile
+ *   machine_interrupt     asks the running code to stop as Ctrl-C does; may do nothing
+ *   machine_kill          ends it for certain; on_exit follows
+ *   machine_close         kills if needed, then calls `closed` and frees; no other callback after
+ *   place_ops.close       after the last machine is closed
+ */
+struct machine;
+struct link;
+
+/* How a machine ended, from what the system says. */
+enum exit_how {
+    EXIT_CODE,          /* the worker's process ended by itself: `code` */
+    EXIT_SIGNAL,        /* `signal` ended it */
+    EXIT_OUT_OF_MEMORY, /* `used` of `limit` bytes */
+    EXIT_DISK,          /* past the disk limit where only a watcher can see it; `used` of `limit` */
+    EXIT_PROTOCOL,      /* the worker broke the frame protocol or closed its stream, and was ended */
+    EXIT_LOST,          /* the place went away, or the start failed; `message` says why */
+};
+
+struct machine_exit {
+    enum exit_how how;
+    int code;
+    int signal;
+    uint64_t used;
+    uint64_t limit;
+    uint64_t cpu_ms;
+    uint64_t peak_rss_kib;
+    const char *message; /* for people, may be NULL */
+    enum error_kind kind; /* of a failed start: ERROR_REFUSED, ERROR_UNSUPPORTED, ERROR_LOST … */
+};
+
+struct machine_events {
+    void (*on_waiting)(void *data, const char *what);
+    void (*on_started)(void *data, struct link *link); /* the link is the machine's, until on_exit */
+    void (*on_exit)(void *data, const struct machine_exit *exit);
+};
+
+struct start_request {
+    struct share *const *mounts; /* borrowed until on_started or on_exit */
+    unsigned mount_count;
+    bool ephemeral; /* for one run only: take one from a pool if there is one */
+};
+
+struct place_ops {
+    const char *name; /* "local" */
+    unsigned capabilities; /* of enum capability */
+    const char *const *languages; /* NULL-terminated: "python", "shell" */
+
+    int (*open)(uv_loop_t *loop, const struct environment *env, struct place **ret,
+                struct error *err);
+    /* Starts what makes the first run quick (a zygote, a pool); --warm. May be NULL. */
+    void (*warm)(struct place *place);
+    void (*close)(struct place *place, void (*closed)(void *data), void *data);
+
+    struct machine *(*machine_new)(struct place *place, const struct machine_events *events,
+                                   void *data);
+    void (*machine_start)(struct machine *m, const struct start_request *request);
+    void (*machine_put)(struct machine *m, const struct share *share, executor_progress progress,
+                        executor_done done, void *data);
+    void (*machine_interrupt)(struct machine *m);
+    void (*machine_kill)(struct machine *m);
+    void (*machine_close)(struct machine *m, void (*closed)(void *data), void *data);
+    /* Creates a new file in the sandbox for the full output of a run, at an absolute path of our
+     * own choosing, and gives a descriptor to write to (the caller closes it). 0 or a negative
+     * errno. NULL for a machine without files that the server can write. */
+    int (*machine_spool_open)(struct machine *m, const char *path, int *ret_fd);
+    /* Tells the machine whether a run is going (a watcher polls more often then). May be NULL. */
+    void (*machine_busy)(struct machine *m, bool busy);
+};
+
+struct place {
+    const struct place_ops *ops;
+    uv_loop_t *loop;
+    const struct environment *env;
+};
+
+struct machine {
+    struct place *place;
+    struct machine_events events;
+    void *data;
+};
+
+/* Finds the environment's backend in the registry and opens it. -1 with `err`. */
+int place_open(uv_loop_t *loop, const struct environment *env, struct place **ret,
+               struct error *err);
+void place_warm(struct place *place);
+void place_close(struct place *place, void (*closed)(void *data), void *data);
+
+/*
+ * A link: the byte stream to a machine's runner, and the two output streams where the place has
+ * them apart from it (a local cell's pipes: read by the server itself, so that nothing printed
+ * before a crash is lost). A place implements it; the runner kernel uses it.
+ */
+struct link_events {
+    void (*on_frames)(void *data, const char *bytes, size_t size);
+    void (*on_output)(void *data, enum stream stream, const char *bytes, size_t size);
+    /* The peer closed the stream, or it failed. Not called after link_ops.end. */
+    void (*on_end)(void *data);
+};
+
+struct link_ops {
+    /* Sends all of it, in order; keeps a copy of what cannot be sent at once. -EPIPE when closed. */
+    int (*send)(struct link *link, const void *bytes, size_t size);
+    /* Reads and delivers (on_output) all that the sandbox has written up to now; where output travels in frames
+     * there is nothing to do. */
+    void (*drain)(struct link *link);
+};
+
+struct link {
+    const struct link_ops *ops;
+    struct link_events events; /* set by the kernel in kernel_attach */
+    void *data;
+};
+
+#endif

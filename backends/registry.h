@@ -1,0 +1,25 @@
+#ifndef CELLBLOCK_REGISTRY_H
+#define CELLBLOCK_REGISTRY_H
+
+#include "backends/place.h"
+
+/*
+ * The table of backends: one row each, in alphabetical order, ended by a row without a name. A row exists
+ * when its backend is built; an alias leads to the row that serves it.
+ */
+struct backend {
+    const char *name;
+    const char *summary;          /* one line, for `cellblock backends` */
+    const char *const *aliases;   /* NULL-terminated; case, '_' and '-' do not matter */
+    const struct place_ops *ops;
+};
+
+extern const struct backend backends[];
+
+/* By name or alias. NULL and an ERROR_INVALID listing what there is (with the nearest name). */
+const struct backend *backend_find(const char *name, struct error *err);
+
+/* "local, docker" of those with the capability, or "none of those built in"; to be freed. */
+char *backends_with(enum capability capability);
+
+#endif

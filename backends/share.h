@@ -1,0 +1,43 @@
+#ifndef CELLBLOCK_SHARE_H
+#define CELLBLOCK_SHARE_H
+
+#include <stdbool.h>
+
+#include "backends/base/error.h"
+
+/*
+ * Data that is brought into a sandbox.
+ *
+ * The host side is an *opened* file or directory (O_PATH): whoever makes a share has checked where
+ * it leads before, on that descriptor, and backends use the descriptor and never the name again,
+ * so that nothing can be swapped in between. The name is kept for messages and for a reset, when
+ * the source is opened and checked anew.
+ */
+enum share_type {
+    SHARE_COPY,  /* the sandbox's own copy; the source is never written */
+    SHARE_MOUNT, /* the source itself, read-only unless asked otherwise; before the first run */
+};
+
+struct share {
+    enum share_type type;
+    int fd; /* O_PATH | O_CLOEXEC of the source, owned */
+    bool is_directory;
+    bool read_only;
+    char *source; /* absolute, resolved, for messages */
+    char *dest;   /* absolute, normal form: no ".", "..", "//" or trailing "/" */
+};
+
+struct share *share_new(enum share_type type, int fd_owned, const char *source, const char *dest,
+                        bool read_only);
+struct share *share_clone(const struct share *share); /* NULL when out of memory or descriptors */
+void share_free(struct share *share);
+
+/*
+ * Checks `dest` and brings it into normal form. It must be absolute and outside /proc, /sys, /dev, /usr, /bin,
+ * /sbin, /lib*, /etc, /run and not "/" itself, /workspace or /tmp themselves; at most 4096 bytes, no NUL and no
+ * control characters. Returns 0 and *ret_dest (to be freed), or -1 with an ERROR_INVALID that names the
+ * field and what is allowed.
+ */
+int share_check_dest(const char *dest, char **ret_dest, struct error *err);
+
+#endif

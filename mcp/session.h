@@ -1,0 +1,64 @@
+#ifndef CELLBLOCK_MCP_SESSION_H
+#define CELLBLOCK_MCP_SESSION_H
+
+#include <jansson.h>
+#include <stdbool.h>
+
+#include "backends/executor.h"
+#include "mcp/call.h"
+#include "mcp/config.h"
+
+/*
+ * Sessions: handles such as "s-7k2m9q4d", each with one executor, its environment and its shares. Places are opened
+ * at the first session that needs them and shared by all sessions of an environment.
+ *
+ * An unused session ends after its environment's idle_timeout_seconds, any after
+ * max_lifetime_seconds (never in the middle of a run); a later call with its id is told so.
+ */
+struct sessions;
+struct session;
+
+struct sessions *sessions_new(uv_loop_t *loop, const struct config *config, struct log *log);
+/* Cancels everything, closes executors and places; `closed` when nothing is left. Frees itself. */
+void sessions_close(struct sessions *sessions, void (*closed)(void *data), void *data);
+/* Starts what makes the first run quick, in the default environment (--warm). */
+void sessions_warm(struct sessions *sessions);
+
+/*
+ * Which session a call means (design section 3, "Which session"). `name` NULL: in the legacy era the connection's default
+ * session, made on first use; in the modern era a new one, and *ret_made is true. `environment` names one
+ * for a session that is made now; for an existing session it must be that session's own (or NULL).
+ * NULL with an error for people: an unknown or ended id, an unknown environment.
+ */
+struct session *sessions_resolve(struct sessions *sessions, enum era era, const char *name,
+                                 const char *environment, bool *ret_made, struct error *err);
+/* By id; NULL with an error (unknown, ended and why). */
+struct session *sessions_find(struct sessions *sessions, const char *id, struct error *err);
+
+const char *session_id(const struct session *s);
+const struct environment *session_environment(const struct session *s);
+struct executor *session_executor(struct session *s);
+
+/* A fresh executor for one run, with clones of the session's shares already added; the caller
+ * closes it. NULL with an error. */
+struct executor *session_ephemeral_executor(struct session *s, struct error *err);
+
+/* In ephemeral mode shares are kept here and enter each run (copies are checked at once); in stateful mode this is
+ * executor_add_share. Takes the share. */
+void session_add_share(struct session *s, struct share *share_owned, executor_progress progress,
+                       executor_done done, void *data);
+
+/*
+ * Back to not started, with the same id: a run that is going ends as cancelled. With `keep_shares` the sources are
+ * opened anew first; if one is gone nothing is reset and the error says which.
+ */
+void session_reset(struct session *s, bool keep_shares, executor_done done, void *data);
+
+/* Between begin and end the session is in use and no idle time-out ends it. */
+void session_begin(struct session *s);
+void session_end(struct session *s);
+
+/* A new run id, "r-" and 8 characters, unique in this process. */
+void run_id_new(char id[RUN_ID_SIZE]);
+
+#endif
