@@ -1,0 +1,26 @@
+#include "backends/place.h"
+
+#include "backends/registry.h"
+
+int place_open(uv_loop_t *loop, const struct environment *env, struct place **ret,
+               struct error *err)
+{
+    const struct backend *backend = backend_find(env->backend, err);
+
+    if (!backend) {
+        return -1;
+    }
+    return backend->ops->open(loop, env, ret, err);
+}
+
+void place_warm(struct place *place)
+{
+    if (place->ops->warm) {
+        place->ops->warm(place);
+    }
+}
+
+void place_close(struct place *place, void (*closed)(void *data), void *data)
+{
+    place->ops->close(place, closed, data);
+}
