@@ -1,0 +1,114 @@
+#include "mcp/options.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/registry.h"
+
+int options_split_share(const char *text, char **ret_source, char **ret_dest, bool *ret_read_only,
+                        struct error *err)
+{
+    size_t length = strlen(text);
+    bool writable = length > 3 && strcmp(text + length - 3, ":rw") == 0;
+    size_t end = writable ? length - 3 : length;
+    size_t at = end;
+
+    /* The destination is absolute: the last ":/" parts the two, whatever else the source holds. */
+    while (at > 0 && !(text[at] == ':' && text[at + 1] == '/' && at + 1 < end)) {
+        at--;
+    }
+    if (at == 0) {
+        return error_set(err, ERROR_INVALID,
+                         "\"%.200s\" is not SRC:DEST or SRC:DEST:rw with an absolute DEST, such as "
+                         "data.csv:/data/data.csv",
+                         text);
+    }
+    *ret_source = strndup(text, at);
+    *ret_dest = strndup(text + at + 1, end - at - 1);
+    *ret_read_only = !writable;
+    if (!*ret_source || !*ret_dest) {
+        free(*ret_source);
+        free(*ret_dest);
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "command line");
+    }
+    return 0;
+}
+
+/* --- over the configuration --- */
+
+/* A path with a slash is meant from here, and the server may have gone elsewhere when it is used; a
+ * name without one is looked up in PATH by the backend. Symlinks stay: a venv's python is one. */
+static int apply_python(const char *python, struct environment *env, struct error *err)
+{
+    char here[PATH_MAX];
+    char *path = NULL;
+
+    if (python[0] == '/' || !strchr(python, '/')) {
+        path = strdup(python);
+    } else if (!getcwd(here, sizeof(here)) || asprintf(&path, "%s/%s", here, python) < 0) {
+        path = NULL;
+    }
+    if (!path) {
+        return error_set_code(err, ERROR_INTERNAL, errno, "--python %.200s", python);
+    }
+    free(env->python);
+    env->python = path;
+    return 0;
+}
+
+static int apply_backend(const char *name, struct environment *env, struct error *err)
+{
+    const struct backend *backend = backend_find(name, err);
+    char *copy;
+
+    if (!backend) {
+        return -1;
+    }
+    copy = strdup(backend->name);
+    if (!copy) {
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "command line");
+    }
+    free(env->backend);
+    env->backend = copy;
+    return 0;
+}
+
+static int apply_to_environment(const struct options *o, struct environment *env, struct error *err)
+{
+    env->mode = o->has_mode ? o->mode : env->mode;
+    env->network = o->has_network ? o->network : env->network;
+    env->isolation = o->has_isolation ? o->isolation : env->isolation;
+    if (o->has_timeout) {
+        env->timeout_seconds = o->timeout_seconds;
+        env->max_timeout_seconds = fmax(o->timeout_seconds, env->max_timeout_seconds);
+    }
+    if (o->python && apply_python(o->python, env, err) < 0) {
+        return -1;
+    }
+    return o->backend ? apply_backend(o->backend, env, err) : 0;
+}
+
+int options_apply(const struct options *options, struct config *config, struct error *err)
+{
+    if (options->environment) {
+        struct environment *env = config_environment(config, options->environment, err);
+
+        if (!env) {
+            return error_wrap(err, "--environment");
+        }
+        config->default_environment = env;
+    }
+    for (size_t i = 0; i < options->share_root_count; i++) {
+        if (config_add_share_root(config, options->share_roots[i], err) < 0) {
+            return error_wrap(err, "--share-root");
+        }
+    }
+    config->structured |= options->structured;
+    config->warm |= options->warm;
+    config->log_level = options->has_log_level ? options->log_level : config->log_level;
+    return apply_to_environment(options, config->default_environment, err);
+}
