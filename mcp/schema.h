@@ -2,14 +2,16 @@
 #define CELLBLOCK_MCP_SCHEMA_H
 
 #include <jansson.h>
+#include <stdbool.h>
 
 #include "backends/base/error.h"
 
 /*
  * JSON Schema (2020-12), the part of it that our own schemas use: type, properties, required,
  * additionalProperties (false or a schema), items, enum, const, minimum, maximum, exclusiveMinimum,
- * minLength, maxLength, minItems, maxItems, pattern, description, default, title, examples. A keyword
- * outside this list makes schema_load fail, so no schema of ours promises what nobody checks.
+ * minLength, maxLength, minItems, maxItems, pattern (a POSIX extended expression; keep to what ECMA-262
+ * reads in the same way), $schema, $id, description, default, title, examples. A keyword outside
+ * this list makes schema_get answer NULL, so no schema of ours promises what nobody checks.
  *
  * The schemas are files in schemas/, embedded at build time (tools/embed.py) and parsed at first
  * use.
@@ -21,6 +23,10 @@ const json_t *schema_get(const char *name);
 
 /* Frees what schema_get has parsed; for clean exits and valgrind. */
 void schema_unload(void);
+
+/* 0 when `schema` uses nothing but the keywords above, else -1 and an ERROR_INTERNAL naming the one
+ * that it should not. schema_get does this for the embedded ones. */
+int schema_verify(const json_t *schema, struct error *err);
 
 /*
  * Checks `value`. 0, or -1 with an ERROR_INVALID for people: which field (a path such as
@@ -34,5 +40,8 @@ int schema_check(const json_t *schema, const json_t *value, bool null_is_absent,
 /* The candidate that is nearest to `word` (edit distance, case and '_'/'-' free), or NULL when none
  * is near. `candidates` is NULL-terminated. */
 const char *nearest_word(const char *word, const char *const *candidates);
+
+/* "integer" → "a whole number", and so on; NULL for a word that is no JSON type. */
+const char *schema_type_words(const char *type);
 
 #endif
