@@ -1,6 +1,6 @@
 """Which processes exist, whose they are, and what is left of them.
 
-The test process makes itself a subreaper, so whatever a dying server leaves behind becomes its child
+The test process makes itself a subreaper, so what a dying server leaves behind becomes its child
 and is found, however it was started and whatever environment it has.
 """
 
