@@ -1,0 +1,322 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <jansson.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "backends/base/log.h"
+#include "backends/share.h"
+#include "mcp/cmd.h"
+#include "mcp/one_run.h"
+
+enum {
+    CODE_CAP = 16 * 1024 * 1024, /* bytes of a file with code */
+};
+
+/* `cellblock run`: what goes in and what comes out of it; how it is done is one_run.c's. */
+struct job {
+    struct one_run run;
+    const struct options *options;
+    struct log *log;
+    char *code;
+    size_t code_size;
+    bool unheard; /* nobody reads our standard output any more */
+    int status;
+};
+
+/* --- what it says --- */
+
+static bool write_all(int fd, const char *bytes, size_t size)
+{
+    while (size > 0) {
+        ssize_t n = write(fd, bytes, size);
+
+        if (n < 0 && errno != EINTR) {
+            return false;
+        }
+        bytes += n > 0 ? n : 0;
+        size -= n > 0 ? (size_t)n : 0;
+    }
+    return true;
+}
+
+static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct job *job = data;
+    int fd = stream == STREAM_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
+
+    if (job->unheard && stream == STREAM_STDOUT) {
+        return;
+    }
+    if (!write_all(fd, bytes, size) && stream == STREAM_STDOUT) {
+        job->unheard = true;
+        one_run_stop(&job->run, SIGPIPE);
+    }
+}
+
+/* The text form of a value or a figure, as an interpreter in a terminal shows it. */
+static void on_display(void *data, const struct display *display)
+{
+    const json_t *text = json_object_get(display->data, "text/plain");
+
+    if (display->kind != DISPLAY_CLEAR && text) {
+        on_output(data, STREAM_STDOUT, json_string_value(text), json_string_length(text));
+        on_output(data, STREAM_STDOUT, "\n", 1);
+    }
+}
+
+static void on_note(void *data, const char *text)
+{
+    (void)data;
+    fprintf(stderr, "cellblock: %s\n", text);
+}
+
+static void on_waiting(void *data, const char *what)
+{
+    struct job *job = data;
+
+    log_write(job->log, LOG_LEVEL_INFO, "%s", what);
+}
+
+static void print_end(const struct outcome *outcome)
+{
+    const struct run_error *error = &outcome->error;
+
+    if (error->traceback && error->traceback[0]) {
+        size_t size = strlen(error->traceback);
+        fprintf(stderr, "%s%s", error->traceback, error->traceback[size - 1] == '\n' ? "" : "\n");
+    } else if (error->etype && !outcome->note) {
+        fprintf(stderr, "%s: %s\n", error->etype, error->evalue ? error->evalue : "");
+    }
+    if (outcome->note) {
+        fprintf(stderr, "cellblock: %s\n", outcome->note);
+    }
+}
+
+static bool is_shell_name(const char *path)
+{
+    const char *dot = strrchr(path, '.');
+
+    return dot && (strcasecmp(dot, ".sh") == 0 || strcasecmp(dot, ".bash") == 0);
+}
+
+/* Where `source` leads, opened; *ret_resolved is to be freed. -1 with `err`. */
+static int open_source(const char *source, char **ret_resolved, struct error *err)
+{
+    char *resolved = realpath(source, NULL);
+    int fd = resolved ? open(resolved, O_PATH | O_CLOEXEC) : -1;
+    struct stat st;
+
+    if (fd < 0 || fstat(fd, &st) < 0) {
+        error_set_code(err, ERROR_NOT_FOUND, errno, "share %.200s", source);
+    } else if (!S_ISDIR(st.st_mode) && !S_ISREG(st.st_mode)) {
+        error_set(err, ERROR_INVALID, "share %.200s is neither a file nor a directory", source);
+    } else {
+        *ret_resolved = resolved;
+        return fd;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    free(resolved);
+    return -1;
+}
+
+/* The owner of the machine named the source: any path will do. */
+static int add_share(struct job *job, enum share_type type, const char *source, const char *dest,
+                     bool read_only, struct error *err)
+{
+    char *normal = NULL;
+    char *resolved = NULL;
+    int fd;
+
+    if (share_check_dest(dest, &normal, err) < 0) {
+        return -1;
+    }
+    fd = open_source(source, &resolved, err);
+    if (fd >= 0) {
+        struct share *share = share_new(type, fd, resolved, normal, read_only);
+
+        if (share) {
+            job->run.shares[job->run.share_count++] = share;
+        } else {
+            fd = error_set_code(err, ERROR_INTERNAL, ENOMEM, "share %.200s", source);
+        }
+    }
+    free(resolved);
+    free(normal);
+    return fd < 0 ? -1 : 0;
+}
+
+static int open_configured_shares(struct job *job, struct error *err)
+{
+    size_t index;
+    json_t *share;
+
+    json_array_foreach(job->run.env->shares, index, share)
+    {
+        const char *type = json_string_value(json_object_get(share, "type"));
+
+        if (add_share(job, strcmp(type, "mount") == 0 ? SHARE_MOUNT : SHARE_COPY,
+                      json_string_value(json_object_get(share, "source")),
+                      json_string_value(json_object_get(share, "dest")),
+                      !json_is_false(json_object_get(share, "read_only")), err) < 0) {
+            return error_wrap(err, "environment %s", job->run.env->name);
+        }
+    }
+    return 0;
+}
+
+static int open_named_shares(struct job *job, struct error *err)
+{
+    for (size_t i = 0; i < job->options->share_count; i++) {
+        char *source;
+        char *dest;
+        bool read_only;
+        int status;
+
+        if (options_split_share(job->options->shares[i], &source, &dest, &read_only, err) < 0) {
+            return -1;
+        }
+        status = add_share(job, SHARE_MOUNT, source, dest, read_only, err);
+        free(source);
+        free(dest);
+        if (status < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+static int open_shares(struct job *job, struct error *err)
+{
+    job->run.shares = calloc(job->options->share_count + json_array_size(job->run.env->shares) + 1,
+                             sizeof(*job->run.shares));
+    if (!job->run.shares) {
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "shares");
+    }
+    return open_configured_shares(job, err) < 0 ? -1 : open_named_shares(job, err);
+}
+
+static char *read_up_to_cap(int fd, size_t *ret_size, struct error *err)
+{
+    char *bytes = malloc(CODE_CAP + 1);
+    size_t size = 0;
+    ssize_t n = 0;
+
+    while (bytes && size <= CODE_CAP) {
+        n = read(fd, bytes + size, CODE_CAP + 1 - size);
+        if (n == 0 || (n < 0 && errno != EINTR)) {
+            break;
+        }
+        size += n > 0 ? (size_t)n : 0;
+    }
+    if (bytes && n >= 0 && size <= CODE_CAP) {
+        *ret_size = size;
+        return bytes;
+    }
+    error_set_code(err, ERROR_INVALID, !bytes ? ENOMEM : n < 0 ? errno : EFBIG, "cannot be read");
+    free(bytes);
+    return NULL;
+}
+
+/* Python's own readers skip the mark that some editors put first; so do we. */
+static void skip_byte_order_mark(struct job *job)
+{
+    if (job->code_size >= 3 && memcmp(job->code, "\xEF\xBB\xBF", 3) == 0) {
+        job->code_size -= 3;
+        memmove(job->code, job->code + 3, job->code_size);
+    }
+}
+
+static int read_code(struct job *job, struct error *err)
+{
+    const char *path = job->options->file;
+    bool is_stdin = strcmp(path, "-") == 0;
+    int fd = is_stdin ? STDIN_FILENO : open(path, O_RDONLY | O_CLOEXEC);
+    json_t *check;
+
+    if (fd < 0) {
+        return error_set_code(err, ERROR_INVALID, errno, "%.200s cannot be opened", path);
+    }
+    job->code = read_up_to_cap(fd, &job->code_size, err);
+    if (!is_stdin) {
+        close(fd);
+    }
+    if (!job->code) {
+        return error_wrap(err, "%.200s", is_stdin ? "standard input" : path);
+    }
+    skip_byte_order_mark(job);
+    check = json_stringn(job->code, job->code_size);
+    if (!check) {
+        return error_set(err, ERROR_INVALID, "%.200s: is not UTF-8 text", path);
+    }
+    json_decref(check);
+    return 0;
+}
+
+static void on_done(void *data, const struct outcome *outcome)
+{
+    struct job *job = data;
+
+    if (!job->unheard) {
+        print_end(outcome);
+    }
+    job->status = outcome_status(outcome, job->run.signal);
+}
+
+static const struct run_events events = {
+    .on_waiting = on_waiting,
+    .on_output = on_output,
+    .on_display = on_display,
+    .on_note = on_note,
+    .on_done = on_done,
+};
+
+static int execute(struct job *job, struct error *err)
+{
+    if (read_code(job, err) < 0 || open_shares(job, err) < 0) {
+        return -1;
+    }
+    job->run.request = (struct run_request){
+        .id = "r-00000001",
+        .language = is_shell_name(job->options->file) ? "shell" : "python",
+        .code = job->code,
+        .code_size = job->code_size,
+        .timeout_seconds = job->run.env->timeout_seconds,
+    };
+    return one_run_execute(&job->run, err);
+}
+
+static void release(struct job *job)
+{
+    for (size_t i = 0; i < job->run.share_count; i++) {
+        share_free(job->run.shares[i]);
+    }
+    free(job->run.shares);
+    free(job->code);
+    log_free(job->log);
+}
+
+int cmd_run(const struct options *options, const struct config *config)
+{
+    struct job job = {.options = options, .log = log_new(STDERR_FILENO, config->log_level)};
+    struct error err = {0};
+
+    job.run.env = config->default_environment;
+    job.run.events = &events;
+    job.run.data = &job;
+    signal(SIGPIPE, SIG_IGN);
+    if (execute(&job, &err) < 0) {
+        complain(&err);
+        job.status = job.run.signal ? STATUS_BY_SIGNAL + job.run.signal : error_status(&err);
+        error_clear(&err);
+    }
+    release(&job);
+    return job.status;
+}
