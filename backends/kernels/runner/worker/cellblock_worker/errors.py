@@ -1,0 +1,111 @@
+"""From an exception to what a DONE frame says about it."""
+
+import sys
+import traceback
+
+from cellblock_worker.compiling import RUN_PREFIX
+from cellblock_worker.frames import safe_text
+
+TRACEBACK_CAP = 64 * 1024
+VALUE_CAP = 16 * 1024
+MANY_FRAMES = 3000
+NO_STDIN = "no stdin was given for this run, so there is nothing to read: pass `stdin` to run_code"
+_OURS = __name__.rpartition(".")[0] + "."
+
+
+def cut_middle(text, cap):
+    """`text`, at most about `cap` characters of it: head and tail, and a word about the rest."""
+    if len(text) <= cap:
+        return text
+    half = cap // 2
+    left_out = len(text) - 2 * half
+    return "%s\n… [%d characters left out] …\n%s" % (text[:half], left_out, text[-half:])
+
+
+def value_text(exc):
+    """str(exc), even if that raises."""
+    try:
+        return cut_middle(safe_text(str(exc)), VALUE_CAP)
+    except Exception as error:
+        return "<the exception's str() raised %s>" % type(error).__name__
+
+
+def user_part(tb):
+    """The traceback from the first frame of the user's code on; None if there is no such frame."""
+    while tb is not None:
+        if tb.tb_frame.f_code.co_filename.startswith(RUN_PREFIX):
+            return tb
+        tb = tb.tb_next
+    return None
+
+
+def _foreign_part(tb):
+    """For an exception that no user's frame is in: what is left without our own frames."""
+    while tb is not None and str(tb.tb_frame.f_globals.get("__name__", "")).startswith(_OURS):
+        tb = tb.tb_next
+    return tb
+
+
+def _length(tb):
+    """How many frames it has."""
+    count = 0
+    while tb is not None:
+        count += 1
+        tb = tb.tb_next
+    return count
+
+
+def traceback_text(exc, tb=None):
+    """The usual text of a traceback, without the frames of ours that lead to the user's code."""
+    try:
+        tb = tb if tb is not None else exc.__traceback__
+        shown = user_part(tb)
+        if shown is None and not isinstance(exc, SyntaxError):
+            shown = _foreign_part(tb)
+        limit = -200 if _length(shown) > MANY_FRAMES else None
+        report = traceback.TracebackException(type(exc), exc, shown, limit=limit)
+        text = "".join(report.format())
+    except Exception as error:
+        text = "%s: %s\n(its traceback cannot be shown: %s)\n" % (
+            type(exc).__name__,
+            value_text(exc),
+            type(error).__name__,
+        )
+    return cut_middle(safe_text(text), TRACEBACK_CAP)
+
+
+def describe(exc, tb=None):
+    """The `error` object of a DONE frame."""
+    return {
+        "etype": safe_text(type(exc).__name__),
+        "evalue": value_text(exc),
+        "traceback": traceback_text(exc, tb),
+    }
+
+
+def explain_eof(exc):
+    """Says why input() had nothing to read, in the words that help."""
+    if type(exc) is EOFError and exc.args == ("EOF when reading a line",):
+        exc.args = (NO_STDIN,)
+
+
+def exit_status(exc):
+    """(status, exit code, text for stderr) of a SystemExit, as the interpreter itself sees it."""
+    code = exc.code
+    if code is None:
+        return "ok", 0, None
+    if isinstance(code, int):
+        number = int(code) & 0xFF
+        return ("exit", number, None) if int(code) != 0 else ("ok", 0, None)
+    try:
+        text = str(code)
+    except Exception as error:
+        text = "<str() of the exit value raised %s>" % type(error).__name__
+    return "exit", 1, text + "\n"
+
+
+def forget():
+    """Drops what the interpreter keeps of the last exception."""
+    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
+        if hasattr(sys, name):
+            delattr(sys, name)

@@ -1,0 +1,109 @@
+"""The shell for interpreters without IPython."""
+
+import builtins
+import sys
+import types
+
+from cellblock_worker import bundles, coroutines, figures, magics
+from cellblock_worker.compiling import COROUTINE, RUN_PREFIX, Compiler, Sources
+from cellblock_worker.display import plain_functions
+
+
+def main_module():
+    """A fresh `__main__`."""
+    module = types.ModuleType("__main__")
+    module.__dict__["__builtins__"] = builtins
+    sys.modules["__main__"] = module
+    return module
+
+
+class PlainShell:
+    """Keeps the user's namespace and runs code in it."""
+
+    ipython_version = None
+
+    def __init__(self, publisher):
+        self.publisher = publisher
+        self.sources = Sources()
+        self.compiler = Compiler()
+        self.execution_count = 0
+        self.namespace = {}
+        self.provided = {}
+
+    def start(self):
+        """Makes the namespace and what is offered among the builtins."""
+        self.module = main_module()
+        self.namespace = self.module.__dict__
+        self.provided = plain_functions(self.publisher, figures.printers)
+        self.provided[magics.HELPER] = magics.Helper()
+        for name in ("exit", "quit"):
+            if not hasattr(builtins, name):
+                self.provided[name] = sys.exit
+        vars(builtins).update(self.provided)
+
+    def reset(self):
+        """As if nothing had run."""
+        self.execution_count = 0
+        self.sources.clear()
+        self.start()
+
+    def run(self, code):
+        """Runs `code` and shows its value; what it raises comes out."""
+        self.execution_count += 1
+        name = "%s%d>" % (RUN_PREFIX, self.execution_count)
+        self.sources.add(name, code)
+        sys.modules["__main__"] = self.module
+        namespace = self.namespace
+        if "__warningregistry__" in namespace:
+            del namespace["__warningregistry__"]
+        self.execute(self.plan(code, name), namespace, self.show)
+
+    def plan(self, code, name):
+        """The steps of `code`; commands are only looked for in what is not Python."""
+        try:
+            tree = self.compiler.parse(code, name)
+        except SyntaxError as error:
+            failure = error
+        else:
+            return self.compiler.plan(tree, name, code)
+        changed = magics.transform(code, name)
+        if changed is None:
+            raise failure.with_traceback(None)
+        try:
+            tree = self.compiler.parse(changed, name)
+        except SyntaxError as error:
+            failure = error if changed.count("\n") == code.count("\n") else failure
+        else:
+            return self.compiler.plan(tree, name, changed)
+        raise failure.with_traceback(None)
+
+    def execute(self, plan, namespace, show):
+        """Runs the steps, in the session's loop if one of them awaits."""
+        for code, _shown in plan:
+            if code.co_flags & COROUTINE:
+                coroutines.run(coroutines.steps(plan, namespace, show))
+                return
+        for code, shown in plan:
+            value = eval(code, namespace)
+            if shown and value is not None:
+                show(value)
+
+    def show(self, value):
+        """The value of the last expression."""
+        found = bundles.describe(value, self.publisher.note, figures.printers)
+        if found is not None:
+            self.publisher.publish("result", found[0], found[1])
+
+    def present(self, figure):
+        """Displays one figure."""
+        found = bundles.describe(figure, self.publisher.note, figures.printers)
+        if found is not None:
+            self.publisher.publish("display", found[0], found[1])
+
+    def finish(self):
+        """What is left to show at the end of a run."""
+        figures.flush()
+
+    def late_failure(self):
+        """An exception that was reported but not raised."""
+        return None

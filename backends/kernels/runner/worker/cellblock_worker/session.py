@@ -1,0 +1,312 @@
+"""The life of a worker: prepare once, then serve runs until the socket ends."""
+
+import builtins
+import gc
+import os
+import platform
+import resource
+import sys
+import time
+
+from cellblock_worker import (
+    commands,
+    errors,
+    figures,
+    frames,
+    interrupts,
+    packages,
+)
+from cellblock_worker.display import Publisher
+from cellblock_worker.plain import PlainShell
+from cellblock_worker.streams import Stdio, keep_high, write_err
+
+_getpid = os.getpid
+_exit = os._exit
+_cpu = time.process_time
+_rusage = resource.getrusage
+_SELF = resource.RUSAGE_SELF
+_CHILDREN = resource.RUSAGE_CHILDREN
+_environ = os.environ
+_builtins = vars(builtins)
+_shell = None
+
+
+def _make_shell():
+    """IPython's shell if it can be had, else the plain one."""
+    publisher = Publisher()
+    try:
+        import IPython  # noqa: F401
+    except ImportError:
+        return PlainShell(publisher)
+    from cellblock_worker.ipy import make_shell
+
+    return make_shell(publisher)
+
+
+def prepare(plain=False, warm=True):
+    """Imports and builds all that a worker needs, once, before it is forked.
+
+    `plain` leaves IPython out though it is there; `warm=False` skips what only pays when many
+    workers are forked from this process.
+    """
+    global _shell
+    if _shell is not None:
+        return
+    figures.choose_backend()
+    _shell = PlainShell(Publisher()) if plain else _make_shell()
+    _shell.start()
+    if warm:
+        import asyncio  # noqa: F401
+
+        _warm_up(_shell)
+    gc.collect()
+    gc.freeze()
+
+
+def _warm_up(shell):
+    """One run of everything that costs something the first time, with no one looking."""
+    for code in ("1+1", "x = 'y'\n[x]", "if 1:\n !", "raise KeyError(1)"):
+        try:
+            shell.plan(code, "<run 0>")
+            shell.run(code)
+            shell.finish()
+        except BaseException as error:
+            errors.describe(error)
+    shell.reset()
+
+
+class Outcome:
+    """How a run ended."""
+
+    __slots__ = ("status", "exit_code", "signal", "error")
+
+    def __init__(self, status, exit_code=None, signal=None, error=None):
+        self.status = status
+        self.exit_code = exit_code
+        self.signal = signal
+        self.error = error
+
+
+def outcome_of(exc, had_stdin):
+    """The outcome that an exception means; text that goes with an exit is printed."""
+    if isinstance(exc, SystemExit):
+        status, code, text = errors.exit_status(exc)
+        if text:
+            write_err(text)
+        return Outcome(status, exit_code=code)
+    if not had_stdin:
+        errors.explain_eof(exc)
+    status = "interrupted" if isinstance(exc, KeyboardInterrupt) else "error"
+    return Outcome(status, error=errors.describe(exc))
+
+
+class Worker:
+    """One session."""
+
+    def __init__(self, shell, channel):
+        self.shell = shell
+        self.channel = channel
+        self.pid = _getpid()
+        self.stdio = Stdio()
+        self.publisher = shell.publisher
+        self.publisher.attach(channel, self.stdio)
+        self.count = 0
+        self._child_cpu = 0.0
+        figures.adopt()
+        figures.install(shell.present)
+        self._known_builtins = dict(_builtins)
+        os.register_at_fork(after_in_child=self._forked)
+
+    def _forked(self):
+        """In a child made by the user's code."""
+        self.channel.close_in_child()
+
+    def greet(self):
+        """The first frame."""
+        greeting = {
+            "cellblock": 1,
+            "python": platform.python_version(),
+            "implementation": platform.python_implementation(),
+            "ipython": self.shell.ipython_version,
+        }
+        self.channel.send(frames.GREETING, greeting)
+
+    def loop(self):
+        """Serves runs until the socket ends."""
+        while True:
+            try:
+                request = self.channel.next_request()
+                self._answer(request)
+            except frames.Closed:
+                return
+
+    def _answer(self, request):
+        """One run, from the request to its DONE frame."""
+        cpu = _cpu()
+        self.publisher.new_run()
+        outcome = self._guarded(request)
+        self._mend()
+        if request.get("language") == "shell":
+            self.shell.execution_count += 1
+        children = _rusage(_CHILDREN)
+        child_cpu = children.ru_utime + children.ru_stime
+        cpu = _cpu() - cpu + child_cpu - self._child_cpu
+        self._child_cpu = child_cpu
+        done = {
+            "run": frames.safe_text(request.get("run", "")),
+            "status": outcome.status,
+            "exit_code": outcome.exit_code,
+            "signal": outcome.signal,
+            "error": outcome.error,
+            "execution_count": self.shell.execution_count,
+            "cpu_ms": max(0, int(cpu * 1000 + 0.5)),
+            "peak_rss_kib": max(_rusage(_SELF).ru_maxrss, children.ru_maxrss),
+        }
+        self.channel.send(frames.DONE, done)
+
+    def _mend(self):
+        """Builtins that were deleted come back."""
+        if len(_builtins) < len(self._known_builtins):
+            for name, value in self._known_builtins.items():
+                _builtins.setdefault(name, value)
+
+    def _guarded(self, request):
+        """Runs with SIGINT meaning KeyboardInterrupt; nothing gets past here."""
+        outcome = None
+        had_stdin = request.get("stdin") is not None
+        env = request.get("env") or None
+        undo = None
+        try:
+            try:
+                self.stdio.begin(request.get("stdin"))
+                undo = _set_environment(env) if env else None
+                interrupts.enter()
+                outcome = self._run(request, had_stdin)
+                self.stdio.flush()
+            finally:
+                interrupts.leave()
+        except frames.Closed:
+            raise
+        except BaseException as error:
+            self._end_of_child(error)
+            if outcome is None:
+                outcome = outcome_of(error, had_stdin)
+        self.stdio.end()
+        if undo:
+            _restore_environment(env, undo)
+        return outcome
+
+    def _run(self, request, had_stdin):
+        """Runs the code of the request."""
+        language = request.get("language", "python")
+        if language == "shell":
+            return _run_shell(request.get("code", ""))
+        if language != "python":
+            raise ValueError("this worker runs python and shell, not %r" % (language,))
+        failure = None
+        try:
+            self.shell.run(request.get("code", ""))
+        except BaseException as error:
+            failure = error
+        self._end_of_child(failure)
+        return self._conclude(failure, had_stdin)
+
+    def _conclude(self, failure, had_stdin):
+        """The figures that are left, then the outcome."""
+        try:
+            self.shell.finish()
+        except BaseException as error:
+            failure = failure or error
+        late = self.shell.late_failure()
+        if failure is None:
+            return Outcome("ok", exit_code=None) if late is None else Outcome("error", error=late)
+        if isinstance(failure, frames.Closed):
+            raise failure
+        self._mend()
+        return outcome_of(failure, had_stdin)
+
+    def _end_of_child(self, failure):
+        """A child that the code forked ends where the code ends."""
+        if _getpid() == self.pid:
+            return
+        status = 0
+        if isinstance(failure, SystemExit):
+            _name, status, text = errors.exit_status(failure)
+            if text:
+                write_err(text)
+        elif failure is not None:
+            status = 1
+            write_err(errors.traceback_text(failure))
+        self.stdio.flush()
+        _exit(status)
+
+
+def _run_shell(code):
+    """A run in the language shell."""
+    try:
+        status = commands.script(code)
+    except KeyboardInterrupt as error:
+        return Outcome("interrupted", error=errors.describe(error))
+    if status < 0:
+        return Outcome("signal", signal=-status)
+    return Outcome("exit" if status else "ok", exit_code=status)
+
+
+def _set_environment(values):
+    """Sets the variables of one run; returns what was there before."""
+    before = {name: _environ.get(name) for name in values}
+    for name, value in values.items():
+        _environ[name] = str(value)
+    return before
+
+
+def _restore_environment(values, before):
+    """Undoes it where the code has not set something else itself."""
+    for name, old in before.items():
+        if _environ.get(name) != str(values[name]):
+            continue
+        if old is None:
+            del _environ[name]
+        else:
+            _environ[name] = old
+
+
+def _reseed():
+    """Forks of one process must not draw the same numbers."""
+    random = sys.modules.get("random")
+    if random is not None:
+        random.seed()
+    numpy_random = sys.modules.get("numpy.random")
+    if numpy_random is not None:
+        numpy_random.seed()
+
+
+def serve(frames_fd):
+    """Runs a worker on the socket `frames_fd` until it ends."""
+    prepare()
+    kept = keep_high(frames_fd)
+    if kept >= 0:
+        os.close(frames_fd)
+        frames_fd = kept
+    os.set_inheritable(frames_fd, False)
+    sys.argv = [""]
+    packages.prepare_path()
+    _reseed()
+    interrupts.install()
+    worker = Worker(_shell, frames.Channel(frames_fd))
+    try:
+        worker.greet()
+        worker.loop()
+    except frames.Closed:
+        pass
+
+
+def main(argv):
+    """`python -m cellblock_worker [--plain] [--cold] FD`."""
+    numbers = [word for word in argv[1:] if word.isdigit()]
+    if len(numbers) != 1:
+        sys.stderr.write("usage: python -m cellblock_worker [--plain] [--cold] FD\n")
+        return 2
+    prepare(plain="--plain" in argv, warm="--cold" not in argv)
+    serve(int(numbers[0]))
+    return 0

@@ -1,0 +1,145 @@
+"""fds 0, 1, 2 and the sys.std* objects over them: sane at the start of every run."""
+
+import fcntl
+import io
+import os
+import sys
+
+from cellblock_worker import interrupts
+
+HIGH_FD = 700
+_fstat = os.fstat
+_WATCHED = frozenset(
+    ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn", "pty.spawn")
+)
+
+
+def keep_high(fd):
+    """A close-on-exec copy of `fd` where code that closes low fds does not find it."""
+    for base in (HIGH_FD, 200, 64, 10):
+        try:
+            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
+        except OSError:
+            continue
+    return -1
+
+
+def _identity(fd):
+    """What `fd` is open on, to notice when it is not that any more."""
+    try:
+        found = _fstat(fd)
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
+
+
+def _writer(fd, name):
+    """A text stream over `fd` that hands on every line at once and takes any str."""
+    raw = io.FileIO(fd, "wb", closefd=False)
+    raw.name = name
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw, 65536), "utf-8", "backslashreplace", "\n", line_buffering=True
+    )
+
+
+def _reader():
+    """A text stream over fd 0 without anything read ahead."""
+    raw = io.FileIO(0, "rb", closefd=False)
+    raw.name = "<stdin>"
+    return io.TextIOWrapper(io.BufferedReader(raw), "utf-8", "surrogateescape")
+
+
+class Stdio:
+    """The three standard streams of a worker."""
+
+    def __init__(self):
+        null = os.open(os.devnull, os.O_RDONLY)
+        if _identity(0) is None:
+            os.dup2(null, 0)
+        self._kept = {0: keep_high(null), 1: keep_high(1), 2: keep_high(2)}
+        if null > 2:
+            os.close(null)
+        os.dup2(self._kept[0], 0)
+        self._ids = {fd: _identity(fd) for fd in (0, 1, 2)}
+        self.has_stdin = False
+        self.out = self.err = self.inp = None
+        self._make()
+        sys.addaudithook(self._audit)
+        os.register_at_fork(before=self.flush)
+
+    def _make(self):
+        """Fresh stream objects, put where everybody looks for them."""
+        self.inp = sys.stdin = sys.__stdin__ = _reader()
+        self.out = sys.stdout = sys.__stdout__ = _writer(1, "<stdout>")
+        self.err = sys.stderr = sys.__stderr__ = _writer(2, "<stderr>")
+
+    def _audit(self, event, _args):
+        """Text printed before a child starts comes before what the child prints."""
+        if event in _WATCHED:
+            self.flush()
+
+    def flush(self):
+        """Writes out what is buffered, in our streams and in what the user put in their place."""
+        for stream in (sys.stdout, sys.stderr, self.out, self.err):
+            try:
+                stream.flush()
+            except Exception:
+                continue
+
+    def begin(self, text):
+        """Before a run: mends what the last one broke; `text` is the input, or None."""
+        for fd in (0, 1, 2):
+            if _identity(fd) != self._ids[fd] and self._kept[fd] >= 0:
+                os.dup2(self._kept[fd], fd)
+        if not (sys.stdout is self.out and sys.stderr is self.err and sys.stdin is self.inp):
+            self._make()
+        elif self.out.closed or self.err.closed or self.inp.closed:
+            self._make()
+        if text is not None:
+            self._feed(text.encode("utf-8", "surrogateescape"))
+            self.inp = sys.stdin = sys.__stdin__ = _reader()
+
+    def _feed(self, data):
+        """Makes `data` what fd 0 reads, for this process and its children; it never blocks."""
+        fd = _nameless_file()
+        try:
+            view = memoryview(data)
+            while view:
+                view = view[os.write(fd, view) :]
+            os.lseek(fd, 0, os.SEEK_SET)
+            os.dup2(fd, 0)
+        finally:
+            os.close(fd)
+        self.has_stdin = True
+
+    def end(self):
+        """After a run: fd 0 is empty again."""
+        if self.has_stdin:
+            self.has_stdin = False
+            os.dup2(self._kept[0], 0)
+            self.inp = sys.stdin = sys.__stdin__ = _reader()
+
+
+def _nameless_file():
+    """A file in /tmp that has no name there."""
+    try:
+        return os.open("/tmp", os.O_TMPFILE | os.O_RDWR, 0o600)
+    except (AttributeError, OSError):
+        import tempfile
+
+        fd, path = tempfile.mkstemp()
+        os.unlink(path)
+        return fd
+
+
+def write_err(text):
+    """Text for the user's eyes on fd 2, past whatever sys.stderr has become."""
+    try:
+        sys.stderr.write(text)
+        sys.stderr.flush()
+    except Exception:
+        with interrupts.shielded():
+            try:
+                os.write(2, text.encode("utf-8", "backslashreplace"))
+            except OSError:
+                pass
