@@ -61,7 +61,7 @@ int options_apply(const struct options *options, struct config *config, struct e
 void options_help(enum command command, FILE *out);
 const char *command_name(enum command command);
 
-/* "SRC:DEST[:rw]": *ret_source and *ret_dest are to be freed. */
+/* "SRC:DEST[:rw]", DEST checked and in normal form: *ret_source and *ret_dest are to be freed. */
 int options_split_share(const char *text, char **ret_source, char **ret_dest, bool *ret_read_only,
                         struct error *err);
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "backends/registry.h"
+#include "backends/share.h"
 
 int options_split_share(const char *text, char **ret_source, char **ret_dest, bool *ret_read_only,
                         struct error *err)
@@ -16,6 +17,8 @@ int options_split_share(const char *text, char **ret_source, char **ret_dest, bo
     bool writable = length > 3 && strcmp(text + length - 3, ":rw") == 0;
     size_t end = writable ? length - 3 : length;
     size_t at = end;
+    char *source;
+    char *dest;
 
     /* The destination is absolute: the last ":/" parts the two, whatever else the source holds. */
     while (at > 0 && !(text[at] == ':' && text[at + 1] == '/' && at + 1 < end)) {
@@ -27,15 +30,19 @@ int options_split_share(const char *text, char **ret_source, char **ret_dest, bo
                          "data.csv:/data/data.csv",
                          text);
     }
-    *ret_source = strndup(text, at);
-    *ret_dest = strndup(text + at + 1, end - at - 1);
-    *ret_read_only = !writable;
-    if (!*ret_source || !*ret_dest) {
-        free(*ret_source);
-        free(*ret_dest);
-        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "command line");
+    dest = strndup(text + at + 1, end - at - 1);
+    source = strndup(text, at);
+    if (!source || !dest) {
+        error_set_code(err, ERROR_INTERNAL, ENOMEM, "command line");
+    } else if (share_check_dest(dest, ret_dest, err) == 0) {
+        *ret_source = source;
+        *ret_read_only = !writable;
+        free(dest);
+        return 0;
     }
-    return 0;
+    free(source);
+    free(dest);
+    return -1;
 }
 
 /* --- over the configuration --- */
