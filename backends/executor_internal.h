@@ -1,0 +1,192 @@
+#ifndef CELLBLOCK_EXECUTOR_INTERNAL_H
+#define CELLBLOCK_EXECUTOR_INTERNAL_H
+
+#include <uv.h>
+
+#include "backends/executor.h"
+#include "backends/kernel.h"
+#include "backends/place.h"
+#include "backends/spool.h"
+
+/*
+ * Theory of operation (for the files executor*.c only; callers read executor.h).
+ *
+ *   IDLE ── a run is queued ──► STARTING ── on_started ──► PREPARING ── greeted, copies in ──►
+ * READY ▲                              │                          │ │ └───────── on_exit
+ * ────────────┴────────── ENDING ◄───────┴──── killed, or stream closed ──┘
+ *
+ * A box is one started machine; when it has ended a new one is made, and callbacks of an old one
+ * are told apart by their box. One timer serves all limits, since only one is running in any
+ * state: of the start, the greeting, the copies, the run, the grace after an interrupt, the end
+ * after a kill.
+ *
+ * Nothing that a caller can start calls back before it returned: what is due at once is put in a
+ * list and done by `soon` (an idle handle, which runs in the next turn of the loop). Machines are
+ * started and closed only there, so a place is never closed from inside its own callback.
+ */
+enum executor_state {
+    EXECUTOR_IDLE,      /* nothing is started */
+    EXECUTOR_STARTING,  /* machine_start was called */
+    EXECUTOR_PREPARING, /* the machine runs; its worker has not greeted, or copies are on their way
+                         */
+    EXECUTOR_READY,     /* a run goes on, or can */
+    EXECUTOR_ENDING,    /* killed or broken; on_exit will come */
+};
+
+/* Milliseconds. Tests make them shorter. */
+struct executor_limits {
+    uint64_t start;    /* machine_start → on_started */
+    uint64_t greeting; /* on_started → on_ready */
+    uint64_t copies;   /* on_ready → all copies are in */
+    uint64_t grace;    /* interrupt → kill */
+    uint64_t
+        broken; /* the stream closed → kill: most often the machine's end is about to be told */
+    uint64_t kill; /* machine_kill → on_exit, before the machine is given up as lost */
+};
+
+enum stop {
+    STOP_NONE,
+    STOP_TIMEOUT,
+    STOP_CANCEL,
+};
+
+struct run {
+    struct executor *executor;
+    struct run *next;
+    struct run_request request; /* its texts are owned */
+    char id[RUN_ID_SIZE];
+    struct run_events events;
+    void *data;
+    bool announced; /* on_started was called */
+    bool told;      /* that it waits */
+    bool retried;   /* it was given to a machine that turned out to be dead */
+    enum stop stop; /* why it was interrupted, the first reason counts */
+    bool killed;    /* the grace was over */
+    uint64_t started_ns;
+    struct spool spools[2];
+    struct outcome outcome;
+};
+
+struct run_list {
+    struct run *first;
+    struct run *last;
+    unsigned count;
+};
+
+struct box {
+    struct box *next;
+    struct executor *executor;
+    struct machine *machine;
+    bool ready; /* it has been READY: its end is not a failed start */
+    bool kill_sent;
+    bool closing;
+    char *broken;             /* what the worker did wrong; NULL */
+    struct error start_error; /* why the start was given up */
+    struct share **mounts;    /* of the start request */
+};
+
+enum entry_state {
+    ENTRY_NOTED,
+    ENTRY_PUTTING,
+    ENTRY_THERE,
+};
+
+/* A share of the executor. `done` is set while somebody waits for its copy. */
+struct entry {
+    struct entry *next;
+    struct share *share;
+    enum entry_state state;
+    bool orphan; /* out of the list; freed when the put that still uses it is answered */
+    executor_progress progress;
+    executor_done done;
+    void *data;
+};
+
+/* An answer that is due. */
+struct answer {
+    struct answer *next;
+    struct error error;
+    executor_done done;
+    void *data;
+};
+
+struct executor {
+    struct place *place;
+    enum executor_state state;
+    struct executor_limits limits;
+    struct box *box;   /* the live one */
+    struct box *ended; /* those that have ended, until they are closed */
+    struct kernel *kernel;
+    bool greeted;
+    struct run *current;
+    struct run_list queue;
+    struct run_list finished; /* completed, not told yet */
+    struct entry *entries;
+    unsigned entry_count;
+    struct answer *answers, **answers_end;
+    char *waiting_what; /* the place's last word on its start */
+    char *restart_note; /* for the next run: the sandbox died while nobody looked */
+    uv_timer_t timer;
+    uv_idle_t soon;
+    unsigned open_handles;
+    bool closing;
+    bool handles_closing;
+    executor_done closed;
+    void *closed_data;
+    void (*on_idle_output)(void *data, enum stream stream, const char *bytes, size_t size);
+    void *idle_data;
+};
+
+extern const struct kernel_ops *const executor_kernel_ops;
+
+/* executor.c */
+void executor_soon(struct executor *e);
+void executor_arm(struct executor *e, uint64_t ms);
+void executor_disarm(struct executor *e);
+void run_list_push(struct run_list *list, struct run *run);
+void run_list_push_front(struct run_list *list, struct run *run);
+struct run *run_list_pop(struct run_list *list);
+bool run_list_remove(struct run_list *list, struct run *run);
+
+/* executor_share.c */
+void executor_put_shares(struct executor *e); /* starts the puts that are due on the live machine */
+bool executor_shares_are_in(const struct executor *e);
+void executor_forget_puts(struct executor *e); /* the machine has ended */
+void executor_answer_shares(struct executor *e);
+void executor_free_shares(struct executor *e);
+/* The mounts, for a start request; an array to be freed, NULL when there are none (or no memory:
+ * -1). */
+int executor_mounts(const struct executor *e, struct share ***ret, unsigned *ret_count);
+
+/* executor_start.c */
+void executor_start(struct executor *e);
+/* Gives the start up: the machine is killed, the waiting runs get the error when it has ended. */
+void executor_fail_start(struct executor *e, enum error_kind kind, const char *message);
+void executor_kill(struct executor *e);
+void executor_check_ready(struct executor *e);
+void executor_box_ended(struct box *box, const struct machine_exit *exit);
+void executor_close_boxes(struct executor *e);
+
+/* executor_run.c */
+void executor_next(struct executor *e); /* starts the next run, if one can start */
+void executor_run_timer(struct executor *e);
+void executor_run_stop(struct run *run, enum stop stop);
+void executor_run_exited(struct run *run, const struct box *box, const struct machine_exit *exit);
+/* What is still running is cancelled by executor_close; its machine goes as well. */
+void executor_run_abandon(struct run *run);
+void executor_announce(struct executor *e); /* on_started of the current run, if it is due */
+void executor_tell_waiting(struct executor *e);
+void executor_fail_queue(struct executor *e, const struct box *box,
+                         const struct machine_exit *exit);
+void run_complete(struct run *run);
+extern const struct kernel_events executor_kernel_events;
+
+/* executor_outcome.c: fills run->outcome. */
+void outcome_of_reply(struct run *run, const struct kernel_reply *reply);
+void outcome_of_exit(struct run *run, const struct box *box, const struct machine_exit *exit);
+void outcome_of_cancel(struct run *run, bool state_lost);
+void outcome_of_start_error(struct run *run, enum error_kind kind, const char *message);
+/* "its process was ended by SIGSEGV"; to be freed. */
+char *exit_sentence(const struct box *box, const struct machine_exit *exit);
+
+#endif

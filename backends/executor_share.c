@@ -1,0 +1,371 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/executor_internal.h"
+#include "backends/registry.h"
+
+enum { SHARES_CAP = 256 };
+
+/* A put that is on its way: the machine has the share until it answers. */
+struct put {
+    struct box *box;
+    struct entry *entry;
+    struct executor *executor;
+};
+
+/* ---- answers ---- */
+
+/* Takes the error. Without memory for the answer it would never come: then it comes now, which is
+ * the lesser evil. */
+static void answer_soon(struct executor *e, executor_done done, void *data, struct error *err)
+{
+    struct answer *answer;
+
+    if (!done) {
+        error_clear(err);
+        return;
+    }
+    answer = calloc(1, sizeof(*answer));
+    if (!answer) {
+        done(data, err->kind == ERROR_NONE ? NULL : err);
+        error_clear(err);
+        return;
+    }
+    answer->done = done;
+    answer->data = data;
+    answer->error = *err;
+    *err = (struct error){0};
+    *e->answers_end = answer;
+    e->answers_end = &answer->next;
+    executor_soon(e);
+}
+
+void executor_answer_shares(struct executor *e)
+{
+    while (e->answers) {
+        struct answer *answer = e->answers;
+        e->answers = answer->next;
+        if (!e->answers) {
+            e->answers_end = &e->answers;
+        }
+        answer->done(answer->data, answer->error.kind == ERROR_NONE ? NULL : &answer->error);
+        error_clear(&answer->error);
+        free(answer);
+    }
+}
+
+/* ---- entries ---- */
+
+static void entry_free(struct entry *entry)
+{
+    share_free(entry->share);
+    free(entry);
+}
+
+static void entry_unlink(struct executor *e, const struct entry *entry)
+{
+    for (struct entry **at = &e->entries; *at; at = &(*at)->next) {
+        if (*at == entry) {
+            *at = entry->next;
+            e->entry_count--;
+            return;
+        }
+    }
+}
+
+static void entry_answer(struct executor *e, struct entry *entry, struct error *err)
+{
+    executor_done done = entry->done;
+
+    entry->done = NULL;
+    answer_soon(e, done, entry->data, err);
+}
+
+void executor_free_shares(struct executor *e)
+{
+    while (e->entries) {
+        struct entry *entry = e->entries;
+        e->entries = entry->next;
+        entry_free(entry);
+    }
+}
+
+const struct share *executor_share(const struct executor *e, unsigned index)
+{
+    for (const struct entry *entry = e->entries; entry; entry = entry->next) {
+        if (index-- == 0) {
+            return entry->share;
+        }
+    }
+    return NULL;
+}
+
+int executor_mounts(const struct executor *e, struct share ***ret, unsigned *ret_count)
+{
+    struct share **mounts = NULL;
+    unsigned count = 0;
+
+    if (e->entry_count > 0) {
+        mounts = calloc(e->entry_count, sizeof(*mounts));
+        if (!mounts) {
+            return -1;
+        }
+    }
+    for (const struct entry *entry = e->entries; entry; entry = entry->next) {
+        if (entry->share->type == SHARE_MOUNT) {
+            mounts[count++] = entry->share;
+        }
+    }
+    *ret = mounts;
+    *ret_count = count;
+    return 0;
+}
+
+/* ---- puts ---- */
+
+static void put_progress(void *data, const char *line)
+{
+    struct put *put = data;
+
+    if (!put->entry->orphan && put->entry->done && put->entry->progress) {
+        put->entry->progress(put->entry->data, line);
+    } else if (put->box == put->executor->box && put->executor->queue.first) {
+        const struct run *run = put->executor->queue.first;
+        if (run->events.on_waiting && !put->executor->closing) {
+            run->events.on_waiting(run->data, line);
+        }
+    }
+}
+
+/* A copy that somebody is waiting for fails for itself; one that was noted before fails the start.
+ */
+static void put_failed(struct executor *e, struct entry *entry, const struct error *err)
+{
+    struct error copy = {0};
+
+    if (entry->done) {
+        error_copy(&copy, err);
+        entry_unlink(e, entry);
+        entry_answer(e, entry, &copy);
+        entry_free(entry);
+        return;
+    }
+    (void)error_set(&copy, err->kind, "the share %s could not be brought in at %s: %s",
+                    entry->share->source, entry->share->dest, err->message);
+    entry->state = ENTRY_NOTED;
+    executor_fail_start(e, copy.kind, copy.message);
+    error_clear(&copy);
+}
+
+static void put_done(void *data, const struct error *err)
+{
+    struct put put = *(struct put *)data;
+    struct executor *e = put.executor;
+    struct error none = {0};
+
+    free(data);
+    if (put.entry->orphan) {
+        entry_free(put.entry);
+        return;
+    }
+    if (put.box != e->box) {
+        return; /* an ended machine's: the entry is the next one's by now */
+    }
+    if (err) {
+        put_failed(e, put.entry, err);
+    } else {
+        put.entry->state = ENTRY_THERE;
+        entry_answer(e, put.entry, &none);
+    }
+    executor_check_ready(e);
+}
+
+static void put_start(struct executor *e, struct entry *entry)
+{
+    struct put *put = calloc(1, sizeof(*put));
+    struct error err = {0};
+
+    if (!put) {
+        (void)error_set(&err, ERROR_INTERNAL, "out of memory");
+        put_failed(e, entry, &err);
+        error_clear(&err);
+        return;
+    }
+    *put = (struct put){e->box, entry, e};
+    entry->state = ENTRY_PUTTING;
+    e->place->ops->machine_put(e->box->machine, entry->share, put_progress, put_done, put);
+}
+
+static struct entry *next_due(const struct executor *e)
+{
+    for (struct entry *entry = e->entries; entry; entry = entry->next) {
+        if (entry->state == ENTRY_NOTED && entry->share->type == SHARE_COPY) {
+            return entry;
+        }
+    }
+    return NULL;
+}
+
+void executor_put_shares(struct executor *e)
+{
+    struct entry *entry;
+
+    /* Looked up anew each time: a put may be answered, and the list change, before it returns. */
+    while ((e->state == EXECUTOR_PREPARING || e->state == EXECUTOR_READY) &&
+           (entry = next_due(e))) {
+        put_start(e, entry);
+    }
+}
+
+bool executor_shares_are_in(const struct executor *e)
+{
+    for (const struct entry *entry = e->entries; entry; entry = entry->next) {
+        if (entry->share->type == SHARE_COPY && entry->state != ENTRY_THERE) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static void forget_put(struct executor *e, struct entry *entry)
+{
+    struct error err = {0};
+
+    if (!entry->done) {
+        entry->state = ENTRY_NOTED;
+        return;
+    }
+    if (entry->state != ENTRY_PUTTING) {
+        entry->state = ENTRY_NOTED; /* it will be there from the next start on */
+        entry_answer(e, entry, &err);
+        return;
+    }
+    (void)error_set(&err, ERROR_LOST,
+                    "the sandbox ended while %s was being copied; add the share again",
+                    entry->share->source);
+    entry_unlink(e, entry);
+    entry->orphan = true;
+    entry_answer(e, entry, &err);
+}
+
+void executor_forget_puts(struct executor *e)
+{
+    struct entry *next;
+
+    for (struct entry *entry = e->entries; entry; entry = next) {
+        next = entry->next;
+        forget_put(e, entry);
+    }
+}
+
+/* ---- executor_add_share ---- */
+
+static bool contains(const char *outer, const char *inner)
+{
+    size_t n = strlen(outer);
+    return strncmp(outer, inner, n) == 0 && (inner[n] == '\0' || inner[n] == '/');
+}
+
+static int lacks(const struct executor *e, enum capability capability, const char *what,
+                 struct error *err)
+{
+    char *others;
+
+    if (e->place->ops->capabilities & (unsigned)capability) {
+        return 0;
+    }
+    others = backends_with(capability);
+    (void)error_set(err, ERROR_UNSUPPORTED, "the backend %s has no %s; these have: %s",
+                    e->place->ops->name, what, others ? others : "");
+    free(others);
+    return -1;
+}
+
+static int check_supported(const struct executor *e, const struct share *share, struct error *err)
+{
+    if (share->type == SHARE_COPY) {
+        return lacks(e, CAP_COPY, "copy shares", err);
+    }
+    if (lacks(e, CAP_MOUNT, "mount shares", err) < 0) {
+        return -1;
+    }
+    return share->read_only ? 0 : lacks(e, CAP_MOUNT_WRITE, "writable mount shares", err);
+}
+
+static int check_share(const struct executor *e, const struct share *share, struct error *err)
+{
+    if (e->closing) {
+        return error_set(err, ERROR_LOST, "the session is being closed");
+    }
+    if (check_supported(e, share, err) < 0) {
+        return -1;
+    }
+    if (share->type == SHARE_MOUNT && executor_started(e)) {
+        return error_set(
+            err, ERROR_REFUSED,
+            "a mount can only be added before the sandbox is started, and it has been; "
+            "call reset_session first, or use type \"copy\"");
+    }
+    if (e->entry_count >= SHARES_CAP) {
+        return error_set(err, ERROR_LIMIT, "a session has at most %d shares", SHARES_CAP);
+    }
+    for (const struct entry *entry = e->entries; entry; entry = entry->next) {
+        if (contains(entry->share->dest, share->dest) ||
+            contains(share->dest, entry->share->dest)) {
+            return error_set(err, ERROR_INVALID,
+                             "dest: %s is taken by the share of %s at %s; choose another dest",
+                             share->dest, entry->share->source, entry->share->dest);
+        }
+    }
+    return 0;
+}
+
+static struct entry *entry_append(struct executor *e, struct share *share)
+{
+    struct entry **end = &e->entries;
+    struct entry *entry = calloc(1, sizeof(*entry));
+
+    if (!entry) {
+        return NULL;
+    }
+    while (*end) {
+        end = &(*end)->next;
+    }
+    entry->share = share;
+    *end = entry;
+    e->entry_count++;
+    return entry;
+}
+
+/* Is there a machine that a copy goes to now? */
+static bool goes_in_now(const struct executor *e, const struct share *share)
+{
+    return share->type == SHARE_COPY &&
+           (e->state == EXECUTOR_STARTING || e->state == EXECUTOR_PREPARING ||
+            e->state == EXECUTOR_READY);
+}
+
+void executor_add_share(struct executor *e, struct share *share_owned, executor_progress progress,
+                        executor_done done, void *data)
+{
+    struct error err = {0};
+    struct entry *entry = NULL;
+
+    if (check_share(e, share_owned, &err) == 0) {
+        entry = entry_append(e, share_owned);
+        if (!entry) {
+            (void)error_set(&err, ERROR_INTERNAL, "out of memory");
+        }
+    }
+    if (!entry) {
+        share_free(share_owned);
+        answer_soon(e, done, data, &err);
+    } else if (goes_in_now(e, share_owned)) {
+        entry->progress = progress;
+        entry->done = done;
+        entry->data = data;
+        executor_soon(e);
+    } else {
+        answer_soon(e, done, data, &err);
+    }
+}

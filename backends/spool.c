@@ -1,0 +1,127 @@
+#include "backends/spool.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+void spool_init(struct spool *s, struct machine *machine)
+{
+    *s = (struct spool){.machine = machine, .fd = -1};
+    if (machine && !machine->place->ops->machine_spool_open) {
+        s->machine = NULL;
+    }
+    buffer_init(&s->head, RUN_SPOOL_AFTER);
+}
+
+static void end_keeping(struct spool *s)
+{
+    s->over = true;
+    if (s->fd >= 0) {
+        (void)close(s->fd);
+        s->fd = -1;
+    }
+    buffer_deinit(&s->head);
+}
+
+void spool_deinit(struct spool *s)
+{
+    end_keeping(s);
+    free(s->path);
+    s->path = NULL;
+}
+
+/* The sandbox's code owns the folder: whatever it put there, only a plain file is written to. */
+static int open_file(struct spool *s)
+{
+    struct stat st;
+    int fd;
+    int r = s->machine->place->ops->machine_spool_open(s->machine, s->path, &fd);
+
+    if (r < 0) {
+        return r;
+    }
+    if (fstat(fd, &st) < 0 || !S_ISREG(st.st_mode)) {
+        (void)close(fd);
+        return -EINVAL;
+    }
+    s->fd = fd;
+    return 0;
+}
+
+static int start_file(struct spool *s, const char *run, enum stream stream)
+{
+    const char *suffix = stream == STREAM_STDOUT ? "stdout" : "stderr";
+    int r;
+
+    if (asprintf(&s->path, "/workspace/.cellblock/%s.%s", run, suffix) < 0) {
+        s->path = NULL;
+        return -ENOMEM;
+    }
+    r = open_file(s);
+    if (r < 0) {
+        free(s->path);
+        s->path = NULL;
+    }
+    return r;
+}
+
+static void write_out(struct spool *s, const char *bytes, size_t size)
+{
+    uint64_t left = RUN_SPOOL_CAP - s->kept;
+
+    if (size > left) {
+        size = (size_t)left;
+    }
+    while (size > 0) {
+        ssize_t n = write(s->fd, bytes, size);
+        if (n < 0 && errno == EINTR) {
+            continue;
+        }
+        if (n <= 0) {
+            end_keeping(s);
+            return;
+        }
+        s->kept += (uint64_t)n;
+        bytes += n;
+        size -= (size_t)n;
+    }
+    if (s->kept == RUN_SPOOL_CAP) {
+        end_keeping(s);
+    }
+}
+
+void spool_write(struct spool *s, const char *run, enum stream stream, const char *bytes,
+                 size_t size)
+{
+    s->total += size;
+    if (s->over || !s->machine || size == 0) {
+        return;
+    }
+    if (s->fd < 0) {
+        if (buffer_append(&s->head, bytes, size) == 0) {
+            return;
+        }
+        if (start_file(s, run, stream) < 0) {
+            end_keeping(s);
+            return;
+        }
+        write_out(s, buffer_data(&s->head), buffer_size(&s->head));
+        buffer_deinit(&s->head);
+    }
+    if (!s->over) {
+        write_out(s, bytes, size);
+    }
+}
+
+void spool_finish(struct spool *s, bool gone, struct full_output *ret)
+{
+    *ret = (struct full_output){.total = s->total};
+    if (!gone && s->kept > 0) {
+        ret->path = s->path;
+        ret->kept = s->kept;
+        s->path = NULL;
+    }
+    spool_deinit(s);
+}
