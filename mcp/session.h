@@ -9,8 +9,12 @@
 #include "mcp/config.h"
 
 /*
- * Sessions: handles such as "s-7k2m9q4d", each with one executor, its environment and its shares. Places are opened
- * at the first session that needs them and shared by all sessions of an environment.
+ * Sessions: handles such as "s-7k2m9q4d", each with one executor, its environment and its shares.
+ * Places are opened at the first session that needs them and shared by all sessions of an
+ * environment.
+ *
+ * In the legacy era the connection has one default session for each environment that is asked for.
+ * An environment whose mode is ephemeral has one in both eras: it keeps nothing but the shares.
  *
  * An unused session ends after its environment's idle_timeout_seconds, any after
  * max_lifetime_seconds (never in the middle of a run); a later call with its id is told so.
@@ -25,34 +29,54 @@ void sessions_close(struct sessions *sessions, void (*closed)(void *data), void 
 void sessions_warm(struct sessions *sessions);
 
 /*
- * Which session a call means (design section 3, "Which session"). `name` NULL: in the legacy era the connection's default
- * session, made on first use; in the modern era a new one, and *ret_made is true. `environment` names one
- * for a session that is made now; for an existing session it must be that session's own (or NULL).
- * NULL with an error for people: an unknown or ended id, an unknown environment.
+ * Which session a call means (design section 3, "Which session"). `name` NULL: in the legacy era
+ * the connection's default session, made on first use; in the modern era a new one, and *ret_made
+ * is true. `environment` names one for a session that is made now; for an existing session it must
+ * be that session's own (or NULL). NULL with an error for people: an unknown or ended id, an
+ * unknown environment.
  */
 struct session *sessions_resolve(struct sessions *sessions, enum era era, const char *name,
                                  const char *environment, bool *ret_made, struct error *err);
 /* By id; NULL with an error (unknown, ended and why). */
 struct session *sessions_find(struct sessions *sessions, const char *id, struct error *err);
 
+/* A sentence for people about how this session began, told once: the default session before it was
+ * ended for want of use, say. NULL when there is nothing to tell; to be freed. */
+char *session_take_notice(struct session *s);
+
+/* `output` gets what sandboxes print while no run is going (a thread, a daemon): at most 8 KB
+ * between two uses of a session. */
+void sessions_on_idle_output(struct sessions *sessions,
+                             void (*output)(void *data, const char *session_id, enum stream stream,
+                                            const char *bytes, size_t size),
+                             void *data);
+
 const char *session_id(const struct session *s);
 const struct environment *session_environment(const struct session *s);
 struct executor *session_executor(struct session *s);
 
-/* A fresh executor for one run, with clones of the session's shares already added; the caller
- * closes it. NULL with an error. */
-struct executor *session_ephemeral_executor(struct session *s, struct error *err);
+/* What its backend can do: bits of enum capability. */
+unsigned session_capabilities(const struct session *s);
 
-/* In ephemeral mode shares are kept here and enter each run (copies are checked at once); in stateful mode this is
- * executor_add_share. Takes the share. */
+/* A fresh executor for one run, with clones of the session's shares already added. NULL with an
+ * error. It ends with session_ephemeral_close (in the background) or with sessions_close. */
+struct executor *session_ephemeral_executor(struct session *s, struct error *err);
+void session_ephemeral_close(struct session *s, struct executor *e);
+
+/* In ephemeral mode shares are kept here and enter each run (copies are checked at once); in
+ * stateful mode this is executor_add_share. Takes the share. */
 void session_add_share(struct session *s, struct share *share_owned, executor_progress progress,
                        executor_done done, void *data);
 
 /*
- * Back to not started, with the same id: a run that is going ends as cancelled. With `keep_shares` the sources are
- * opened anew first; if one is gone nothing is reset and the error says which.
+ * Back to not started, with the same id: a run that is going ends as cancelled. With `keep_shares`
+ * the sources are opened anew first, under the same check as when they were added (`roots`: the
+ * client's, as for host_path_open); the environment's own shares always come back. 0, and `done` is
+ * called when the old sandbox is gone; or -1 with an error that says which source is missing: then
+ * nothing was reset and `done` is not called.
  */
-void session_reset(struct session *s, bool keep_shares, executor_done done, void *data);
+int session_reset(struct session *s, const json_t *roots, bool keep_shares, executor_done done,
+                  void *data, struct error *err);
 
 /* Between begin and end the session is in use and no idle time-out ends it. */
 void session_begin(struct session *s);

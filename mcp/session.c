@@ -1,0 +1,473 @@
+#include "mcp/session.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "mcp/host_path.h"
+#include "mcp/session_private.h"
+
+/* --- shares, opened --- */
+
+struct share_list {
+    struct share **items;
+    unsigned count;
+};
+
+static void share_list_deinit(struct share_list *list)
+{
+    for (unsigned i = 0; i < list->count; i++) {
+        share_free(list->items[i]);
+    }
+    free(list->items);
+    *list = (struct share_list){0};
+}
+
+static int out_of_memory(struct error *err)
+{
+    return error_set_code(err, ERROR_INTERNAL, ENOMEM, "session");
+}
+
+/* Opens `source` under the check of host_path_open and appends the share. */
+static int share_list_open(struct share_list *list, const struct config *config,
+                           const json_t *roots, enum share_type type, const char *source,
+                           const char *dest, bool read_only, struct error *err)
+{
+    struct share **grown = reallocarray(list->items, list->count + 1, sizeof(struct share *));
+    struct share *share;
+    bool is_directory;
+    char *resolved;
+    int fd;
+
+    if (!grown) {
+        return out_of_memory(err);
+    }
+    list->items = grown;
+    if (host_path_open(config, roots, source, &fd, &resolved, &is_directory, err) < 0) {
+        return -1;
+    }
+    share = share_new(type, fd, resolved, dest, read_only);
+    free(resolved);
+    if (!share) {
+        return out_of_memory(err);
+    }
+    list->items[list->count++] = share;
+    return 0;
+}
+
+/* One share of the environment's own: the owner's word is enough, so its source is its own root. */
+static int open_own_share(struct share_list *list, const struct config *config,
+                          const json_t *wanted, struct error *err)
+{
+    const char *source = json_string_value(json_object_get(wanted, "source"));
+    const char *type = json_string_value(json_object_get(wanted, "type"));
+    const json_t *read_only = json_object_get(wanted, "read_only");
+    json_t *roots = json_pack("[s]", source);
+    char *dest;
+    int r;
+
+    if (share_check_dest(json_string_value(json_object_get(wanted, "dest")), &dest, err) < 0) {
+        json_decref(roots);
+        return -1;
+    }
+    r = share_list_open(list, config, roots, strcmp(type, "mount") == 0 ? SHARE_MOUNT : SHARE_COPY,
+                        source, dest, !json_is_false(read_only), err);
+    free(dest);
+    json_decref(roots);
+    return r;
+}
+
+static int open_own_shares(struct share_list *list, const struct config *config,
+                           const struct environment *env, struct error *err)
+{
+    size_t index;
+    json_t *wanted;
+
+    json_array_foreach(env->shares, index, wanted)
+    {
+        if (open_own_share(list, config, wanted, err) < 0) {
+            return error_wrap(err, "environment \"%s\", shares[%zu]", env->name, index);
+        }
+    }
+    return 0;
+}
+
+/* Shares that are noted before a start have nobody to tell; what is wrong with them the start says.
+ */
+static void on_noted(void *data, const struct error *err)
+{
+    (void)data;
+    (void)err;
+}
+
+static void give_shares(struct share_list *list, struct executor *e)
+{
+    for (unsigned i = 0; i < list->count; i++) {
+        executor_add_share(e, list->items[i], NULL, on_noted, NULL);
+    }
+    list->count = 0;
+    share_list_deinit(list);
+}
+
+/* --- one session --- */
+
+/* An executor of a session that is being closed. */
+struct closing {
+    struct session *session;
+    struct share_op *ops; /* answered; kept until the executor cannot call back any more */
+    executor_done done;
+    void *data;
+};
+
+static void on_idle_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct session *s = data;
+    struct sessions *owner = s->owner;
+
+    size = size < s->idle_room ? size : s->idle_room;
+    s->idle_room -= size;
+    if (size > 0 && owner->idle_output) {
+        owner->idle_output(owner->idle_data, s->id, stream, bytes, size);
+    }
+}
+
+/* A new executor of the session with these shares; the list is emptied. NULL when out of memory. */
+static struct executor *make_executor(struct session *s, struct share_list *shares)
+{
+    struct executor *e = executor_new(s->slot->place);
+
+    if (!e) {
+        share_list_deinit(shares);
+        return NULL;
+    }
+    s->slot->users++;
+    executor_set_idle_output(e, on_idle_output, s);
+    give_shares(shares, e);
+    return e;
+}
+
+struct session *session_new(struct sessions *owner, struct place_slot *slot, const char *id,
+                            struct error *err)
+{
+    struct share_list shares = {0};
+    struct session *s = calloc(1, sizeof(*s));
+
+    if (!s || !(s->last_closing = calloc(1, sizeof(struct closing)))) {
+        free(s);
+        out_of_memory(err);
+        return NULL;
+    }
+    s->owner = owner;
+    s->slot = slot;
+    s->idle_room = IDLE_OUTPUT_CAP;
+    s->made_at = s->used_at = uv_now(owner->loop);
+    strncpy(s->id, id, sizeof(s->id) - 1);
+    if (open_own_shares(&shares, owner->config, slot->env, err) < 0) {
+        share_list_deinit(&shares);
+        session_free(s);
+        return NULL;
+    }
+    s->own_shares = shares.count;
+    s->executor = make_executor(s, &shares);
+    if (!s->executor) {
+        session_free(s);
+        out_of_memory(err);
+        return NULL;
+    }
+    return s;
+}
+
+void session_free(struct session *s)
+{
+    free(s->last_closing);
+    free(s->notice);
+    free(s);
+}
+
+const char *session_id(const struct session *s)
+{
+    return s->id;
+}
+
+const struct environment *session_environment(const struct session *s)
+{
+    return s->slot->env;
+}
+
+unsigned session_capabilities(const struct session *s)
+{
+    return s->slot->place->ops->capabilities;
+}
+
+struct executor *session_executor(struct session *s)
+{
+    return s->executor;
+}
+
+char *session_take_notice(struct session *s)
+{
+    char *notice = s->notice;
+
+    s->notice = NULL;
+    return notice;
+}
+
+void session_begin(struct session *s)
+{
+    s->uses++;
+    s->idle_room = IDLE_OUTPUT_CAP;
+}
+
+void session_end(struct session *s)
+{
+    s->uses--;
+    s->used_at = uv_now(s->owner->loop);
+    if (s->ended) {
+        sessions_drop(s);
+    } else {
+        sessions_schedule(s->owner);
+    }
+}
+
+/* --- closing an executor of a session --- */
+
+static void on_session_executor_closed(void *data, const struct error *err)
+{
+    struct closing *closing = data;
+    struct session *s = closing->session;
+    struct sessions *owner = s->owner;
+    struct place_slot *slot = s->slot;
+    struct share_op *op;
+
+    (void)err;
+    while ((op = closing->ops)) {
+        closing->ops = op->next;
+        free(op);
+    }
+    if (closing->done) {
+        closing->done(closing->data, NULL);
+    }
+    free(closing);
+    s->closing--;
+    if (s->ended) {
+        sessions_drop(s);
+    }
+    place_slot_release(owner, slot);
+}
+
+/* Answers the additions that a closing executor will not answer. */
+static void fail_ops(struct share_op *ops)
+{
+    struct error err = {0};
+
+    error_set(&err, ERROR_LOST, "the session was reset or ended before the share was there");
+    for (struct share_op *op = ops; op; op = op->next) {
+        if (op->session) {
+            op->session = NULL;
+            op->done(op->data, &err);
+        }
+    }
+    error_clear(&err);
+}
+
+static void close_executor(struct session *s, struct executor *e, struct closing *closing)
+{
+    closing->session = s;
+    closing->ops = s->ops;
+    s->ops = NULL;
+    s->closing++;
+    fail_ops(closing->ops);
+    executor_close(e, on_session_executor_closed, closing);
+}
+
+void session_close(struct session *s)
+{
+    struct closing *closing = s->last_closing;
+    struct executor *e = s->executor;
+
+    s->ended = true;
+    s->last_closing = NULL;
+    s->executor = NULL;
+    close_executor(s, e, closing);
+}
+
+/* --- shares --- */
+
+static void on_share_progress(void *data, const char *line)
+{
+    struct share_op *op = data;
+
+    if (op->session && op->progress) {
+        op->progress(op->data, line);
+    }
+}
+
+static void on_share_done(void *data, const struct error *err)
+{
+    struct share_op *op = data, **link;
+
+    if (!op->session) {
+        return; /* answered already; freed with its executor */
+    }
+    for (link = &op->session->ops; *link != op; link = &(*link)->next) {
+    }
+    *link = op->next;
+    op->done(op->data, err);
+    free(op);
+}
+
+void session_add_share(struct session *s, struct share *share_owned, executor_progress progress,
+                       executor_done done, void *data)
+{
+    struct share_op *op = calloc(1, sizeof(*op));
+    struct error err = {0};
+
+    if (!op) {
+        share_free(share_owned);
+        out_of_memory(&err);
+        done(data, &err);
+        error_clear(&err);
+        return;
+    }
+    *op = (struct share_op){s->ops, s, progress, done, data};
+    s->ops = op;
+    executor_add_share(s->executor, share_owned, on_share_progress, on_share_done, op);
+}
+
+/* Opens the sources of all shares anew. -1 with an error that names the one that is missing. */
+static int reopen_shares(struct session *s, const json_t *roots, bool keep_shares,
+                         struct share_list *list, struct error *err)
+{
+    const struct config *config = s->owner->config;
+    const struct share *share;
+
+    if (open_own_shares(list, config, s->slot->env, err) < 0) {
+        return -1;
+    }
+    for (unsigned i = s->own_shares; keep_shares && (share = executor_share(s->executor, i)); i++) {
+        if (share_list_open(list, config, roots, share->type, share->source, share->dest,
+                            share->read_only, err) < 0) {
+            return -1;
+        }
+    }
+    return 0;
+}
+
+int session_reset(struct session *s, const json_t *roots, bool keep_shares, executor_done done,
+                  void *data, struct error *err)
+{
+    struct closing *closing = calloc(1, sizeof(*closing));
+    struct executor *old = s->executor, *fresh;
+    struct share_list shares = {0};
+    unsigned own = (unsigned)json_array_size(s->slot->env->shares);
+
+    if (!closing) {
+        return out_of_memory(err);
+    }
+    if (reopen_shares(s, roots, keep_shares, &shares, err) < 0) {
+        share_list_deinit(&shares);
+        free(closing);
+        return error_wrap(err, "nothing was reset");
+    }
+    fresh = make_executor(s, &shares);
+    if (!fresh) {
+        free(closing);
+        return out_of_memory(err);
+    }
+    s->executor = fresh;
+    s->own_shares = own;
+    closing->done = done;
+    closing->data = data;
+    close_executor(s, old, closing);
+    return 0;
+}
+
+/* --- an executor for one run --- */
+
+struct executor *session_ephemeral_executor(struct session *s, struct error *err)
+{
+    struct ephemeral *e = calloc(1, sizeof(*e));
+    const struct share *share;
+
+    if (e) {
+        e->executor = executor_new(s->slot->place);
+    }
+    if (!e || !e->executor) {
+        free(e);
+        out_of_memory(err);
+        return NULL;
+    }
+    e->owner = s->owner;
+    e->slot = s->slot;
+    e->slot->users++;
+    e->next = s->owner->ephemerals;
+    s->owner->ephemerals = e;
+    for (unsigned i = 0; (share = executor_share(s->executor, i)); i++) {
+        struct share *clone = share_clone(share);
+
+        if (!clone) {
+            ephemeral_close(e);
+            error_set_code(err, ERROR_INTERNAL, errno, "share %s", share->source);
+            return NULL;
+        }
+        executor_add_share(e->executor, clone, NULL, on_noted, NULL);
+    }
+    return e->executor;
+}
+
+static void on_ephemeral_closed(void *data, const struct error *err)
+{
+    struct ephemeral *e = data, **link;
+    struct sessions *owner = e->owner;
+    struct place_slot *slot = e->slot;
+
+    (void)err;
+    for (link = &owner->ephemerals; *link != e; link = &(*link)->next) {
+    }
+    *link = e->next;
+    free(e);
+    place_slot_release(owner, slot);
+}
+
+void ephemeral_close(struct ephemeral *e)
+{
+    if (!e->closing) {
+        e->closing = true;
+        executor_close(e->executor, on_ephemeral_closed, e);
+    }
+}
+
+void session_ephemeral_close(struct session *s, struct executor *executor)
+{
+    for (struct ephemeral *e = s->owner->ephemerals; e; e = e->next) {
+        if (e->executor == executor) {
+            ephemeral_close(e);
+            return;
+        }
+    }
+}
+
+/* --- ids of runs --- */
+
+void run_id_new(char id[RUN_ID_SIZE])
+{
+    static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
+    const uint64_t mask = (UINT64_C(1) << 40) - 1;
+    struct timespec now;
+    uint64_t bits;
+
+    /* The clock never says the same twice, and a multiplication by an odd number keeps what is
+     * different so; it only mixes the digits. An id has to be unique, it does not have to be
+     * secret. */
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    bits = ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec) >> 10;
+    bits = (bits * UINT64_C(0x9e3779b97f4a7c15)) & mask;
+    id[0] = 'r';
+    id[1] = '-';
+    for (int i = 0; i < 8; i++, bits >>= 5) {
+        id[2 + i] = alphabet[bits & 31];
+    }
+    id[10] = '\0';
+}

@@ -1,0 +1,110 @@
+#include <errno.h>
+#include <stdlib.h>
+
+#include "mcp/server.h"
+#include "mcp/session.h"
+#include "mcp/tools.h"
+#include "mcp/tools/result.h"
+
+struct reset_call {
+    struct call *call;
+    struct session *session; /* NULL until the reset has begun */
+    bool keep_shares;
+};
+
+static struct session *find(struct call *call, struct error *err)
+{
+    struct sessions *sessions = server_sessions(call_server(call));
+    const char *name;
+    bool made;
+
+    if (argument_name(call, "session", &name, err) < 0) {
+        return NULL;
+    }
+    if (!name && call_era(call) == ERA_MODERN) {
+        error_set(err, ERROR_INVALID,
+                  "session is missing: say which one to reset (\"s-\" and 8 characters, from the "
+                  "result of the call that made it)");
+        return NULL;
+    }
+    return sessions_resolve(sessions, call_era(call), name, NULL, &made, err);
+}
+
+static void on_reset(void *data, const struct error *err)
+{
+    struct reset_call *rc = data;
+    struct session *s = rc->session;
+    struct call *call = rc->call;
+    bool kept = rc->keep_shares;
+
+    free(rc);
+    if (err) {
+        call_fail_in(call, s, err, NULL);
+    } else {
+        call_finish_text(call, s,
+                         kept ? "The session is as new: variables and files are gone, a run that "
+                                "was going was cancelled. Its shares come back with the next run; "
+                                "mounts may be added until then."
+                              : "The session is as new: variables, files and shares are gone, a "
+                                "run that was going was cancelled. Mounts may be added until the "
+                                "next run.",
+                         NULL);
+    }
+    session_end(s);
+}
+
+static void on_roots(void *data, const json_t *paths, const struct error *roots_err)
+{
+    struct reset_call *rc = data;
+    struct call *call = rc->call;
+    struct error err = {0};
+    struct session *s = find(call, &err);
+
+    (void)roots_err; /* a client without an answer offers no roots */
+    if (!s) {
+        call_fail(call, &err);
+        free(rc);
+    } else {
+        rc->session = s;
+        session_begin(s);
+        if (session_reset(s, paths, rc->keep_shares, on_reset, rc, &err) < 0) {
+            on_reset(rc, &err);
+        }
+    }
+    error_clear(&err);
+}
+
+static void start(struct call *call)
+{
+    struct reset_call *rc = calloc(1, sizeof(*rc));
+    struct error err = {0};
+
+    if (!rc) {
+        error_set_code(&err, ERROR_INTERNAL, ENOMEM, "reset_session");
+        call_fail(call, &err);
+    } else if (!find(call, &err)) {
+        free(rc);
+        call_fail(call, &err);
+    } else {
+        rc->call = call;
+        rc->keep_shares = argument_bool(call, "keep_shares", true);
+        call_roots(call, on_roots, rc);
+    }
+    error_clear(&err);
+}
+
+const struct tool reset_session_tool = {
+    .name = "reset_session",
+    .title = "Reset a session",
+    .description =
+        "Throws a session's sandbox away and keeps its id: variables, files and processes are "
+        "gone, and a run that is going is cancelled. The next run_code starts afresh. Its shares "
+        "are brought in again from their sources unless keep_shares is false; if a source is gone, "
+        "nothing is reset. Call it before adding a mount to a session that has run code.",
+    .schema = "tools/reset_session",
+    .read_only = false,
+    .destructive = true,
+    .idempotent = true,
+    .open_world = false,
+    .start = start,
+};
