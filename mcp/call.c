@@ -72,6 +72,14 @@ static int read_token(const json_t *params, json_t **ret, struct fault *fault)
     return 0;
 }
 
+/* A level that there is not is one that nobody asked for. */
+static bool read_level(const json_t *params, enum log_level *ret)
+{
+    const char *level =
+        json_text_member(json_object_get(params, "_meta"), "io.modelcontextprotocol/logLevel");
+    return level && log_level_parse(level, ret) == 0;
+}
+
 static int read_arguments(const json_t *params, json_t **ret, struct fault *fault)
 {
     json_t *arguments = json_object_get(params, "arguments");
@@ -137,8 +145,8 @@ static void begin_checked(struct call *call)
 int call_begin(struct server *s, enum protocol version, const struct message *m,
                struct batch *batch, struct fault *fault)
 {
-    const char *name = json_text_member(m->params, "name");
-    const struct tool *tool = name ? find_tool(s, name) : NULL;
+    const char *name = json_string_value(json_object_get(m->params, "name"));
+    const struct tool *tool = json_text_member(m->params, "name") ? find_tool(s, name) : NULL;
     json_t *token;
     json_t *arguments;
     if (!name) {
@@ -159,6 +167,7 @@ int call_begin(struct server *s, enum protocol version, const struct message *m,
     }
     call->tool = tool;
     call->arguments = arguments;
+    call->wants_log = read_level(m->params, &call->log_level);
     call->progress_token = json_incref(token);
     if (token) {
         call->progress = progress_new(s->loop, send_progress, call);
@@ -203,6 +212,17 @@ void call_progress(struct call *call, const char *message)
 {
     if (call_wants_progress(call) && !stdio_congested(call->server->stdio)) {
         progress_update(call->progress, message);
+    }
+}
+
+void call_log(struct call *call, enum log_level level, const char *logger, json_t *data_owned)
+{
+    if (call_era(call) == ERA_LEGACY) {
+        server_log_message(call->server, level, logger, data_owned);
+    } else if (call->wants_log && level >= call->log_level && !call->cancelled) {
+        server_send_log(call->server, level, logger, data_owned);
+    } else {
+        json_decref(data_owned);
     }
 }
 

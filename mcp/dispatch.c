@@ -45,7 +45,7 @@ static int do_initialize(struct server *s, const struct request *r, json_t **ret
                          protocol_name(PROTOCOL_LATEST_LEGACY));
     }
     s->version = protocol_negotiate(version);
-    s->wants_log = false;
+    s->log_level = LOG_LEVEL_INFO;
     roots_enable(s->roots, json_is_object(json_object_get(capabilities, "roots")));
     return built(protocol_initialize(s->version), ret, fault);
 }
@@ -74,7 +74,6 @@ static int do_set_level(struct server *s, const struct request *r, json_t **ret,
                          "error, critical, alert, emergency; given \"%.40s\".",
                          level ? level : "");
     }
-    s->wants_log = true;
     return built(json_object(), ret, fault);
 }
 

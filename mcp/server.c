@@ -61,18 +61,25 @@ void server_batch_done(struct server *s, struct batch *batch)
     free(batch);
 }
 
-void server_log_message(struct server *server, enum log_level level, const char *logger,
-                        json_t *data_owned)
+void server_send_log(struct server *s, enum log_level level, const char *logger, json_t *data_owned)
 {
-    if (!server->wants_log || level < server->log_level || !server->stdio ||
-        stdio_congested(server->stdio)) {
+    if (!s->stdio || stdio_congested(s->stdio)) {
         json_decref(data_owned);
         return;
     }
-    server_send(server,
-                jsonrpc_notification("notifications/message",
-                                     json_pack("{s:s, s:s, s:o}", "level", log_level_name(level),
-                                               "logger", logger, "data", data_owned)));
+    server_send(s, jsonrpc_notification("notifications/message",
+                                        json_pack("{s:s, s:s, s:o}", "level", log_level_name(level),
+                                                  "logger", logger, "data", data_owned)));
+}
+
+void server_log_message(struct server *server, enum log_level level, const char *logger,
+                        json_t *data_owned)
+{
+    if (server->version == PROTOCOL_NONE || level < server->log_level) {
+        json_decref(data_owned);
+        return;
+    }
+    server_send_log(server, level, logger, data_owned);
 }
 
 /* ---- the end ---- */
@@ -296,9 +303,6 @@ struct server *server_new(uv_loop_t *loop, const struct server_options *options,
     uv_timer_init(loop, &s->timer);
     uv_timer_init(loop, &s->late_cancel);
     s->timer.data = s->late_cancel.data = s;
-    if (s->config->warm) {
-        sessions_warm(s->sessions);
-    }
     return s;
 }
 

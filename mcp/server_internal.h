@@ -54,6 +54,8 @@ struct call {
     json_t *arguments;
     json_t *progress_token; /* NULL: none wanted */
     struct progress *progress;
+    bool wants_log;           /* modern: the request carried a level */
+    enum log_level log_level; /* that level */
     bool cancelled, cancel_told;
     void (*on_cancel)(void *data);
     void *on_cancel_data;
@@ -69,9 +71,8 @@ struct server {
     struct roots *roots;
     struct sessions *sessions;
 
-    enum protocol version; /* of the connection; PROTOCOL_NONE before initialize */
-    bool wants_log;
-    enum log_level log_level;
+    enum protocol version;    /* of the connection; PROTOCOL_NONE before initialize */
+    enum log_level log_level; /* of legacy notifications/message */
     struct call *calls;
     size_t call_count;
     json_t *subscriptions; /* ids of open subscriptions/listen */
@@ -88,6 +89,9 @@ struct server {
 
 /* Sends a message at once (taken; NULL when memory ran out is logged). */
 void server_send(struct server *s, json_t *message_owned);
+/* notifications/message, unless the client is slow. Takes the data. */
+void server_send_log(struct server *s, enum log_level level, const char *logger,
+                     json_t *data_owned);
 /* Answers a request, by itself or in its batch. A NULL message counts as answered with nothing. */
 void server_reply(struct server *s, struct batch *batch, json_t *message_owned);
 /* One request of the batch has been answered, or its reading is over. Frees it with the last. */
