@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
+os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # whose tests these are is no part of them
 
 from support.client import Client, binary  # noqa: E402
 

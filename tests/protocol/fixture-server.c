@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "mcp/config.h"
+#include "mcp/schema.h"
 #include "mcp/server.h"
 #include "mcp/stdio.h"
 #include "mcp/tools.h"
@@ -186,7 +187,7 @@ int main(void)
     uv_loop_t loop;
 
     if (stdio_claim(&options.in_fd, &options.out_fd, &err) < 0 ||
-        config_load(&config, "/dev/null", &err) < 0 || uv_loop_init(&loop) < 0) {
+        config_load(&config, NULL, &err) < 0 || uv_loop_init(&loop) < 0) {
         return 1;
     }
     server = server_new(&loop, &options, on_stopped, NULL, &err);
@@ -196,6 +197,7 @@ int main(void)
     uv_run(&loop, UV_RUN_DEFAULT);
     server_free(server);
     config_deinit(&config);
+    schema_unload();
     close(options.in_fd);
     close(options.out_fd);
     return uv_loop_close(&loop) == 0 ? 0 : 1;
