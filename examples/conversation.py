@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A conversation with cellblock as an agent's host has it: JSON-RPC over the server's stdin and stdout.
+"""A conversation with cellblock as a host has it: JSON-RPC over the server's stdin and stdout.
 
 usage: conversation.py [--server PATH] [--out DIR] CSV
 

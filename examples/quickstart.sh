@@ -30,8 +30,8 @@ done
 if [ -n "$missing" ]; then
     echo "== Installing$missing"
     as_root apt-get update -q
-    # shellcheck disable=SC2086
-    as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q --no-install-recommends $missing
+    as_root env DEBIAN_FRONTEND=noninteractive \
+        apt-get install -y -q --no-install-recommends $missing
 fi
 
 echo "== Building"

@@ -44,7 +44,10 @@ static void print_matrix(void)
     for (unsigned i = 0; (name = capability_name(i, &bit)); i++) {
         printf("%-*s", NAME_WIDTH, name);
         for (const struct backend *b = backends; b->name; b++) {
-            printf("  %-*s", (int)strlen(b->name), b->ops->capabilities & bit ? "yes" : "-");
+            bool last = !b[1].name;
+
+            printf("  %-*s", last ? 0 : (int)strlen(b->name),
+                   b->ops->capabilities & bit ? "yes" : "-");
         }
         putchar('\n');
     }

@@ -21,7 +21,7 @@ static int usage_error(const struct options *options, const struct error *err)
     complain(err);
     fprintf(stderr, "Try `cellblock %s--help`.\n",
             options->command == COMMAND_SERVE ? "" : command_name(options->command));
-    return STATUS_USAGE;
+    return err->kind == ERROR_UNSUPPORTED ? STATUS_REFUSED : STATUS_USAGE;
 }
 
 static int with_config(const struct options *options, const struct config *config)

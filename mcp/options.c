@@ -462,7 +462,7 @@ static const struct command_help {
 
 static const char exit_codes[] =
     "Exit status: 0 it works, 1 something that the default configuration needs does not work\n"
-    "(doctor) or the server could not go on, 2 wrong usage or configuration.\n";
+    "(doctor) or the server could not start, 2 wrong usage or configuration, 3 unsupported.\n";
 
 static const char run_exit_codes[] =
     "Exit status: 0 ok; 1 uncaught exception; the code's own after exit(N) or a failed command;\n"

@@ -1,0 +1,46 @@
+"""`cellblock doctor`: what works, what does not, and what mends it."""
+
+import json
+
+
+def checks(done):
+    """The checks of a JSON report by name."""
+    return {check["name"]: check for check in json.loads(done.stdout)["checks"]}
+
+
+def test_a_machine_where_it_works(cellblock):
+    """Exit status 0, and a sandbox has really run."""
+    done = cellblock("doctor", "--json")
+    report = json.loads(done.stdout)
+    assert done.returncode == 0, done.stdout
+    assert report["ok"] is True and report["backend"] == "local"
+    found = checks(done)
+    assert found["sandbox"]["state"] == "ok"
+    assert "python3" in found["python"]["detail"]
+    assert all(check["state"] in ("ok", "missing", "failed") for check in report["checks"])
+
+
+def test_the_text_says_the_same(cellblock):
+    """One line a check, and a verdict."""
+    text = cellblock("doctor").stdout
+    for name in checks(cellblock("doctor", "--json")):
+        assert name in text
+    assert text.rstrip().endswith("This configuration works here.")
+
+
+def test_a_missing_bubblewrap(cellblock):
+    """Exit status 1 and the command that installs it."""
+    done = cellblock("doctor", "--json", "--python", "/usr/bin/python3",
+                     env={"PATH": "/nonexistent"})
+    assert done.returncode == 1
+    report = json.loads(done.stdout)
+    assert report["ok"] is False
+    assert any("bubblewrap" in (check["fix"] or "") for check in report["checks"])
+    assert checks(done)["sandbox"]["state"] == "failed"
+
+
+def test_a_python_that_is_none(cellblock):
+    """It looks at what was asked for, not at something else."""
+    done = cellblock("doctor", "--json", "--python", "/nonexistent/python3")
+    assert done.returncode == 1
+    assert "/nonexistent/python3" in done.stdout
