@@ -126,7 +126,7 @@ static void log_step(struct call *call, int number)
     static const char *const lines[STEPS] = {"Tool execution started", "Tool processing data",
                                              "Tool execution completed"};
 
-    server_log_message(call_server(call), LOG_LEVEL_INFO, "fixture", json_string(lines[number]));
+    call_log(call, LOG_LEVEL_INFO, "fixture", json_string(lines[number]));
 }
 
 static void with_logging(struct call *call)
@@ -142,6 +142,18 @@ static void progress_step(struct call *call, int number)
 }
 
 static void with_progress(struct call *call)
+{
+    start_steps(call, progress_step);
+}
+
+/* The suite asks for it by another name where no log message may come. */
+static void logging_tool(struct call *call)
+{
+    start_steps(call, log_step);
+}
+
+/* Its stream must hold notifications only, never a request of ours. */
+static void streaming_tool(struct call *call)
 {
     start_steps(call, progress_step);
 }
@@ -166,6 +178,8 @@ FIXTURE_TOOL("test_multiple_content_types", multiple_content_types);
 FIXTURE_TOOL("test_error_handling", error_handling);
 FIXTURE_TOOL("test_tool_with_logging", with_logging);
 FIXTURE_TOOL("test_tool_with_progress", with_progress);
+FIXTURE_TOOL("test_logging_tool", logging_tool);
+FIXTURE_TOOL("test_streaming_elicitation", streaming_tool);
 
 static const struct tool *const fixture_tools[] = {
     &simple_text_tool,       &image_content_tool,          &audio_content_tool,
