@@ -1,0 +1,727 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "mcp/content.h"
+#include "mcp/mime.h"
+#include "mcp/text.h"
+
+#define PNG                                                                                        \
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJg" \
+    "gg=="
+
+static const struct content_run run = {
+    .session = "s-aaaaaaaa",
+    .run = "r-bbbbbbbb",
+    .environment = "default",
+    .backend = "local",
+    .files_kept = true,
+};
+
+/* --- helpers --- */
+
+static void print_out(struct content *c, const char *text)
+{
+    content_output(c, STREAM_STDOUT, text, strlen(text));
+}
+
+static void show(struct content *c, enum display_kind kind, json_t *data, const char *display_id)
+{
+    json_t *metadata = json_object();
+    struct display d = {.kind = kind, .data = data, .metadata = metadata, .display_id = display_id};
+
+    assert_non_null(data);
+    content_display(c, &d);
+    json_decref(data);
+    json_decref(metadata);
+}
+
+static void clear_output(struct content *c, bool wait)
+{
+    content_display(c, &(struct display){.kind = DISPLAY_CLEAR, .wait = wait});
+}
+
+/* The result of a run that was `ok`, or as `outcome` says; `c` is freed. */
+static json_t *finish_with(struct content *c, const struct outcome *outcome)
+{
+    json_t *result = content_finish(c, &run, outcome);
+
+    content_free(c);
+    assert_non_null(result);
+    return result;
+}
+
+static json_t *finish(struct content *c)
+{
+    struct outcome outcome;
+    json_t *result;
+
+    outcome_init(&outcome);
+    result = finish_with(c, &outcome);
+    outcome_deinit(&outcome);
+    return result;
+}
+
+static json_t *block_at(const json_t *result, size_t index)
+{
+    return json_array_get(json_object_get(result, "content"), index);
+}
+
+static size_t block_count(const json_t *result)
+{
+    return json_array_size(json_object_get(result, "content"));
+}
+
+static const char *part_of(const json_t *block)
+{
+    return json_string_value(json_object_get(json_object_get(block, "_meta"), "cellblock/part"));
+}
+
+static int seq_of(const json_t *block)
+{
+    return (int)json_integer_value(
+        json_object_get(json_object_get(block, "_meta"), "cellblock/seq"));
+}
+
+static const char *text_at(const json_t *result, size_t index, const char *part)
+{
+    json_t *block = block_at(result, index);
+
+    assert_non_null(block);
+    assert_string_equal(part_of(block), part);
+    return json_string_value(json_object_get(block, "text"));
+}
+
+static json_t *outcome_of(const json_t *result)
+{
+    return json_object_get(json_object_get(result, "_meta"), "cellblock/outcome");
+}
+
+static const char *only_text(const char *bytes, size_t size, char *space)
+{
+    struct text t = text_of(bytes, size);
+    bool cut = false;
+    json_t *s = text_render(&t, 1000, TEXT_TAIL_HALF, &cut);
+
+    assert_non_null(s);
+    assert_false(cut);
+    memcpy(space, json_string_value(s), json_string_length(s) + 1);
+    json_decref(s);
+    return space;
+}
+
+/* --- text --- */
+
+static void makes_bad_bytes_replacement_characters(void **state)
+{
+    char space[256];
+
+    (void)state;
+    assert_string_equal(only_text("a\xff"
+                                  "b",
+                                  3, space),
+                        "a\xef\xbf\xbd"
+                        "b");
+    assert_string_equal(only_text("\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80", 9, space),
+                        "\xc3\xa4\xe2\x82\xac\xf0\x9f\x98\x80");
+    /* An overlong form, a surrogate, past the end, a cut sequence. */
+    assert_string_equal(only_text("\xc0\x80", 2, space), "\xef\xbf\xbd\xef\xbf\xbd");
+    assert_string_equal(only_text("\xed\xa0\x80", 3, space),
+                        "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+    assert_string_equal(only_text("\xf4\x90\x80\x80", 4, space),
+                        "\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd\xef\xbf\xbd");
+    assert_string_equal(only_text("\xe2\x82", 2, space), "\xef\xbf\xbd");
+    assert_string_equal(only_text("\xe2\x82"
+                                  "x",
+                                  3, space),
+                        "\xef\xbf\xbdx");
+}
+
+static void keeps_nul_characters(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result, *text;
+
+    (void)state;
+    content_output(c, STREAM_STDOUT, "a\0b", 3);
+    result = finish(c);
+    text = json_object_get(block_at(result, 0), "text");
+    assert_int_equal(json_string_length(text), 3);
+    assert_memory_equal(json_string_value(text), "a\0b", 3);
+    json_decref(result);
+}
+
+static void joins_characters_split_between_chunks(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    content_output(c, STREAM_STDOUT, "\xe2\x82", 2);
+    content_output(c, STREAM_STDOUT, "\xac", 1);
+    result = finish(c);
+    assert_string_equal(text_at(result, 0, "stdout"), "\xe2\x82\xac");
+    json_decref(result);
+}
+
+static void cuts_on_lines_and_counts(void **state)
+{
+    char lines[1000], *p = lines;
+    struct text t;
+    json_t *s;
+    bool cut = false;
+
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        p += sprintf(p, "line %03d\n", i);
+    }
+    t = text_of(lines, (size_t)(p - lines));
+    s = text_render(&t, 200, TEXT_TAIL_HALF, &cut);
+    assert_true(cut);
+    assert_non_null(
+        strstr(json_string_value(s), "line 010\n[… 702 bytes, 78 lines left out …]\nline 089\n"));
+    assert_true(strncmp(json_string_value(s), "line 000\n", 9) == 0);
+    assert_non_null(strstr(json_string_value(s), "line 099\n"));
+    json_decref(s);
+}
+
+static void cuts_between_characters(void **state)
+{
+    char euros[3001] = "";
+    struct text t = text_of(euros, 3000);
+
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        memcpy(euros + (size_t)3 * (size_t)i, "\xe2\x82\xac", 4);
+    }
+    for (size_t limit = 100; limit < 112; limit++) {
+        bool cut = false;
+        json_t *s = text_render(&t, limit, TEXT_TAIL_MOST, &cut);
+
+        assert_true(cut);
+        assert_null(strstr(json_string_value(s), "\xef\xbf\xbd"));
+        assert_true(json_string_length(s) <= limit + TEXT_MARK_ROOM);
+        json_decref(s);
+    }
+}
+
+/* Whatever the sizes of the chunks, the head and tail are the stream's and the counts are right. */
+static void captures_head_and_tail_of_any_stream(void **state)
+{
+    static const size_t chunks[] = {1, 7, 63, 64, 65, 128, 129, 1000};
+    char stream[1000];
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(stream); i++) {
+        stream[i] = (char)(i % 10 == 9 ? '\n' : 'a' + (int)(i % 26));
+    }
+    for (size_t k = 0; k < sizeof(chunks) / sizeof(chunks[0]); k++) {
+        for (size_t total = 0; total <= sizeof(stream); total += 13) {
+            struct capture capture;
+            struct text t;
+
+            capture_init(&capture, 64);
+            for (size_t at = 0; at < total; at += chunks[k]) {
+                size_t n = total - at < chunks[k] ? total - at : chunks[k];
+
+                capture_append(&capture, stream + at, n);
+            }
+            t = capture_text(&capture);
+            assert_int_equal(t.head_size + t.gap_bytes + t.tail_size, total);
+            assert_memory_equal(t.head ? t.head : "", stream, t.head_size);
+            assert_memory_equal(t.tail ? t.tail : "", stream + total - t.tail_size, t.tail_size);
+            if (total <= 128) {
+                assert_int_equal(t.gap_bytes, 0);
+            } else if (t.gap_bytes > 0) {
+                size_t newlines = 0;
+
+                assert_true(t.head_size >= 64 && t.tail_size >= 64 && t.tail_size <= 128);
+                for (size_t i = t.head_size; i < total - t.tail_size; i++) {
+                    newlines += stream[i] == '\n';
+                }
+                assert_int_equal(t.gap_lines, newlines);
+            }
+            capture_deinit(&capture);
+        }
+    }
+}
+
+static void writes_numbers_for_people(void **state)
+{
+    char space[28];
+
+    (void)state;
+    assert_string_equal(text_number(0, space), "0");
+    assert_string_equal(text_number(999, space), "999");
+    assert_string_equal(text_number(1000, space), "1,000");
+    assert_string_equal(text_number(UINT64_MAX, space), "18,446,744,073,709,551,615");
+}
+
+/* --- blocks --- */
+
+static void a_silent_run_has_no_blocks(void **state)
+{
+    json_t *result = finish(content_new(false));
+
+    (void)state;
+    assert_int_equal(block_count(result), 0);
+    assert_true(json_is_false(json_object_get(result, "isError")));
+    assert_null(json_object_get(result, "structuredContent"));
+    assert_string_equal(json_string_value(json_object_get(outcome_of(result), "cause")), "ok");
+    assert_true(json_is_true(json_object_get(outcome_of(result), "success")));
+    json_decref(result);
+}
+
+static void orders_parts_and_numbers_arrivals(void **state)
+{
+    struct content *c = content_new(false);
+    struct outcome outcome;
+    json_t *result;
+
+    (void)state;
+    content_output(c, STREAM_STDERR, "e", 1);
+    show(c, DISPLAY_DATA, json_pack("{ss}", "image/png", PNG), NULL);
+    print_out(c, "o");
+    content_output(c, STREAM_STDERR, "f", 1);
+    show(c, DISPLAY_RESULT, json_pack("{ss}", "text/plain", "42"), NULL);
+    outcome_init(&outcome);
+    outcome.cause = CAUSE_ERROR;
+    outcome.error.etype = strdup("ValueError");
+    outcome.error.evalue = strdup("bad");
+    outcome.error.traceback = strdup("Traceback\nValueError: bad");
+    outcome.note = strdup("why");
+    result = finish_with(c, &outcome);
+    outcome_deinit(&outcome);
+    assert_int_equal(block_count(result), 6);
+    assert_string_equal(text_at(result, 0, "stdout"), "o");
+    assert_string_equal(text_at(result, 1, "stderr"), "ef");
+    assert_string_equal(text_at(result, 2, "result"), "42");
+    assert_string_equal(part_of(block_at(result, 3)), "display");
+    assert_string_equal(json_string_value(json_object_get(block_at(result, 3), "data")), PNG);
+    assert_string_equal(text_at(result, 4, "error"), "Traceback\nValueError: bad");
+    assert_string_equal(text_at(result, 5, "note"), "why");
+    assert_int_equal(seq_of(block_at(result, 0)), 3);
+    assert_int_equal(seq_of(block_at(result, 1)), 1);
+    assert_int_equal(seq_of(block_at(result, 2)), 4);
+    assert_int_equal(seq_of(block_at(result, 3)), 2);
+    assert_int_equal(seq_of(block_at(result, 4)), 5);
+    assert_int_equal(seq_of(block_at(result, 5)), 6);
+    assert_true(json_is_true(json_object_get(result, "isError")));
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(outcome_of(result), "error"), "etype")),
+        "ValueError");
+    json_decref(result);
+}
+
+static void tells_signals_by_name(void **state)
+{
+    struct outcome outcome;
+    json_t *result;
+
+    (void)state;
+    outcome_init(&outcome);
+    outcome.cause = CAUSE_KILLED;
+    outcome.signal = 11;
+    result = finish_with(content_new(false), &outcome);
+    outcome_deinit(&outcome);
+    assert_string_equal(json_string_value(json_object_get(outcome_of(result), "signal")),
+                        "SIGSEGV");
+    assert_null(json_object_get(outcome_of(result), "exit_code"));
+    json_decref(result);
+}
+
+static void cuts_long_output_and_says_where_it_is(void **state)
+{
+    struct content *c = content_new(false);
+    struct outcome outcome;
+    const char *text, *note;
+    json_t *result;
+
+    (void)state;
+    for (int i = 0; i < 100000; i++) {
+        char line[32];
+
+        snprintf(line, sizeof(line), "row %d\n", i);
+        print_out(c, line);
+    }
+    outcome_init(&outcome);
+    outcome.full[STREAM_STDOUT].path = strdup("/workspace/.cellblock/r-bbbbbbbb.stdout");
+    outcome.full[STREAM_STDOUT].total = outcome.full[STREAM_STDOUT].kept = 988890;
+    result = finish_with(c, &outcome);
+    outcome_deinit(&outcome);
+    text = text_at(result, 0, "stdout");
+    assert_true(strlen(text) <= CONTENT_TEXT_LIMIT + TEXT_MARK_ROOM);
+    assert_true(strlen(text) > CONTENT_TEXT_LIMIT * 9 / 10);
+    assert_true(strncmp(text, "row 0\nrow 1\n", 12) == 0);
+    assert_string_equal(text + strlen(text) - 10, "row 99999\n");
+    assert_non_null(strstr(text, " lines left out"));
+    note = text_at(result, 1, "note");
+    assert_non_null(strstr(note, "/workspace/.cellblock/r-bbbbbbbb.stdout"));
+    assert_non_null(strstr(note, "988,890"));
+    assert_true(json_is_true(json_object_get(outcome_of(result), "truncated")));
+    json_decref(result);
+}
+
+static void shares_the_room_and_keeps_the_end_of_errors(void **state)
+{
+    struct content *c = content_new(false);
+    struct outcome outcome;
+    char *big = malloc(200001);
+    size_t total = 0;
+    const char *error;
+    json_t *result;
+
+    (void)state;
+    memset(big, 'x', 200000);
+    big[200000] = '\0';
+    print_out(c, big);
+    content_output(c, STREAM_STDERR, "short", 5);
+    show(c, DISPLAY_RESULT, json_pack("{ss}", "text/plain", big), NULL);
+    outcome_init(&outcome);
+    outcome.cause = CAUSE_ERROR;
+    outcome.error.etype = strdup("E");
+    memcpy(big + 200000 - 12, "the last end", 12);
+    outcome.error.traceback = big;
+    result = finish_with(c, &outcome);
+    outcome_deinit(&outcome);
+    assert_string_equal(text_at(result, 1, "stderr"), "short");
+    error = text_at(result, 3, "error");
+    assert_string_equal(error + strlen(error) - 12, "the last end");
+    for (size_t i = 0; i < block_count(result) - 1; i++) {
+        total += json_string_length(json_object_get(block_at(result, i), "text"));
+    }
+    assert_true(total <= CONTENT_TEXT_LIMIT + 3 * TEXT_MARK_ROOM);
+    assert_true(total > CONTENT_TEXT_LIMIT - 10);
+    json_decref(result);
+}
+
+/* --- displays --- */
+
+static void a_result_with_an_image_gives_both_and_no_html(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    show(c, DISPLAY_RESULT,
+         json_pack("{ss ss ss}", "text/plain", "<Figure>", "text/html", "<b>no</b>", "image/png",
+                   PNG "\n"),
+         NULL);
+    result = finish(c);
+    assert_int_equal(block_count(result), 2);
+    assert_string_equal(text_at(result, 0, "result"), "<Figure>");
+    assert_string_equal(json_string_value(json_object_get(block_at(result, 1), "type")), "image");
+    assert_string_equal(json_string_value(json_object_get(block_at(result, 1), "data")), PNG);
+    json_decref(result);
+}
+
+static void chooses_the_best_text(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    show(c, DISPLAY_RESULT,
+         json_pack("{ss ss}", "text/plain", "   a\n0  1", "text/html", "<table>"), NULL);
+    show(c, DISPLAY_DATA, json_pack("{ss ss}", "text/plain", "   b", "text/html", "<table>"), NULL);
+    show(c, DISPLAY_DATA,
+         json_pack("{ss ss}", "text/plain", "<IPython.core.display.Markdown object>",
+                   "text/markdown", "**m**"),
+         NULL);
+    show(c, DISPLAY_DATA,
+         json_pack("{ss s{si}}", "text/plain", "<IPython.core.display.JSON object>",
+                   "application/json", "k", 1),
+         NULL);
+    show(c, DISPLAY_DATA,
+         json_pack("{ss ss}", "text/plain", "<IPython.core.display.HTML object>", "text/html",
+                   "<b>h</b>"),
+         NULL);
+    result = finish(c);
+    assert_int_equal(block_count(result), 5);
+    assert_string_equal(text_at(result, 0, "result"), "   a\n0  1");
+    assert_string_equal(text_at(result, 1, "display"), "   b");
+    assert_string_equal(text_at(result, 2, "display"), "**m**");
+    assert_string_equal(text_at(result, 3, "display"), "{\"k\": 1}");
+    assert_string_equal(json_string_value(json_object_get(
+                            json_object_get(block_at(result, 4), "resource"), "text")),
+                        "<b>h</b>");
+    assert_string_equal(
+        json_string_value(json_object_get(json_object_get(block_at(result, 4), "resource"), "uri")),
+        "cellblock://r-bbbbbbbb/display/1");
+    json_decref(result);
+}
+
+static void leaves_out_what_is_no_image(void **state)
+{
+    static const char *const bad[] = {"not base64!", "AAAA", "aGVsbG8gd29ybGQhISEh", "", "=AAA",
+                                      "AA=A",        "AAAAA"};
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        show(c, DISPLAY_DATA, json_pack("{ss ss}", "image/png", bad[i], "text/plain", "p"), NULL);
+    }
+    show(c, DISPLAY_DATA, json_pack("{s[i]}", "image/png", 3), NULL);
+    show(c, DISPLAY_DATA, json_pack("{ss}", "image/jpeg", PNG), NULL);
+    result = finish(c);
+    assert_string_equal(text_at(result, 0, "display"), "p");
+    assert_string_equal(text_at(result, 6, "display"), "p");
+    assert_non_null(strstr(text_at(result, 7, "note"), "image/png was left out"));
+    assert_int_equal(block_count(result), 16);
+    json_decref(result);
+}
+
+/* A PNG's beginning and as many zeroes as make `size` characters of base64. */
+static char *big_png(size_t size)
+{
+    char *base64 = malloc(size + 1);
+
+    memset(base64, 'A', size);
+    base64[size] = '\0';
+    memcpy(base64, PNG, 40);
+    return base64;
+}
+
+static void keeps_results_under_a_megabyte(void **state)
+{
+    char *png = big_png(400000);
+    struct content *c = content_new(false);
+    json_t *result;
+    char *line;
+
+    (void)state;
+    for (int i = 0; i < 50; i++) {
+        char nul[1000] = {0};
+
+        content_output(c, STREAM_STDOUT, nul, sizeof(nul));
+    }
+    show(c, DISPLAY_DATA, json_pack("{ss}", "image/png", png), NULL);
+    show(c, DISPLAY_DATA, json_pack("{ss ss}", "image/png", png, "text/plain", "<Figure>"), NULL);
+    show(c, DISPLAY_DATA, json_pack("{ss}", "image/png", PNG), NULL);
+    free(png);
+    result = finish(c);
+    assert_int_equal(block_count(result), 6);
+    assert_string_equal(json_string_value(json_object_get(block_at(result, 1), "type")), "image");
+    assert_string_equal(text_at(result, 2, "display"), "<Figure>");
+    assert_string_equal(json_string_value(json_object_get(block_at(result, 3), "type")), "image");
+    assert_non_null(strstr(text_at(result, 4, "note"), "300,000 bytes"));
+    assert_true(json_is_true(json_object_get(outcome_of(result), "truncated")));
+    line = json_dumps(result, JSON_COMPACT);
+    assert_true(strlen(line) < 1000 * 1000);
+    free(line);
+    json_decref(result);
+}
+
+static void updates_replace_in_place(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    show(c, DISPLAY_DATA, json_pack("{ss}", "text/plain", "old"), "one");
+    show(c, DISPLAY_DATA, json_pack("{ss}", "text/plain", "other"), NULL);
+    show(c, DISPLAY_DATA, json_pack("{ss}", "text/plain", "old"), "one");
+    show(c, DISPLAY_UPDATE, json_pack("{ss}", "text/plain", "new"), "one");
+    show(c, DISPLAY_UPDATE, json_pack("{ss}", "text/plain", "from before"), "two");
+    result = finish(c);
+    assert_int_equal(block_count(result), 4);
+    assert_string_equal(text_at(result, 0, "display"), "new");
+    assert_string_equal(text_at(result, 1, "display"), "other");
+    assert_string_equal(text_at(result, 2, "display"), "new");
+    assert_string_equal(text_at(result, 3, "display"), "from before");
+    assert_int_equal(seq_of(block_at(result, 0)), 1);
+    json_decref(result);
+}
+
+static void clear_output_drops_what_came(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    print_out(c, "gone");
+    content_output(c, STREAM_STDERR, "gone", 4);
+    show(c, DISPLAY_DATA, json_pack("{ss}", "text/plain", "gone"), NULL);
+    clear_output(c, false);
+    print_out(c, "stays until the next output");
+    clear_output(c, true);
+    result = finish(c);
+    assert_int_equal(block_count(result), 1);
+    assert_string_equal(text_at(result, 0, "stdout"), "stays until the next output");
+    json_decref(result);
+}
+
+static void clear_output_waits_for_the_next(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    for (int i = 0; i < 500; i++) {
+        clear_output(c, true);
+        show(c, DISPLAY_DATA, json_pack("{si}", "application/json", i), NULL);
+    }
+    result = finish(c);
+    assert_int_equal(block_count(result), 1);
+    assert_string_equal(text_at(result, 0, "display"), "499");
+    assert_true(json_is_false(json_object_get(outcome_of(result), "truncated")));
+    json_decref(result);
+}
+
+static void counts_displays_and_notes_past_the_caps(void **state)
+{
+    struct content *c = content_new(false);
+    json_t *result;
+    size_t n;
+
+    (void)state;
+    for (int i = 0; i < 100; i++) {
+        show(c, DISPLAY_DATA, json_pack("{ss}", "text/plain", "d"), NULL);
+        content_note(c, "n");
+    }
+    result = finish(c);
+    n = block_count(result);
+    assert_string_equal(text_at(result, 63, "display"), "d");
+    assert_string_equal(text_at(result, 64, "note"), "n");
+    assert_non_null(strstr(text_at(result, n - 2, "note"), "36 more displays"));
+    assert_non_null(strstr(text_at(result, n - 1, "note"), "more notes"));
+    json_decref(result);
+}
+
+static void keeps_no_more_than_the_store_holds(void **state)
+{
+    char *png = big_png(CONTENT_STORE_LIMIT);
+    struct content *c = content_new(false);
+    json_t *result;
+
+    (void)state;
+    show(c, DISPLAY_DATA, json_pack("{ss ss}", "image/png", png, "text/plain", "small"), NULL);
+    free(png);
+    result = finish(c);
+    assert_string_equal(text_at(result, 0, "display"), "small");
+    assert_non_null(strstr(text_at(result, 1, "note"), "left out"));
+    json_decref(result);
+}
+
+/* --- structuredContent --- */
+
+static void structured_holds_everything(void **state)
+{
+    struct content *c = content_new(true);
+    struct outcome outcome;
+    json_t *result, *s, *rich;
+
+    (void)state;
+    for (int i = 0; i < 1000; i++) {
+        print_out(c, "a hundred and some bytes that are printed a thousand times, more than a text "
+                     "block may hold, I think\n");
+    }
+    show(c, DISPLAY_DATA, json_pack("{ss ss}", "image/png", PNG, "text/plain", "<Figure>"), NULL);
+    show(c, DISPLAY_RESULT, json_pack("{ss}", "text/plain", "42"), NULL);
+    outcome_init(&outcome);
+    outcome.cause = CAUSE_ERROR;
+    outcome.execution_count = 3;
+    outcome.error.etype = strdup("E");
+    outcome.error.evalue = strdup("v");
+    outcome.error.traceback = strdup("one\ntwo");
+    result = finish_with(c, &outcome);
+    outcome_deinit(&outcome);
+    s = json_object_get(result, "structuredContent");
+    assert_int_equal(json_string_length(json_object_get(s, "stdout")), 101000);
+    assert_string_equal(json_string_value(json_object_get(s, "stderr")), "");
+    assert_string_equal(json_string_value(json_object_get(s, "result")), "42");
+    rich = json_object_get(s, "rich_outputs");
+    assert_int_equal(json_array_size(rich), 2);
+    assert_string_equal(json_string_value(json_object_get(json_array_get(rich, 0), "output_type")),
+                        "display_data");
+    assert_string_equal(json_string_value(json_object_get(
+                            json_object_get(json_array_get(rich, 0), "data"), "image/png")),
+                        PNG);
+    assert_int_equal(json_array_size(json_object_get(json_object_get(s, "error"), "traceback")), 2);
+    assert_int_equal(json_array_size(json_object_get(s, "artifacts")), 0);
+    assert_int_equal(json_integer_value(json_object_get(s, "execution_count")), 3);
+    assert_true(json_is_false(json_object_get(s, "truncated")));
+    /* content: text only, no image. */
+    assert_string_equal(text_at(result, 1, "result"), "42");
+    assert_string_equal(text_at(result, 2, "display"), "<Figure>");
+    json_decref(result);
+}
+
+static void structured_nulls_are_there(void **state)
+{
+    json_t *result = finish(content_new(true));
+    json_t *s = json_object_get(result, "structuredContent");
+
+    (void)state;
+    assert_true(json_is_null(json_object_get(s, "result")));
+    assert_true(json_is_null(json_object_get(s, "error")));
+    assert_true(json_is_array(json_object_get(s, "rich_outputs")));
+    json_decref(result);
+}
+
+static void structured_stays_under_the_line_limit(void **state)
+{
+    struct content *c = content_new(true);
+    char *png = big_png(3000000), quotes[1000];
+    json_t *result, *s;
+    char *line;
+
+    (void)state;
+    memset(quotes, '"', sizeof(quotes));
+    for (int i = 0; i < 5000; i++) {
+        content_output(c, STREAM_STDOUT, quotes, sizeof(quotes));
+        content_output(c, STREAM_STDERR, quotes, sizeof(quotes));
+    }
+    show(c, DISPLAY_DATA, json_pack("{ss}", "image/png", png), NULL);
+    show(c, DISPLAY_DATA, json_pack("{ss}", "image/png", png), NULL);
+    free(png);
+    result = finish(c);
+    s = json_object_get(result, "structuredContent");
+    assert_true(json_is_true(json_object_get(s, "truncated")));
+    assert_true(json_string_length(json_object_get(s, "stdout")) <=
+                CONTENT_STREAM_LIMIT + TEXT_MARK_ROOM);
+    assert_int_equal(json_array_size(json_object_get(s, "rich_outputs")), 2);
+    line = json_dumps(result, JSON_COMPACT);
+    assert_true(strlen(line) < (size_t)10 * 1024 * 1024);
+    free(line);
+    json_decref(result);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(makes_bad_bytes_replacement_characters),
+        cmocka_unit_test(keeps_nul_characters),
+        cmocka_unit_test(joins_characters_split_between_chunks),
+        cmocka_unit_test(cuts_on_lines_and_counts),
+        cmocka_unit_test(cuts_between_characters),
+        cmocka_unit_test(captures_head_and_tail_of_any_stream),
+        cmocka_unit_test(writes_numbers_for_people),
+        cmocka_unit_test(a_silent_run_has_no_blocks),
+        cmocka_unit_test(orders_parts_and_numbers_arrivals),
+        cmocka_unit_test(tells_signals_by_name),
+        cmocka_unit_test(cuts_long_output_and_says_where_it_is),
+        cmocka_unit_test(shares_the_room_and_keeps_the_end_of_errors),
+        cmocka_unit_test(a_result_with_an_image_gives_both_and_no_html),
+        cmocka_unit_test(chooses_the_best_text),
+        cmocka_unit_test(leaves_out_what_is_no_image),
+        cmocka_unit_test(keeps_results_under_a_megabyte),
+        cmocka_unit_test(updates_replace_in_place),
+        cmocka_unit_test(clear_output_drops_what_came),
+        cmocka_unit_test(clear_output_waits_for_the_next),
+        cmocka_unit_test(counts_displays_and_notes_past_the_caps),
+        cmocka_unit_test(keeps_no_more_than_the_store_holds),
+        cmocka_unit_test(structured_holds_everything),
+        cmocka_unit_test(structured_nulls_are_there),
+        cmocka_unit_test(structured_stays_under_the_line_limit),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
