@@ -182,9 +182,17 @@ FIXTURE_TOOL("test_logging_tool", logging_tool);
 FIXTURE_TOOL("test_streaming_elicitation", streaming_tool);
 
 static const struct tool *const fixture_tools[] = {
-    &simple_text_tool,       &image_content_tool,          &audio_content_tool,
-    &embedded_resource_tool, &multiple_content_types_tool, &error_handling_tool,
-    &with_logging_tool,      &with_progress_tool,          NULL,
+    &simple_text_tool,
+    &image_content_tool,
+    &audio_content_tool,
+    &embedded_resource_tool,
+    &multiple_content_types_tool,
+    &error_handling_tool,
+    &with_logging_tool,
+    &with_progress_tool,
+    &logging_tool_tool,
+    &streaming_tool_tool,
+    NULL,
 };
 
 static void on_stopped(void *data)
