@@ -10,8 +10,8 @@
 #include "backends/environment.h"
 
 /*
- * What the owner of the machine has decided: the config file, then the command line over it. Read-only once
- * the loop runs.
+ * What the owner of the machine has decided: the config file, then the command line over it.
+ * Read-only once the loop runs.
  */
 struct config {
     struct environment **environments; /* by name; at least one */
@@ -23,9 +23,9 @@ struct config {
     enum log_level log_level;
 };
 
-/* Reads the file at `path` (NULL: $XDG_CONFIG_HOME/cellblock/config.json or ~/.config/…, which may be absent)
- * and checks it against schemas/config.schema.json. -1 with an ERROR_INVALID that names file, field,
- * what was given and the nearest right one. `config` must be zeroed. */
+/* Reads the file at `path` (NULL: $XDG_CONFIG_HOME/cellblock/config.json or ~/.config/…, which may
+ * be absent) and checks it against schemas/config.schema.json. -1 with an ERROR_INVALID that names
+ * file, field, what was given and the nearest right one. `config` must be zeroed. */
 int config_load(struct config *config, const char *path, struct error *err);
 void config_deinit(struct config *config);
 
