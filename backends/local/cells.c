@@ -1,0 +1,719 @@
+#include "backends/local/cells.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <sys/stat.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+enum {
+    UNSENT_CAP = 64 * 1024 * 1024,
+};
+
+static void handle_closed(uv_handle_t *handle);
+
+/* The poll handle goes before its descriptor: closed later, it would take whatever has got the same
+ * number meanwhile out of the loop (libuv's uv__platform_invalidate_fd). */
+static void end_stream(struct cell_stream *stream)
+{
+    if (stream->watched) {
+        stream->watched = false;
+        uv_close((uv_handle_t *)&stream->poll, handle_closed);
+    }
+    if (stream->fd >= 0) {
+        close(stream->fd);
+        stream->fd = -1;
+    }
+}
+
+/* ---- the end of a cell ---- */
+
+static void free_cell(struct live_cell *cell)
+{
+    struct local_place *place = cell->place;
+    if (cell->open_handles > 0 || (cell->child_used && !cell->child_gone)) {
+        return;
+    }
+    place_remove_cell(place, cell);
+    buffer_deinit(&cell->unsent);
+    if (cell->root_fd >= 0) {
+        close(cell->root_fd);
+    }
+    free(cell->folder);
+    free(cell);
+    place_maybe_closed(place);
+}
+
+static void handle_closed(uv_handle_t *handle)
+{
+    struct live_cell *cell = handle->data;
+    cell->open_handles--;
+    free_cell(cell);
+}
+
+struct removal {
+    uv_work_t work;
+    struct live_cell *cell;
+};
+
+static void remove_folder(uv_work_t *work)
+{
+    struct removal *removal = (struct removal *)work;
+    launch_folder_remove(removal->cell->folder);
+}
+
+static void folder_removed(uv_work_t *work, int status)
+{
+    struct removal *removal = (struct removal *)work;
+    struct live_cell *cell = removal->cell;
+    (void)status;
+    free(removal);
+    cell->child_gone = true;
+    free_cell(cell);
+}
+
+static void child_closed(struct child *child)
+{
+    struct live_cell *cell = child->data;
+    struct removal *removal = cell->folder ? calloc(1, sizeof(*removal)) : NULL;
+    if (removal) {
+        removal->cell = cell;
+        if (uv_queue_work(cell->place->base.loop, &removal->work, remove_folder, folder_removed) ==
+            0) {
+            return;
+        }
+        free(removal);
+    }
+    cell->child_gone = true;
+    free_cell(cell);
+}
+
+/* Tells the owner or the pool once; later ends only mean that there is less to clean up. */
+static void gone(struct live_cell *cell)
+{
+    if (cell->state == CELL_STATE_GONE) {
+        return;
+    }
+    if (cell->state == CELL_STATE_READY) {
+        cell_drain(cell);
+    }
+    cell->state = CELL_STATE_GONE;
+    uv_timer_stop(&cell->timer);
+    cell->exit.message = cell->message[0] ? cell->message : NULL;
+    if (!cell->closing) {
+        place_cell_gone(cell->place, cell);
+    }
+}
+
+void cell_fail_start(struct live_cell *cell, enum error_kind kind, const char *message)
+{
+    cell->exit.how = EXIT_LOST;
+    cell->exit.kind = kind;
+    snprintf(cell->message, sizeof(cell->message), "%s", message);
+    gone(cell);
+}
+
+static void lost(struct live_cell *cell, const char *message)
+{
+    cell_fail_start(cell, ERROR_LOST, message);
+}
+
+/* ---- the status socket ---- */
+
+static bool is_host_root(int fd)
+{
+    struct stat here;
+    struct stat there;
+    return stat("/", &here) < 0 || fstat(fd, &there) < 0 ||
+           (here.st_dev == there.st_dev && here.st_ino == there.st_ino);
+}
+
+/* The worker has not run anything yet, so its root is the cell's. The descriptor outlives it. The
+ * pid cannot be another's: the process waits for us. Should it be all the same, the root would be
+ * the host's, and that is refused. */
+static int open_root(struct live_cell *cell, pid_t pid)
+{
+    char path[64];
+    if (cell->folder) {
+        cell->root_fd = open(cell->folder, O_PATH | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+        return cell->root_fd < 0 ? -errno : 0;
+    }
+    snprintf(path, sizeof(path), "/proc/%d/root", (int)pid);
+    cell->root_fd = open(path, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (cell->root_fd < 0) {
+        return -errno;
+    }
+    return is_host_root(cell->root_fd) ? -EXDEV : 0;
+}
+
+static void take_ready(struct live_cell *cell, pid_t pid)
+{
+    if (cell->state != CELL_STATE_ASKED) {
+        return;
+    }
+    int r = open_root(cell, pid);
+    if (r < 0) {
+        snprintf(cell->message, sizeof(cell->message),
+                 "the sandbox's files could not be reached: %s", strerror(-r));
+        cell->exit.how = EXIT_LOST;
+        cell->exit.kind = ERROR_INTERNAL;
+        gone(cell);
+        return;
+    }
+    uv_timer_stop(&cell->timer);
+    cell->state = CELL_STATE_READY;
+    place_cell_ready(cell->place, cell);
+}
+
+static void take_end(struct live_cell *cell, const struct cell_report *report)
+{
+    static const enum exit_how how[] = {
+        [CELL_EXITED] = EXIT_CODE,
+        [CELL_SIGNALED] = EXIT_SIGNAL,
+        [CELL_OUT_OF_MEMORY] = EXIT_OUT_OF_MEMORY,
+        [CELL_DISK_FULL] = EXIT_DISK,
+    };
+    struct machine_exit *e = &cell->exit;
+    e->how = how[report->type];
+    e->code = e->how == EXIT_CODE ? report->code : 0;
+    e->signal = e->how == EXIT_SIGNAL ? report->code : 0;
+    e->used = report->used;
+    e->limit = report->limit;
+    e->cpu_ms = report->cpu_ms;
+    e->peak_rss_kib = report->peak_rss_kib;
+    if (e->how == EXIT_DISK) {
+        snprintf(cell->message, sizeof(cell->message), "%s", report->text);
+    }
+    gone(cell);
+}
+
+static void take_report(struct live_cell *cell, struct cell_report *report, pid_t pid)
+{
+    report->text[sizeof(report->text) - 1] = '\0';
+    switch (report->type) {
+    case CELL_READY:
+        take_ready(cell, pid);
+        break;
+    case CELL_FAILED:
+        cell->exit.how = EXIT_LOST;
+        cell->exit.kind = ERROR_UNSUPPORTED;
+        snprintf(cell->message, sizeof(cell->message), "the sandbox could not be made: %s: %s",
+                 report->text, strerror(report->code));
+        gone(cell);
+        break;
+    case CELL_EXITED:
+    case CELL_SIGNALED:
+    case CELL_OUT_OF_MEMORY:
+    case CELL_DISK_FULL:
+        take_end(cell, report);
+        break;
+    default:
+        lost(cell, "the cell init said something unknown");
+        break;
+    }
+}
+
+static pid_t sender(struct msghdr *message)
+{
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(message); c; c = CMSG_NXTHDR(message, c)) {
+        if (c->cmsg_level == SOL_SOCKET && c->cmsg_type == SCM_CREDENTIALS &&
+            c->cmsg_len >= CMSG_LEN(sizeof(struct ucred))) {
+            struct ucred creds;
+            memcpy(&creds, CMSG_DATA(c), sizeof(creds));
+            return creds.pid;
+        }
+    }
+    return -1;
+}
+
+/* One report; false when there is none left. */
+static bool read_report(struct live_cell *cell)
+{
+    struct cell_report report;
+    char control[CMSG_SPACE(sizeof(struct ucred))];
+    struct iovec part = {.iov_base = &report, .iov_len = sizeof(report)};
+    struct msghdr message = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof(control),
+    };
+    ssize_t n =
+        recvmsg(cell->streams[CELL_FD_STATUS].fd, &message, MSG_DONTWAIT | MSG_CMSG_CLOEXEC);
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    if (n == (ssize_t)sizeof(report)) {
+        take_report(cell, &report, sender(&message));
+        return cell->state != CELL_STATE_GONE;
+    }
+    end_stream(&cell->streams[CELL_FD_STATUS]);
+    lost(cell, "the sandbox ended without a word");
+    return false;
+}
+
+static void on_status(uv_poll_t *poll, int status, int events)
+{
+    struct live_cell *cell = poll->data;
+    (void)status;
+    (void)events;
+    while (!cell->closing && cell->streams[CELL_FD_STATUS].fd >= 0 && read_report(cell)) {
+    }
+}
+
+/* ---- frames and output ---- */
+
+/* A worker that ends closes its streams a moment before its init has reported why; only when
+ * nothing comes is it the stream that was closed and not the process that ended. */
+static void on_report_grace(uv_timer_t *timer)
+{
+    struct live_cell *cell = timer->data;
+    if (cell->state == CELL_STATE_READY && cell->link.events.on_end) {
+        cell->link.events.on_end(cell->link.data);
+    }
+}
+
+/* Reads frames once; false when there is nothing (more) to read now. */
+static bool read_frames(struct live_cell *cell)
+{
+    struct cell_stream *stream = &cell->streams[CELL_FD_FRAMES];
+    struct local_place *place = cell->place;
+    if (stream->fd < 0 || !cell->link.events.on_frames) {
+        return false;
+    }
+    ssize_t n = recv(stream->fd, place->frame_space, sizeof(place->frame_space), MSG_DONTWAIT);
+    if (n > 0) {
+        cell->link.events.on_frames(cell->link.data, place->frame_space, (size_t)n);
+        return !cell->closing && n == (ssize_t)sizeof(place->frame_space);
+    }
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
+        return false;
+    }
+    end_stream(stream);
+    if (cell->state == CELL_STATE_READY) {
+        uv_timer_start(&cell->timer, on_report_grace, REPORT_GRACE_MS, 0);
+    }
+    return false;
+}
+
+static void send_unsent(struct live_cell *cell);
+
+static void on_frames(uv_poll_t *poll, int status, int events)
+{
+    struct live_cell *cell = poll->data;
+    (void)status;
+    if (events & UV_WRITABLE) {
+        send_unsent(cell);
+    }
+    if (events & (UV_READABLE | UV_DISCONNECT)) {
+        read_frames(cell);
+    }
+}
+
+/* Reads an output pipe once and delivers it; false when it is empty or closed. */
+static bool read_output(struct live_cell *cell, enum cell_fd which)
+{
+    struct cell_stream *stream = &cell->streams[which];
+    struct local_place *place = cell->place;
+    if (stream->fd < 0 || cell->closing) {
+        return false;
+    }
+    ssize_t n = read(stream->fd, place->space, sizeof(place->space));
+    if (n > 0) {
+        if (cell->link.events.on_output) {
+            cell->link.events.on_output(cell->link.data,
+                                        which == CELL_FD_STDOUT ? STREAM_STDOUT : STREAM_STDERR,
+                                        place->space, (size_t)n);
+        }
+        return true;
+    }
+    if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
+        end_stream(stream);
+    }
+    return false;
+}
+
+static void on_output(uv_poll_t *poll, int status, int events)
+{
+    struct live_cell *cell = poll->data;
+    (void)status;
+    (void)events;
+    read_output(cell,
+                poll == &cell->streams[CELL_FD_STDOUT].poll ? CELL_FD_STDOUT : CELL_FD_STDERR);
+}
+
+enum {
+    /* What was in a pipe when we began, at the most: a writer that never stops must not hold us. */
+    DRAIN_ROUNDS = 64,
+};
+
+static void link_drain(struct link *link)
+{
+    struct live_cell *cell = (struct live_cell *)((char *)link - offsetof(struct live_cell, link));
+    for (int which = CELL_FD_STDOUT; which <= CELL_FD_STDERR; which++) {
+        for (int i = 0; i < DRAIN_ROUNDS && read_output(cell, (enum cell_fd)which); i++) {
+        }
+    }
+}
+
+void cell_drain(struct live_cell *cell)
+{
+    for (int i = 0; i < DRAIN_ROUNDS && !cell->closing && read_frames(cell); i++) {
+    }
+    link_drain(&cell->link);
+}
+
+static void watch_frames(struct live_cell *cell)
+{
+    int events = UV_READABLE | (buffer_size(&cell->unsent) ? UV_WRITABLE : 0);
+    uv_poll_start(&cell->streams[CELL_FD_FRAMES].poll, events, on_frames);
+}
+
+static void send_unsent(struct live_cell *cell)
+{
+    int fd = cell->streams[CELL_FD_FRAMES].fd;
+    if (fd < 0) {
+        return;
+    }
+    ssize_t n = send(fd, buffer_data(&cell->unsent), buffer_size(&cell->unsent),
+                     MSG_NOSIGNAL | MSG_DONTWAIT);
+    if (n > 0) {
+        buffer_consume(&cell->unsent, (size_t)n);
+    }
+    if (buffer_size(&cell->unsent) == 0) {
+        buffer_reset(&cell->unsent);
+        watch_frames(cell);
+    }
+}
+
+static int link_send(struct link *link, const void *bytes, size_t size)
+{
+    struct live_cell *cell = (struct live_cell *)((char *)link - offsetof(struct live_cell, link));
+    int fd = cell->streams[CELL_FD_FRAMES].fd;
+    if (fd < 0 || cell->state != CELL_STATE_READY) {
+        return -EPIPE;
+    }
+    ssize_t n = 0;
+    if (buffer_size(&cell->unsent) == 0) {
+        n = send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno != EAGAIN && errno != EINTR) {
+            return -errno;
+        }
+        n = n < 0 ? 0 : n;
+    }
+    if ((size_t)n == size) {
+        return 0;
+    }
+    int r = buffer_append(&cell->unsent, (const char *)bytes + n, size - (size_t)n);
+    if (r == 0) {
+        watch_frames(cell);
+    }
+    return r;
+}
+
+static const struct link_ops cell_link_ops = {
+    .send = link_send,
+    .drain = link_drain,
+};
+
+/* ---- making one ---- */
+
+static int make_pair(struct live_cell *cell, enum cell_fd which)
+{
+    int pair[2];
+    int r;
+    if (which == CELL_FD_STDOUT || which == CELL_FD_STDERR) {
+        r = pipe2(pair, O_CLOEXEC);
+    } else {
+        int type = which == CELL_FD_STATUS ? SOCK_SEQPACKET : SOCK_STREAM;
+        r = socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, pair);
+    }
+    if (r < 0) {
+        return -errno;
+    }
+    cell->streams[which].fd = pair[0];
+    cell->far[which] = pair[1];
+    fcntl(pair[0], F_SETFL, fcntl(pair[0], F_GETFL) | O_NONBLOCK);
+    if (which == CELL_FD_STATUS) {
+        int on = 1;
+        setsockopt(pair[0], SOL_SOCKET, SO_PASSCRED, &on, sizeof(on));
+    }
+    r = uv_poll_init(cell->place->base.loop, &cell->streams[which].poll, pair[0]);
+    if (r == 0) {
+        cell->streams[which].poll.data = cell;
+        cell->streams[which].watched = true;
+        cell->open_handles++;
+    }
+    return r;
+}
+
+static void close_far(struct live_cell *cell)
+{
+    for (int i = 0; i < CELL_FD_COUNT; i++) {
+        if (cell->far[i] >= 0) {
+            close(cell->far[i]);
+            cell->far[i] = -1;
+        }
+    }
+}
+
+static void start_watching(struct live_cell *cell)
+{
+    uv_poll_start(&cell->streams[CELL_FD_STATUS].poll, UV_READABLE, on_status);
+}
+
+/* Called by the machine that takes the cell: nobody listens before. */
+static void start_streams(struct live_cell *cell)
+{
+    watch_frames(cell);
+    uv_poll_start(&cell->streams[CELL_FD_STDOUT].poll, UV_READABLE, on_output);
+    uv_poll_start(&cell->streams[CELL_FD_STDERR].poll, UV_READABLE, on_output);
+}
+
+void cell_own(struct live_cell *cell, struct local_machine *owner)
+{
+    cell->owner = owner;
+    if (cell->state == CELL_STATE_READY) {
+        start_streams(cell);
+    }
+}
+
+struct live_cell *cell_new(struct local_place *place, unsigned mount_count)
+{
+    struct live_cell *cell = calloc(1, sizeof(*cell));
+    if (!cell) {
+        return NULL;
+    }
+    cell->place = place;
+    cell->solo = mount_count > 0 || !place->forked;
+    cell->root_fd = -1;
+    cell->link.ops = &cell_link_ops;
+    cell->exit.how = EXIT_LOST;
+    buffer_init(&cell->unsent, UNSENT_CAP);
+    for (int i = 0; i < CELL_FD_COUNT; i++) {
+        cell->streams[i].fd = cell->far[i] = -1;
+    }
+    cell->next = place->cells;
+    place->cells = cell;
+    uv_timer_init(place->base.loop, &cell->timer);
+    cell->timer.data = cell;
+    cell->open_handles = 1;
+    for (int i = 0; i < CELL_FD_COUNT; i++) {
+        if (make_pair(cell, (enum cell_fd)i) < 0) {
+            cell_close(cell);
+            return NULL;
+        }
+    }
+    start_watching(cell);
+    return cell;
+}
+
+static void on_start_limit(uv_timer_t *timer)
+{
+    struct live_cell *cell = timer->data;
+    cell->exit.kind = ERROR_TIMEOUT;
+    cell_fail_start(cell, ERROR_TIMEOUT, "the sandbox was not ready within 30 s");
+}
+
+static uint32_t spec_flags(const struct live_cell *cell)
+{
+    const struct local_place *place = cell->place;
+    bool own_network = place->base.env->network == NETWORK_NONE;
+    switch (place->isolation) {
+    case ISOLATION_NONE:
+        return CELL_WATCH_DISK;
+    case ISOLATION_LANDLOCK:
+        return CELL_LANDLOCK | CELL_LANDLOCK_READ | CELL_SECCOMP | CELL_WATCH_DISK |
+               (own_network ? CELL_NO_INET : 0u);
+    default:
+        return CELL_LANDLOCK | CELL_SECCOMP | CELL_PID1 | (cell->solo ? 0u : CELL_NAMESPACES) |
+               (own_network ? 0u : CELL_HOST_NETWORK);
+    }
+}
+
+struct request {
+    struct cell_spec spec;
+    char paths[CELL_PATHS_CAP];
+};
+
+static int fill_request(const struct live_cell *cell, const struct launch *launch,
+                        struct request *request)
+{
+    const struct environment *env = cell->place->base.env;
+    int size = launch_paths(launch, request->paths);
+    if (size < 0) {
+        return size;
+    }
+    request->spec = (struct cell_spec){
+        .version = CELL_VERSION,
+        .flags = spec_flags(cell),
+        .memory_bytes = env->memory_mib << 20,
+        .disk_bytes = env->disk_mib << 20,
+        .processes = env->processes,
+        .files = LOCAL_NOFILE,
+        .paths_size = (uint32_t)size,
+    };
+    return 0;
+}
+
+static void child_exited(struct child *child)
+{
+    struct live_cell *cell = child->data;
+    char why[CHILD_ERR_CAP];
+    snprintf(why, sizeof(why), "the sandbox's first process ended before it was ready: %s",
+             child_last_words(child));
+    if (cell->state == CELL_STATE_ASKED) {
+        cell->exit.kind = ERROR_UNSUPPORTED;
+        cell_fail_start(cell, ERROR_UNSUPPORTED, why);
+    } else {
+        on_status(&cell->streams[CELL_FD_STATUS].poll, 0, UV_READABLE);
+    }
+    child_close(child, child_closed);
+}
+
+static int send_request(int fd, const struct request *request, size_t size, const int *far)
+{
+    char control[CMSG_SPACE(CELL_FD_COUNT * sizeof(int))] = {0};
+    struct iovec part = {.iov_base = (void *)request, .iov_len = size};
+    struct msghdr message = {
+        .msg_iov = &part,
+        .msg_iovlen = 1,
+        .msg_control = control,
+        .msg_controllen = sizeof(control),
+    };
+    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
+    c->cmsg_level = SOL_SOCKET;
+    c->cmsg_type = SCM_RIGHTS;
+    c->cmsg_len = CMSG_LEN(CELL_FD_COUNT * sizeof(int));
+    memcpy(CMSG_DATA(c), far, CELL_FD_COUNT * sizeof(int));
+    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
+}
+
+/* Starts zygote.py for this cell alone; its one request waits in the socket. */
+static int ask_alone(struct live_cell *cell, struct launch *launch, struct request *request,
+                     struct error *err)
+{
+    int pair[2];
+    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
+        return error_set_code(err, ERROR_INTERNAL, errno, "a control socket");
+    }
+    launch->control_fd = pair[1];
+    int r = launch_start(cell->place->base.loop, &cell->child, launch, child_exited, cell, err);
+    cell->child_used = r == 0 || cell->child.open_handles > 0;
+    if (r < 0 && cell->child_used) {
+        cell->child.data = cell;
+        child_close(&cell->child, child_closed);
+    }
+    if (r == 0) {
+        size_t size = sizeof(request->spec) + request->spec.paths_size;
+        r = send_request(pair[0], request, size, cell->far);
+        if (r < 0) {
+            error_set_code(err, ERROR_INTERNAL, r, "asking for a sandbox");
+        }
+    }
+    close(pair[0]);
+    close(pair[1]);
+    return r;
+}
+
+static int ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count,
+               struct error *err)
+{
+    struct local_place *place = cell->place;
+    bool bare = place->isolation == ISOLATION_LANDLOCK || place->isolation == ISOLATION_NONE;
+    int r = bare ? launch_folder_make(&place->user, &cell->folder) : 0;
+    if (r < 0) {
+        return error_set_code(err, ERROR_INTERNAL, r, "a folder for the sandbox in /tmp");
+    }
+    struct launch launch = {
+        .env = place->base.env,
+        .python = place->python,
+        .user = &place->user,
+        .mode = cell->solo ? LAUNCH_SOLO : LAUNCH_ZYGOTE,
+        .isolation = place->isolation,
+        .folder = cell->folder,
+        .mounts = mounts,
+        .mount_count = mount_count,
+    };
+    struct request request;
+    r = fill_request(cell, &launch, &request);
+    if (r < 0) {
+        return error_set_code(err, ERROR_INTERNAL, r, "the sandbox's paths");
+    }
+    if (cell->solo) {
+        return ask_alone(cell, &launch, &request, err);
+    }
+    size_t size = sizeof(request.spec) + request.spec.paths_size;
+    r = send_request(place->zygote.control_fd, &request, size, cell->far);
+    return r < 0 ? error_set_code(err, ERROR_LIMIT, r, "asking the zygote for a sandbox") : 0;
+}
+
+void cell_ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count)
+{
+    struct error err = {0};
+    cell->state = CELL_STATE_ASKED;
+    uv_timer_start(&cell->timer, on_start_limit, START_LIMIT_MS, 0);
+    if (ask(cell, mounts, mount_count, &err) < 0) {
+        cell_fail_start(cell, err.kind, err.message);
+    }
+    error_clear(&err);
+    close_far(cell);
+}
+
+/* ---- orders and closing ---- */
+
+void cell_order(struct live_cell *cell, enum cell_order_type type)
+{
+    struct cell_order order = {.type = type};
+    int fd = cell->streams[CELL_FD_STATUS].fd;
+    if (fd >= 0 && send(fd, &order, sizeof(order), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
+        type == CELL_ORDER_KILL) {
+        end_stream(&cell->streams[CELL_FD_STATUS]); /* the end of file says it as well */
+        cell->exit.how = EXIT_SIGNAL;
+        cell->exit.signal = SIGKILL;
+        gone(cell);
+    }
+}
+
+static void on_kill_limit(uv_timer_t *timer)
+{
+    struct live_cell *cell = timer->data;
+    if (cell->child_used) {
+        child_kill(&cell->child);
+    }
+    cell->exit.how = EXIT_SIGNAL;
+    cell->exit.signal = SIGKILL;
+    gone(cell);
+}
+
+void cell_kill(struct live_cell *cell)
+{
+    uv_timer_start(&cell->timer, on_kill_limit, KILL_LIMIT_MS, 0);
+    cell_order(cell, CELL_ORDER_KILL);
+}
+
+void cell_close(struct live_cell *cell)
+{
+    if (cell->closing) {
+        return;
+    }
+    bool ready = cell->state == CELL_STATE_READY;
+    cell->closing = true;
+    cell->owner = NULL;
+    /* The init ends the cell at the end of its status socket. A bubblewrap of its own is ended as a
+     * whole; a bare init must not be killed, since it is the one that knows what to end. */
+    cell_order(cell, CELL_ORDER_KILL);
+    if (cell->child_used && !(cell->folder && ready)) {
+        child_kill(&cell->child);
+    }
+    close_far(cell);
+    for (int i = 0; i < CELL_FD_COUNT; i++) {
+        end_stream(&cell->streams[i]);
+    }
+    uv_close((uv_handle_t *)&cell->timer, handle_closed);
+}

@@ -1,0 +1,162 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/local/copy.h"
+#include "backends/local/machine.h"
+
+/* Files that the server itself puts into a cell, through the cell's root directory. */
+
+enum {
+    PROGRESS_MS = 500,
+};
+
+struct put {
+    uv_work_t work;
+    uv_timer_t timer;
+    struct local_machine *machine;
+    struct sandbox_user user;
+    struct copy copy;
+    struct share *share;
+    struct error err;
+    int open_parts; /* the work and the timer */
+    executor_progress progress;
+    executor_done done;
+    void *data;
+};
+
+static void free_put(struct put *put)
+{
+    if (--put->open_parts > 0) {
+        return;
+    }
+    if (put->copy.root_fd >= 0) {
+        close(put->copy.root_fd);
+    }
+    share_free(put->share);
+    error_clear(&put->err);
+    machine_release(put->machine);
+    free(put);
+}
+
+static void timer_closed(uv_handle_t *handle)
+{
+    free_put(handle->data);
+}
+
+static void on_progress(uv_timer_t *timer)
+{
+    struct put *put = timer->data;
+    char line[PATH_MAX + 96];
+    if (put->machine->closing) {
+        put->copy.stop = true;
+        return;
+    }
+    if (put->progress) {
+        snprintf(line, sizeof(line), "copying %s: %llu MiB in %llu files so far",
+                 put->share->source, (unsigned long long)(put->copy.bytes >> 20),
+                 (unsigned long long)put->copy.files);
+        put->progress(put->data, line);
+    }
+}
+
+static void work(uv_work_t *req)
+{
+    struct put *put = (struct put *)req;
+    if (put->err.kind != ERROR_NONE) {
+        return;
+    }
+    sandbox_user_enter(&put->user);
+    copy_in(&put->copy, &put->err);
+    sandbox_user_leave(&put->user);
+}
+
+static void worked(uv_work_t *req, int status)
+{
+    struct put *put = (struct put *)req;
+    (void)status;
+    uv_timer_stop(&put->timer);
+    if (put->done) {
+        put->done(put->data, put->err.kind != ERROR_NONE ? &put->err : NULL);
+    }
+    uv_close((uv_handle_t *)&put->timer, timer_closed);
+    free_put(put);
+}
+
+/* A bare cell has no root of its own: only its two folders can be reached. */
+static bool reachable(const struct live_cell *cell, const char *dest)
+{
+    return !cell->folder || strncmp(dest, "/workspace/", 11) == 0 || strncmp(dest, "/tmp/", 5) == 0;
+}
+
+static void prepare(struct put *put, const struct live_cell *cell)
+{
+    put->copy.root_fd = cell && cell->root_fd >= 0 ? fcntl(cell->root_fd, F_DUPFD_CLOEXEC, 3) : -1;
+    if (!put->share) {
+        error_set(&put->err, ERROR_LIMIT, "no descriptor or memory is left for the copy");
+    } else if (put->copy.root_fd < 0) {
+        error_set(&put->err, ERROR_LOST, "the sandbox has ended");
+    } else if (!reachable(cell, put->share->dest)) {
+        error_set(&put->err, ERROR_UNSUPPORTED,
+                  "dest %s: without a mount namespace (this isolation) only /workspace and /tmp "
+                  "can be copied to",
+                  put->share->dest);
+    } else {
+        put->copy.source_fd = put->share->fd;
+        put->copy.dest = put->share->dest;
+        put->copy.source = put->share->source;
+        put->copy.uid = put->user.uid;
+    }
+}
+
+void local_put(struct machine *base, const struct share *share, executor_progress progress,
+               executor_done done, void *data)
+{
+    struct local_machine *m = (struct local_machine *)base;
+    struct local_place *place = (struct local_place *)base->place;
+    struct put *put = calloc(1, sizeof(*put));
+    if (!put) {
+        abort(); /* a few hundred bytes: nothing can be told any more */
+    }
+    put->machine = m;
+    put->user = place->user;
+    put->progress = progress;
+    put->done = done;
+    put->data = data;
+    put->open_parts = 2;
+    put->share = share_clone(share);
+    prepare(put, m->cell);
+    machine_hold(m);
+    uv_timer_init(base->place->loop, &put->timer);
+    put->timer.data = put;
+    uv_timer_start(&put->timer, on_progress, PROGRESS_MS, PROGRESS_MS);
+    uv_queue_work(base->place->loop, &put->work, work, worked);
+}
+
+int local_spool_open(struct machine *base, const char *path, int *ret_fd)
+{
+    struct local_machine *m = (struct local_machine *)base;
+    const struct local_place *place = (const struct local_place *)base->place;
+    if (!m->cell || m->cell->root_fd < 0) {
+        return -ENOENT;
+    }
+    int dir = -1;
+    const char *name = NULL;
+    sandbox_user_enter(&place->user);
+    int r = copy_open_parent(m->cell->root_fd, path, &dir, &name);
+    if (r == 0) {
+        /* New and ours: nothing that the code has put there is written to. */
+        int fd = openat(dir, name, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
+        r = fd < 0 ? -errno : 0;
+        close(dir);
+        if (r == 0) {
+            *ret_fd = fd;
+        }
+    }
+    sandbox_user_leave(&place->user);
+    return r;
+}

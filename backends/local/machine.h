@@ -1,0 +1,22 @@
+#ifndef CELLBLOCK_LOCAL_MACHINE_H
+#define CELLBLOCK_LOCAL_MACHINE_H
+
+#include "backends/local/cells.h"
+
+/* The machine_* functions of local_place_ops (place.h). */
+struct machine *local_machine_new(struct place *place, const struct machine_events *events,
+                                  void *data);
+void local_machine_start(struct machine *m, const struct start_request *request);
+void local_machine_interrupt(struct machine *m);
+void local_machine_kill(struct machine *m);
+void local_machine_close(struct machine *m, void (*closed)(void *data), void *data);
+void local_machine_busy(struct machine *m, bool busy);
+
+/* Its cell could not be made in one way and the place has turned to another. */
+void machine_try_again(struct local_machine *m);
+
+/* A copy on a thread of the pool holds the machine. */
+void machine_hold(struct local_machine *m);
+void machine_release(struct local_machine *m);
+
+#endif
