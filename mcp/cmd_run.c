@@ -196,7 +196,7 @@ static int open_named_shares(struct job *job, struct error *err)
 static int open_shares(struct job *job, struct error *err)
 {
     job->run.shares = calloc(job->options->share_count + json_array_size(job->run.env->shares) + 1,
-                             sizeof(*job->run.shares));
+                             sizeof(struct share *));
     if (!job->run.shares) {
         return error_set_code(err, ERROR_INTERNAL, ENOMEM, "shares");
     }

@@ -32,7 +32,7 @@ static struct environment *add_environment(struct config *config, const char *na
 {
     size_t count = config->environment_count;
     struct environment **grown =
-        reallocarray(config->environments, count + 1, sizeof(*config->environments));
+        reallocarray(config->environments, count + 1, sizeof(struct environment *));
     struct environment *env = calloc(1, sizeof(*env));
 
     if (grown) {

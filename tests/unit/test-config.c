@@ -249,7 +249,8 @@ static void a_file_past_the_cap_is_refused(void **state)
 
     assert_non_null(text);
     memset(text, ' ', MORE);
-    memcpy(text, "{}", 2);
+    text[0] = '{';
+    text[1] = '}';
     write_bytes(*state, text, MORE);
     assert_load_fails(((struct scene *)*state)->file, "1 MiB", "");
     write_bytes(*state, text, MORE - 1);
