@@ -1,0 +1,371 @@
+#include "fake-place.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backends/kernels/runner/frame.h"
+
+enum { SAYS_MAX = 64 };
+
+enum say { SAY_STARTED, SAY_FRAMES, SAY_END, SAY_EXIT, SAY_RUN, SAY_PUT };
+
+struct saying {
+    enum say what;
+    char *bytes;
+    size_t size;
+    struct machine_exit exit;
+    executor_done done;
+    void *data;
+};
+
+struct fake_machine {
+    struct machine base;
+    struct link link;
+    struct fake_place *place;
+    uv_idle_t idle;
+    struct saying says[SAYS_MAX];
+    unsigned head, tail;
+    struct saying stuck; /* a put that is never done */
+    struct buffer text[2];
+    char run[RUN_ID_SIZE];
+    bool started, ended, dying;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+static struct fake_machine *machine_of(struct machine *m)
+{
+    return (struct fake_machine *)m;
+}
+
+/* ---- the link ---- */
+
+static void link_drain(struct link *link)
+{
+    struct fake_machine *m =
+        (struct fake_machine *)((char *)link - offsetof(struct fake_machine, link));
+
+    for (int i = 0; i < 2; i++) {
+        struct buffer text = m->text[i];
+        buffer_init(&m->text[i], 1u << 30);
+        if (buffer_size(&text) > 0) {
+            link->events.on_output(link->data, (enum stream)i, buffer_data(&text),
+                                   buffer_size(&text));
+        }
+        buffer_deinit(&text);
+    }
+}
+
+static void say_soon(struct fake_machine *m, struct saying saying);
+
+static int link_send(struct link *link, const void *bytes, size_t size)
+{
+    struct fake_machine *m =
+        (struct fake_machine *)((char *)link - offsetof(struct fake_machine, link));
+    const unsigned char *frame = bytes;
+
+    if (m->place->send_fails || m->ended) {
+        return -EPIPE;
+    }
+    assert_true(size >= FRAME_HEADER);
+    if (frame[4] == FRAME_ACK) {
+        m->place->acks++;
+        return 0;
+    }
+    assert_int_equal(frame[4], FRAME_RUN);
+    json_t *run =
+        json_loadb((const char *)frame + FRAME_HEADER, size - FRAME_HEADER, JSON_ALLOW_NUL, NULL);
+    assert_non_null(run);
+    (void)snprintf(m->run, sizeof(m->run), "%s", json_string_value(json_object_get(run, "run")));
+    json_decref(run);
+    m->place->runs++;
+    say_soon(m, (struct saying){.what = SAY_RUN});
+    return 0;
+}
+
+static const struct link_ops link_ops = {link_send, link_drain};
+
+/* ---- saying things from the loop ---- */
+
+static void say_run(struct fake_machine *m)
+{
+    char run[RUN_ID_SIZE];
+
+    memcpy(run, m->run, sizeof(run));
+    if (m->place->on_run) {
+        m->place->on_run(m, run);
+    }
+}
+
+static void say(struct fake_machine *m, struct saying *s)
+{
+    if (m->ended && s->what != SAY_PUT) {
+        return;
+    }
+    switch (s->what) {
+    case SAY_STARTED:
+        m->started = true;
+        m->base.events.on_started(m->base.data, &m->link);
+        break;
+    case SAY_FRAMES:
+        m->link.events.on_frames(m->link.data, s->bytes, s->size);
+        break;
+    case SAY_END:
+        m->link.events.on_end(m->link.data);
+        break;
+    case SAY_EXIT:
+        m->ended = true;
+        m->base.events.on_exit(m->base.data, &s->exit);
+        break;
+    case SAY_RUN:
+        say_run(m);
+        break;
+    case SAY_PUT: {
+        struct error err = {0};
+        if (m->ended || m->place->put == FAKE_PUT_FAILS) {
+            (void)error_set(&err, ERROR_REFUSED, "no leave to read it");
+        }
+        s->done(s->data, err.kind ? &err : NULL);
+        error_clear(&err);
+        break;
+    }
+    }
+}
+
+static void on_idle(uv_idle_t *idle)
+{
+    struct fake_machine *m = idle->data;
+
+    if (m->head == m->tail) {
+        uv_idle_stop(idle);
+        return;
+    }
+    struct saying s = m->says[m->head++ % SAYS_MAX];
+    say(m, &s);
+    free(s.bytes);
+}
+
+static void say_soon(struct fake_machine *m, struct saying saying)
+{
+    assert_true(m->tail - m->head < SAYS_MAX);
+    m->says[m->tail++ % SAYS_MAX] = saying;
+    uv_idle_start(&m->idle, on_idle);
+}
+
+void fake_print(struct fake_machine *m, enum stream stream, const char *text)
+{
+    assert_int_equal(buffer_append(&m->text[stream], text, strlen(text)), 0);
+}
+
+void fake_bytes(struct fake_machine *m, const void *bytes, size_t size)
+{
+    char *copy = malloc(size + 1);
+
+    assert_non_null(copy);
+    memcpy(copy, bytes, size);
+    say_soon(m, (struct saying){.what = SAY_FRAMES, .bytes = copy, .size = size});
+}
+
+void fake_frame(struct fake_machine *m, int type, const char *payload)
+{
+    size_t size = strlen(payload);
+    unsigned char *bytes = malloc(FRAME_HEADER + size);
+
+    assert_non_null(bytes);
+    frame_header(bytes, (enum frame_type)type, size);
+    memcpy(bytes + FRAME_HEADER, payload, size);
+    fake_bytes(m, bytes, FRAME_HEADER + size);
+    free(bytes);
+}
+
+void fake_done(struct fake_machine *m, const char *run, const char *rest)
+{
+    char payload[1024];
+
+    (void)snprintf(payload, sizeof(payload), "{\"run\":\"%s\",%s}", run, rest);
+    fake_frame(m, FRAME_DONE, payload);
+}
+
+void fake_end_stream(struct fake_machine *m)
+{
+    say_soon(m, (struct saying){.what = SAY_END});
+}
+
+void fake_exit(struct fake_machine *m, struct machine_exit how)
+{
+    if (!m->dying) {
+        m->dying = true;
+        say_soon(m, (struct saying){.what = SAY_EXIT, .exit = how});
+    }
+}
+
+/* ---- place_ops ---- */
+
+static struct machine *machine_new(struct place *place, const struct machine_events *events,
+                                   void *data)
+{
+    struct fake_place *p = (struct fake_place *)place;
+    struct fake_machine *m = calloc(1, sizeof(*m));
+
+    assert_non_null(m);
+    m->base = (struct machine){place, *events, data};
+    m->place = p;
+    m->link.ops = &link_ops;
+    buffer_init(&m->text[0], 1u << 30);
+    buffer_init(&m->text[1], 1u << 30);
+    uv_idle_init(&p->loop, &m->idle);
+    m->idle.data = m;
+    p->newest = m;
+    p->live++;
+    return &m->base;
+}
+
+static void machine_start(struct machine *machine, const struct start_request *request)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    m->place->starts++;
+    m->place->mount_count = request->mount_count;
+    machine->events.on_waiting(machine->data, "making a fake sandbox");
+    if (m->place->start == FAKE_START_FAILS) {
+        fake_exit(m, (struct machine_exit){
+                         .how = EXIT_LOST, .kind = ERROR_REFUSED, .message = "no bars here"});
+    } else if (m->place->start == FAKE_START_OK) {
+        say_soon(m, (struct saying){.what = SAY_STARTED});
+        if (!m->place->no_greeting) {
+            fake_frame(m, FRAME_GREETING,
+                       "{\"cellblock\":1,\"python\":\"3.11.2\",\"implementation\":\"CPython\","
+                       "\"ipython\":null}");
+        }
+    }
+}
+
+static void machine_put(struct machine *machine, const struct share *share,
+                        executor_progress progress, executor_done done, void *data)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    (void)share;
+    m->place->puts++;
+    progress(data, "copying");
+    if (m->place->put != FAKE_PUT_NEVER) {
+        say_soon(m, (struct saying){.what = SAY_PUT, .done = done, .data = data});
+    } else {
+        /* Answered when it is over: by machine_close. */
+        assert_null(m->stuck.done);
+        m->stuck = (struct saying){.what = SAY_PUT, .done = done, .data = data};
+    }
+}
+
+static void machine_interrupt(struct machine *machine)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    m->place->interrupts++;
+    if (m->place->interrupt == FAKE_INTERRUPT_OBEYED) {
+        fake_done(m, m->run, "\"status\":\"interrupted\"");
+    } else if (m->place->interrupt == FAKE_INTERRUPT_SWALLOWED) {
+        fake_done(m, m->run, "\"status\":\"ok\"");
+    }
+}
+
+static void machine_kill(struct machine *machine)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    m->place->kills++;
+    if (!m->place->kill_never) {
+        fake_exit(m, (struct machine_exit){.how = EXIT_SIGNAL, .signal = 9});
+    }
+}
+
+static void on_idle_closed(uv_handle_t *handle)
+{
+    struct fake_machine *m = handle->data;
+
+    m->place->live--;
+    buffer_deinit(&m->text[0]);
+    buffer_deinit(&m->text[1]);
+    if (m->place->newest == m) {
+        m->place->newest = NULL;
+    }
+    m->closed(m->closed_data);
+    free(m);
+}
+
+static void machine_close(struct machine *machine, void (*closed)(void *data), void *data)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    m->ended = true;
+    m->closed = closed;
+    m->closed_data = data;
+    if (m->stuck.done) {
+        say(m, &m->stuck);
+    }
+    while (m->head != m->tail) {
+        struct saying s = m->says[m->head++ % SAYS_MAX];
+        say(m, &s);
+        free(s.bytes);
+    }
+    uv_close((uv_handle_t *)&m->idle, on_idle_closed);
+}
+
+static int machine_spool_open(struct machine *machine, const char *path, int *ret_fd)
+{
+    struct fake_machine *m = machine_of(machine);
+    char real[256];
+    int fd;
+
+    if (!m->place->spool_dir[0]) {
+        return -ENOSPC;
+    }
+    (void)snprintf(real, sizeof(real), "%s/%s", m->place->spool_dir, strrchr(path, '/') + 1);
+    fd = open(real, O_CREAT | O_EXCL | O_WRONLY | O_CLOEXEC, 0600);
+    if (fd < 0) {
+        return -errno;
+    }
+    *ret_fd = fd;
+    return 0;
+}
+
+static void machine_busy(struct machine *machine, bool busy)
+{
+    machine_of(machine)->place->busy += busy ? 1 : -1;
+}
+
+static const char *const languages[] = {"python", "shell", NULL};
+
+static const struct place_ops fake_ops = {
+    .name = "fake",
+    .capabilities = CAP_STATEFUL | CAP_SHELL | CAP_COPY | CAP_MOUNT | CAP_STDIN | CAP_INTERRUPT,
+    .languages = languages,
+    .machine_new = machine_new,
+    .machine_start = machine_start,
+    .machine_put = machine_put,
+    .machine_interrupt = machine_interrupt,
+    .machine_kill = machine_kill,
+    .machine_close = machine_close,
+    .machine_spool_open = machine_spool_open,
+    .machine_busy = machine_busy,
+};
+
+void fake_place_init(struct fake_place *p)
+{
+    *p = (struct fake_place){0};
+    assert_int_equal(uv_loop_init(&p->loop), 0);
+    p->base = (struct place){&fake_ops, &p->loop, &p->env};
+}
+
+void fake_place_deinit(struct fake_place *p)
+{
+    assert_int_equal(p->live, 0);
+    assert_int_equal(uv_loop_close(&p->loop), 0);
+}

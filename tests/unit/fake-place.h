@@ -1,0 +1,51 @@
+#ifndef CELLBLOCK_TEST_FAKE_PLACE_H
+#define CELLBLOCK_TEST_FAKE_PLACE_H
+
+#include <jansson.h>
+#include <uv.h>
+
+#include "backends/base/buffer.h"
+#include "backends/place.h"
+
+/*
+ * A place whose machines are played by the test: what it does on each request is a field, what a
+ * run does is a function. Everything that a machine says is said from the loop, never from inside
+ * the request.
+ */
+struct fake_machine;
+
+enum fake_start { FAKE_START_OK, FAKE_START_NEVER, FAKE_START_FAILS };
+enum fake_put { FAKE_PUT_OK, FAKE_PUT_FAILS, FAKE_PUT_NEVER };
+enum fake_interrupt { FAKE_INTERRUPT_IGNORED, FAKE_INTERRUPT_OBEYED, FAKE_INTERRUPT_SWALLOWED };
+
+struct fake_place {
+    struct place base;
+    struct environment env;
+    uv_loop_t loop;
+    enum fake_start start;
+    bool no_greeting;
+    enum fake_put put;
+    enum fake_interrupt interrupt;
+    bool kill_never;
+    bool send_fails;
+    void (*on_run)(struct fake_machine *m, const char *run); /* from the loop, after a RUN frame */
+    struct fake_machine *newest;
+    int starts, kills, interrupts, puts, live, runs, acks, busy;
+    unsigned mount_count;
+    char spool_dir[64]; /* "" : machine_spool_open fails */
+};
+
+void fake_place_init(struct fake_place *p);
+/* Closes the place's loop, which must be empty, and checks that no machine is left. */
+void fake_place_deinit(struct fake_place *p);
+
+/* What a machine can say; each takes effect in a later turn of the loop, in the order of the calls.
+ * Text waits to be drained in the meantime, as it does in a pipe. */
+void fake_print(struct fake_machine *m, enum stream stream, const char *text);
+void fake_frame(struct fake_machine *m, int type, const char *payload);
+void fake_done(struct fake_machine *m, const char *run, const char *rest);
+void fake_bytes(struct fake_machine *m, const void *bytes, size_t size);
+void fake_end_stream(struct fake_machine *m);
+void fake_exit(struct fake_machine *m, struct machine_exit how);
+
+#endif

@@ -1,0 +1,111 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "backends/base/nearest.h"
+#include "backends/registry.h"
+
+static void test_table_is_in_order_and_whole(void **state)
+{
+    (void)state;
+    for (const struct backend *b = backends; b->name; b++) {
+        assert_non_null(b->summary);
+        assert_non_null(b->aliases);
+        assert_non_null(b->ops);
+        assert_string_equal(b->ops->name, b->name);
+        if (b[1].name) {
+            assert_true(strcmp(b->name, b[1].name) < 0);
+        }
+    }
+}
+
+static void test_names_and_aliases_however_written(void **state)
+{
+    static const char *const words[] = {"local",      "Local", "in-process", "in_process",
+                                        "IN-PROCESS", "eval",  "Local_Eval", "local-eval"};
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        const struct backend *b = backend_find(words[i], NULL);
+        assert_non_null(b);
+        assert_string_equal(b->name, "local");
+    }
+}
+
+static void test_unknown_name_tells_the_nearest_and_all(void **state)
+{
+    struct error err = {0};
+
+    (void)state;
+    assert_null(backend_find("locale", &err));
+    assert_int_equal(err.kind, ERROR_INVALID);
+    assert_non_null(strstr(err.message, "\"locale\""));
+    assert_non_null(strstr(err.message, "did you mean \"local\"?"));
+    assert_null(backend_find("", &err));
+    assert_null(strstr(err.message, "did you mean"));
+    assert_null(backend_find("loca", NULL));
+    error_clear(&err);
+}
+
+static void test_who_has_a_capability(void **state)
+{
+    char *list = backends_with(CAP_COPY);
+
+    (void)state;
+    assert_string_equal(list, "local");
+    free(list);
+    list = backends_with(CAP_CLOUD);
+    assert_string_equal(list, "none of those built in");
+    free(list);
+}
+
+static void test_capabilities_have_names(void **state)
+{
+    enum capability capability = CAP_STATEFUL;
+    unsigned count = 0, bits = 0;
+
+    (void)state;
+    while (capability_name(count, &capability)) {
+        bits |= (unsigned)capability;
+        count++;
+    }
+    assert_int_equal(count, 14);
+    assert_int_equal(bits, (1u << 14) - 1);
+    assert_string_equal(capability_name(4, &capability), "mount");
+    assert_int_equal(capability, CAP_MOUNT);
+}
+
+static void test_nearest_word(void **state)
+{
+    static const char *const words[] = {"memory_mib", "mode", "network"};
+    char longest[200];
+
+    (void)state;
+    assert_string_equal(word_nearest("memory-mb", words, 3), "memory_mib");
+    assert_string_equal(word_nearest("NETWORKS", words, 3), "network");
+    assert_null(word_nearest("zzzzzz", words, 3));
+    assert_null(word_nearest("x", words, 0));
+    memset(longest, 'm', sizeof(longest));
+    longest[sizeof(longest) - 1] = '\0';
+    assert_null(word_nearest(longest, words, 3));
+    assert_int_equal(word_distance("kitten", "sitting"), 3);
+    assert_int_equal(word_distance("", "abc"), 3);
+    assert_int_equal(word_distance("A_b", "a-B"), 0);
+}
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        cmocka_unit_test(test_table_is_in_order_and_whole),
+        cmocka_unit_test(test_names_and_aliases_however_written),
+        cmocka_unit_test(test_unknown_name_tells_the_nearest_and_all),
+        cmocka_unit_test(test_who_has_a_capability),
+        cmocka_unit_test(test_capabilities_have_names),
+        cmocka_unit_test(test_nearest_word),
+    };
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
