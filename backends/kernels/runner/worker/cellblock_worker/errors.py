@@ -1,6 +1,6 @@
 """From an exception to what a DONE frame says about it."""
 
-import sys
+import os
 import traceback
 
 from cellblock_worker.compiling import RUN_PREFIX
@@ -10,7 +10,9 @@ TRACEBACK_CAP = 64 * 1024
 VALUE_CAP = 16 * 1024
 MANY_FRAMES = 3000
 NO_STDIN = "no stdin was given for this run, so there is nothing to read: pass `stdin` to run_code"
-_OURS = __name__.rpartition(".")[0] + "."
+_OURS = os.path.dirname((lambda: 0).__code__.co_filename) + os.sep
+_IPYTHON = os.path.join("IPython", "core", "")
+_HEADING = "Traceback (most recent call last):\n"
 
 
 def cut_middle(text, cap):
@@ -31,18 +33,12 @@ def value_text(exc):
 
 
 def user_part(tb):
-    """The traceback from the first frame of the user's code on; None if there is no such frame."""
-    while tb is not None:
-        if tb.tb_frame.f_code.co_filename.startswith(RUN_PREFIX):
-            return tb
-        tb = tb.tb_next
-    return None
-
-
-def _foreign_part(tb):
-    """For an exception that no user's frame is in: what is left without our own frames."""
-    while tb is not None and str(tb.tb_frame.f_globals.get("__name__", "")).startswith(_OURS):
-        tb = tb.tb_next
+    """The traceback from the first frame of the user's code on; all of it if there is none."""
+    step = tb
+    while step is not None:
+        if step.tb_frame.f_code.co_filename.startswith(RUN_PREFIX):
+            return step
+        step = step.tb_next
     return tb
 
 
@@ -55,16 +51,33 @@ def _length(tb):
     return count
 
 
+def _is_machinery(filename):
+    """Whether a frame is of this package or of IPython's core, which stand between the lines."""
+    return filename.startswith(_OURS) or _IPYTHON in filename or filename.startswith("<decorator-")
+
+
+def _hide_machinery(report, depth=0):
+    """Takes our frames out of a report and of those that are chained to it."""
+    if report is None or depth > 50:
+        return
+    if report.stack:
+        report.stack[:] = [step for step in report.stack if not _is_machinery(step.filename)]
+    _hide_machinery(report.__cause__, depth + 1)
+    _hide_machinery(report.__context__, depth + 1)
+    for one in getattr(report, "exceptions", None) or ():
+        _hide_machinery(one, depth + 1)
+
+
 def traceback_text(exc, tb=None):
     """The usual text of a traceback, without the frames of ours that lead to the user's code."""
     try:
-        tb = tb if tb is not None else exc.__traceback__
-        shown = user_part(tb)
-        if shown is None and not isinstance(exc, SyntaxError):
-            shown = _foreign_part(tb)
+        shown = user_part(tb if tb is not None else exc.__traceback__)
         limit = -200 if _length(shown) > MANY_FRAMES else None
         report = traceback.TracebackException(type(exc), exc, shown, limit=limit)
+        _hide_machinery(report)
         text = "".join(report.format())
+        if not report.stack and text.startswith(_HEADING):
+            text = text[len(_HEADING) :]
     except Exception as error:
         text = "%s: %s\n(its traceback cannot be shown: %s)\n" % (
             type(exc).__name__,
@@ -102,10 +115,3 @@ def exit_status(exc):
     except Exception as error:
         text = "<str() of the exit value raised %s>" % type(error).__name__
     return "exit", 1, text + "\n"
-
-
-def forget():
-    """Drops what the interpreter keeps of the last exception."""
-    for name in ("last_type", "last_value", "last_traceback", "last_exc"):
-        if hasattr(sys, name):
-            delattr(sys, name)

@@ -32,7 +32,8 @@ KEPT_INPUTS = 2000
 FIGURE = ("matplotlib.figure", "Figure")
 _HEAD = re.compile(r"\s*(\w+)")
 _REPR = re.compile(r"_repr_\w*_\Z|_ipython_display_\Z|__repr__\Z")
-_SIMPLE = (int, str, bool)
+_SIMPLE = frozenset((int, str, bool, float, complex, bytes, list, dict, tuple, set))
+_BY_REPR = frozenset((int, str, bool))
 
 
 class _Store(dict):
@@ -96,6 +97,14 @@ class _DisplayHook(DisplayHook):
     def log_output(self, format_dict):
         """No log."""
 
+    def cull_cache(self):
+        """Forgets the oldest fifth of Out, without a warning about it."""
+        names = self.shell.user_ns
+        kept = names.get("_oh", {})
+        for number in sorted(kept)[: max(len(kept) // 5, 2)]:
+            names.pop("_%d" % number, None)
+            kept.pop(number, None)
+
     def write_format_data(self, format_dict, md_dict=None):
         """One result frame."""
         self.shell.outlet.publish("result", format_dict, md_dict)
@@ -106,8 +115,14 @@ class _Formatter(DisplayFormatter):
 
     def format(self, obj, include=None, exclude=None):
         """The bundle of an object."""
-        if type(obj) in _SIMPLE and self.parent.simple_is_simple(type(obj)):
-            return {"text/plain": repr(obj)}, {}
+        kind = type(obj)
+        if kind in _SIMPLE and not include and not exclude:
+            if self.parent.simple_is_simple(kind):
+                if kind in _BY_REPR:
+                    return {"text/plain": repr(obj)}, {}
+                text = self.formatters["text/plain"](obj)
+                if text is not None:
+                    return {"text/plain": text}, {}
         self.parent.format_failed = False
         data, metadata = super().format(obj, include=include, exclude=exclude)
         wanted = data or self.parent.format_failed
@@ -196,18 +211,21 @@ class Shell(InteractiveShell):
 
     def simple_is_simple(self, kind):
         """Whether nobody has registered a way of their own to print this type."""
-        tables = self._printers
-        if tables is None:
-            known = self.display_formatter.formatters
-            tables = self._printers = [known["text/plain"]] + [
-                f for m, f in known.items() if m != "text/plain"
-            ]
-            tables.append(self.display_formatter.mimebundle_formatter)
-            tables.append(self.display_formatter.ipython_display_formatter)
-            self._usual = {t: tables[0].type_printers.get(t) for t in _SIMPLE}
-        if tables[0].type_printers.get(kind) is not self._usual[kind]:
+        if self._printers is None:
+            formatter = self.display_formatter
+            known = formatter.formatters
+            plain = known["text/plain"].type_printers
+            self._printers = [known[m].type_printers for m in known if m != "text/plain"]
+            self._printers.append(formatter.mimebundle_formatter.type_printers)
+            self._printers.append(formatter.ipython_display_formatter.type_printers)
+            self._plain = plain
+            self._usual = {known_kind: plain.get(known_kind) for known_kind in _SIMPLE}
+        if self._plain.get(kind) is not self._usual[kind]:
             return False
-        return not any(kind in table.type_printers for table in tables[1:])
+        for table in self._printers:
+            if table and (kind in table or object in table):
+                return False
+        return True
 
     def ask_exit(self):
         """exit() of libraries that use it."""
@@ -340,6 +358,7 @@ class IPythonShell(PlainShell):
         ip.user_ns.update(exit=leave, quit=leave)
         ip.user_ns_hidden.update(exit=leave, quit=leave)
         ip.builtin_trap.__enter__()
+        ip.display_trap.__enter__()
         self._inputs = (ip.history_manager.input_hist_parsed, ip.history_manager.input_hist_raw)
         self._magics = ip.magics_manager.magics["line"]
         self._callbacks = ip.events.callbacks
@@ -429,6 +448,7 @@ class IPythonShell(PlainShell):
         number = self.execution_count + 1
         ip.execution_count = number
         ip.failure = None
+        sys.displayhook = ip.displayhook
         for inputs in self._inputs:
             while len(inputs) < number:
                 inputs.append("")
