@@ -60,7 +60,7 @@ struct cell_spec {
     uint32_t version;      /* CELL_VERSION */
     uint32_t flags;        /* enum cell_flag */
     uint64_t memory_bytes; /* RLIMIT_DATA of a process, and the watcher's limit of the whole cell */
-    uint64_t disk_bytes;   /* of the cell's root file system; RLIMIT_FSIZE */
+    uint64_t disk_bytes;   /* of the cell's root file system; without one, of a file and of all */
     uint32_t processes;    /* RLIMIT_NPROC */
     uint32_t files;        /* RLIMIT_NOFILE; the frames socket is the last one */
     uint32_t paths_size;

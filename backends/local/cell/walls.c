@@ -81,7 +81,8 @@ static int set_limits(const struct cell_spec *spec)
     } limits[] = {
         {RLIMIT_CORE, 0},
         {RLIMIT_DATA, spec->memory_bytes},
-        {RLIMIT_FSIZE, spec->disk_bytes},
+        /* A root of the cell's own holds the bytes by its size, and says so with ENOSPC. */
+        {RLIMIT_FSIZE, spec->flags & CELL_WATCH_DISK ? spec->disk_bytes : RLIM_INFINITY},
         {RLIMIT_NPROC, spec->processes},
         {RLIMIT_NOFILE, spec->files},
         {RLIMIT_MEMLOCK, 64 * 1024},
