@@ -139,7 +139,7 @@ static int check_request(const struct executor *e, const struct run_request *req
     if (!knows_language(ops, request->language)) {
         return refuse_language(ops, request->language, err);
     }
-    if (request->stdin_text && !(ops->capabilities & CAP_STDIN)) {
+    if (request->stdin_text && !(place_capabilities(e->place) & CAP_STDIN)) {
         return error_set(err, ERROR_UNSUPPORTED, "stdin: the backend %s cannot give a run any",
                          ops->name);
     }

@@ -271,7 +271,7 @@ static int lacks(const struct executor *e, enum capability capability, const cha
 {
     char *others;
 
-    if (e->place->ops->capabilities & (unsigned)capability) {
+    if (place_capabilities(e->place) & (unsigned)capability) {
         return 0;
     }
     others = backends_with(capability);

@@ -24,8 +24,11 @@
  *   machine_put           after on_started, any number at once; answers through its own callback,
  *                         also when the machine dies meanwhile
  *   machine_interrupt     asks the running code to stop as Ctrl-C does; may do nothing
- *   machine_kill          ends it for certain; on_exit follows
- *   machine_close         kills if needed, then calls `closed` and frees; no other callback after
+ *   machine_kill          ends it for certain; on_exit follows, never before it returned
+ *   on_exit               once, after everything that the machine had sent on its link by then has
+ *                         been given to link_events; the link is not used any more afterwards
+ *   machine_close         kills if needed, then calls `closed` and frees; no other callback after.
+ *                         Never called from inside a callback of this machine or its link
  *   place_ops.close       after the last machine is closed
  */
 struct machine;
@@ -96,7 +99,13 @@ struct place {
     const struct place_ops *ops;
     uv_loop_t *loop;
     const struct environment *env;
+    unsigned lacks; /* capabilities of the backend that this environment's settings take away */
 };
+
+static inline unsigned place_capabilities(const struct place *place)
+{
+    return place->ops->capabilities & ~place->lacks;
+}
 
 struct machine {
     struct place *place;

@@ -198,7 +198,7 @@ const struct environment *session_environment(const struct session *s)
 
 unsigned session_capabilities(const struct session *s)
 {
-    return s->slot->place->ops->capabilities;
+    return place_capabilities(s->slot->place);
 }
 
 struct executor *session_executor(struct session *s)

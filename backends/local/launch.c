@@ -294,24 +294,50 @@ static void add_python(struct strings *argv, const struct launch *launch, const 
     strings_add(argv, launch->mode == LAUNCH_SOLO ? "solo" : "zygote");
 }
 
-static int build_bwrap(struct strings *argv, struct data_fds *data, const struct launch *launch)
+/* The options of bwrap: all but the command itself. */
+static int build_options(struct strings *options, struct data_fds *data,
+                         const struct launch *launch)
 {
-    strings_add(argv, "bwrap");
-    add_walls(argv, launch);
-    add_variables(argv, launch);
-    add_folders(argv, launch);
-    int r = add_own_files(argv, data, launch);
+    add_walls(options, launch);
+    add_variables(options, launch);
+    add_folders(options, launch);
+    int r = add_own_files(options, data, launch);
     if (r == 0) {
-        r = add_mounts(argv, data, launch);
+        r = add_mounts(options, data, launch);
     }
     if (launch->mode == LAUNCH_ZYGOTE) {
         static const char *const seal[] = {"--dir", "/run/cellroot", "--remount-ro", "/", NULL};
-        strings_add_all(argv, seal);
+        strings_add_all(options, seal);
     }
-    static const char *const enter[] = {"--chdir", "/workspace", "--", NULL};
-    strings_add_all(argv, enter);
+    strings_add(options, "--chdir");
+    strings_add(options, "/workspace");
+    return r < 0 ? r : strings_ok(options);
+}
+
+/* The options travel in a file, NUL after each (bwrap's --args), since argv can be read by every
+ * process of the machine and an environment's variables may be secrets. */
+static int build_bwrap(struct strings *argv, struct data_fds *data, const struct launch *launch)
+{
+    struct strings options = {0};
+    int r = build_options(&options, data, launch);
+    int fd = r == 0 ? memfd_create("options", MFD_CLOEXEC) : -1;
+    for (size_t i = 0; r == 0 && i < options.count; i++) {
+        r = fd < 0 ? -errno : write_all(fd, options.list[i], strlen(options.list[i]) + 1);
+    }
+    if (r == 0 && lseek(fd, 0, SEEK_SET) < 0) {
+        r = -errno;
+    }
+    strings_free(&options);
+    int number = fd >= 0 ? add_fd(data, fd) : -EBADF;
+    if (r < 0 || number < 0) {
+        return r < 0 ? r : number;
+    }
+    strings_add(argv, "bwrap");
+    strings_add(argv, "--args");
+    strings_add_format(argv, "%d", number);
+    strings_add(argv, "--");
     add_python(argv, launch, RUNTIME);
-    return r < 0 ? r : strings_ok(argv);
+    return strings_ok(argv);
 }
 
 static int put_runtime(const struct launch *launch)

@@ -298,6 +298,12 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     }
     place->base = (struct place){.ops = &local_place_ops, .loop = loop, .env = env};
     place->isolation = env->isolation == ISOLATION_AUTO ? ISOLATION_BWRAP : env->isolation;
+    if (place->isolation != ISOLATION_BWRAP) {
+        place->base.lacks = CAP_MOUNT | CAP_MOUNT_WRITE; /* no mount namespace */
+    }
+    if (place->isolation == ISOLATION_NONE) {
+        place->base.lacks |= CAP_NETWORK_NONE;
+    }
     place->forked = place->isolation == ISOLATION_BWRAP && env->cells != CELLS_SOLO;
     place->zygote.control_fd = -1;
     sandbox_user_init(&place->user);
