@@ -58,15 +58,15 @@ def test_commands(worker):
     assert worker.run("!exit 3\n_exit_code").text == "3"
     result = worker.run("print('a', end='')\n!printf b; printf e >&2\nprint('c')")
     assert (result.out, result.err) == ("abc\n", "e")
-    assert worker.run("!echo one && \\\n  echo two\n1/0").traceback.count("line 3") == 1
+    assert worker.run("!echo one && \\\n  echo two\nprint(3)").out == "one\ntwo\n3\n"
     assert b"\r" not in worker.run("!printf 'a\\nb\\n'").raw_out
 
 
 def test_command_variables(worker):
     worker.run("name = 'w'; items = [1, 2]")
-    assert worker.run("!echo $name {items[1]} {1 + 1} $$name $HOME").out == (
-        "w 2 2  %s\n" % worker.cwd
-    )
+    assert worker.run("!echo $name {items[1]} {1 + 1}").out == "w 2 2\n"
+    if not worker.has_ipython:
+        assert worker.run("!name=s; echo $name $$name $HOME").out == "w s %s\n" % worker.cwd
     assert worker.run("!echo a b | awk '{print $2}'").out == "b\n"
     assert worker.run("def f(local):\n    !echo {local} $local\nf('inner')").out == "inner inner\n"
 
@@ -93,6 +93,8 @@ def test_lines_that_only_look_like_commands(worker):
 def test_line_numbers_stay(worker):
     result = worker.run("!true\n\n%env A=1\n1/0")
     assert "line 4" in result.traceback
+    if not worker.has_ipython:  # which joins continued commands to one line
+        assert "line 3" in worker.run("!true && \\\n  true\n1/0").traceback
 
 
 def test_bash_cells(worker):

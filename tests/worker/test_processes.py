@@ -44,7 +44,6 @@ def test_environment_of_one_run(worker):
     worker.run("os.environ['OLD'] = 'changed'", env={"OLD": "x"})
     assert worker.run("os.environ['OLD']").text == "'changed'"
     assert worker.run("1/0", env={"NEW": "n"}).status == "error"
-    assert worker.run("os.environ.get('NEW')").text == "None" or True
     assert worker.run("'NEW' in os.environ").text == "False"
 
 
@@ -126,7 +125,8 @@ def test_output_of_c_code(worker):
 def test_forked_child_ends_with_the_code(worker, body, status, err):
     code = "import os\npid = os.fork()\nif pid == 0:\n    print('child')\n    %s\n" % body
     code += "else:\n    code = os.waitpid(pid, 0)[1] >> 8\n"
-    result = worker.run(code + "print(os.getpid() == parent)" if False else code)
+    result = worker.run(code)
+
     assert result.status == "ok"
     assert result.out == "child\n"
     assert err in result.err

@@ -26,6 +26,7 @@ _encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=F
 _decode = json.JSONDecoder().decode
 _os_read = os.read
 _os_write = os.write
+_close = os.close
 _MAX_INT = 2**63
 _MAX_DEPTH = 64
 
@@ -90,7 +91,7 @@ class Channel:
         self._lock = RLock()
         self._writing = False
         try:
-            os.close(fd)
+            _close(fd)
         except OSError:
             pass
 

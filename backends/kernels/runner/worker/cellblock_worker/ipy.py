@@ -364,7 +364,7 @@ class IPythonShell(PlainShell):
         self._callbacks = ip.events.callbacks
         self._usual_transformers = self._transformers()
         self._usual_runner = ip.loop_runner
-        self._fresh = dict(self.namespace)
+        self.fresh = dict(self.namespace)
 
     def reset(self):
         """As if nothing had run."""
@@ -376,9 +376,9 @@ class IPythonShell(PlainShell):
         ip.user_ns["_oh"].clear()
         hook = ip.displayhook
         hook._ = hook.__ = hook.___ = ""
-        for name in set(self.namespace) - set(self._fresh):
+        for name in set(self.namespace) - set(self.fresh):
             del self.namespace[name]
-        self.namespace.update(self._fresh)
+        self.namespace.update(self.fresh)
         for inputs in self._inputs:
             del inputs[1:]
 
@@ -445,6 +445,8 @@ class IPythonShell(PlainShell):
     def run(self, code):
         """Runs `code` between IPython's events."""
         ip = self.ip
+        if "_oh" not in self.namespace:
+            self.restore()
         number = self.execution_count + 1
         ip.execution_count = number
         ip.failure = None
@@ -525,4 +527,7 @@ def _execution_info(code):
 def make_shell(publisher):
     """The shell for `prepare`."""
     os.environ.setdefault("IPYTHONDIR", IPYTHON_DIR)
+    unused = getattr(sys.modules.get("IPython.utils.io"), "devnull", None)
+    if unused is not None:
+        unused.close()
     return IPythonShell(publisher)

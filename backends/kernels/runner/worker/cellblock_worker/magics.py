@@ -27,7 +27,7 @@ _COMMAND = re.compile(r"^(?P<indent>\s*)(?P<kind>!!|!|%)(?P<rest>.*)$", re.S)
 _ASSIGNED = re.compile(
     r"^(?P<indent>\s*)(?P<target>[A-Za-z_][\w.\[\]'\", ]*?)\s*=\s*(?P<kind>!|%)(?P<rest>.*)$", re.S
 )
-_DOLLAR = re.compile(r"\$(\$|[A-Za-z_]\w*)")
+_DOLLAR = re.compile(r"\$(\$?[A-Za-z_]\w*)")
 
 
 def _string_end(code, start, quote):
@@ -171,6 +171,8 @@ def expand(text, depth=2):
 
     def value(match):
         name = match.group(1)
+        if name.startswith("$"):
+            return name
         if name in local or name in names:
             return str(local[name] if name in local else names[name])
         return match.group(0)

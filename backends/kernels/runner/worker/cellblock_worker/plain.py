@@ -29,6 +29,10 @@ class PlainShell:
         self.execution_count = 0
         self.namespace = {}
         self.provided = {}
+        self.fresh = {}
+
+    def mend(self):
+        """Replaced by the worker: brings back builtins that the code has deleted."""
 
     def start(self):
         """Makes the namespace and what is offered among the builtins."""
@@ -40,6 +44,7 @@ class PlainShell:
             if not hasattr(builtins, name):
                 self.provided[name] = sys.exit
         vars(builtins).update(self.provided)
+        self.fresh = dict(self.namespace)
 
     def reset(self):
         """As if nothing had run."""
@@ -56,7 +61,18 @@ class PlainShell:
         namespace = self.namespace
         if "__warningregistry__" in namespace:
             del namespace["__warningregistry__"]
-        self.execute(self.plan(code, name), namespace, self.show)
+        if "__name__" not in namespace:
+            self.restore()
+        plan = self.plan(code, name)
+        try:
+            self.execute(plan, namespace, self.show)
+        finally:
+            self.mend()
+
+    def restore(self):
+        """After globals().clear(): the names that a session starts with."""
+        for name, value in self.fresh.items():
+            self.namespace.setdefault(name, value)
 
     def plan(self, code, name):
         """The steps of `code`; commands are only looked for in what is not Python."""

@@ -18,7 +18,7 @@ from cellblock_worker import (
 )
 from cellblock_worker.display import Publisher
 from cellblock_worker.plain import PlainShell
-from cellblock_worker.streams import Stdio, keep_high, write_err
+from cellblock_worker.streams import Stdio, find_c_stdout, keep_high, write_err
 
 _getpid = os.getpid
 _exit = os._exit
@@ -28,6 +28,7 @@ _SELF = resource.RUSAGE_SELF
 _CHILDREN = resource.RUSAGE_CHILDREN
 _environ = os.environ
 _builtins = vars(builtins)
+_len = len
 _shell = None
 
 
@@ -55,6 +56,7 @@ def prepare(plain=False, warm=True):
     figures.choose_backend()
     _shell = PlainShell(Publisher()) if plain else _make_shell()
     _shell.start()
+    find_c_stdout()
     if warm:
         import asyncio  # noqa: F401
 
@@ -115,6 +117,8 @@ class Worker:
         figures.adopt()
         figures.install(shell.present)
         self._known_builtins = dict(_builtins)
+        self._builtin_count = _len(_builtins)
+        shell.mend = self._mend
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self):
@@ -166,7 +170,7 @@ class Worker:
 
     def _mend(self):
         """Builtins that were deleted come back."""
-        if len(_builtins) < len(self._known_builtins):
+        if _len(_builtins) < self._builtin_count:
             for name, value in self._known_builtins.items():
                 _builtins.setdefault(name, value)
 

@@ -4,11 +4,15 @@ import fcntl
 import io
 import os
 import sys
+from os import close, dup2, fstat, lseek, write
 
 from cellblock_worker import interrupts
 
 HIGH_FD = 700
-_fstat = os.fstat
+_OPEN = os.open
+_TEMPORARY = getattr(os, "O_TMPFILE", 0) | os.O_RDWR
+_fcntl = fcntl.fcntl
+_flush_c = None
 _WATCHED = frozenset(
     ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn", "pty.spawn")
 )
@@ -18,7 +22,7 @@ def keep_high(fd):
     """A close-on-exec copy of `fd` where code that closes low fds does not find it."""
     for base in (HIGH_FD, 200, 64, 10):
         try:
-            return fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
+            return _fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
         except OSError:
             continue
     return -1
@@ -27,10 +31,25 @@ def keep_high(fd):
 def _identity(fd):
     """What `fd` is open on, to notice when it is not that any more."""
     try:
-        found = _fstat(fd)
+        found = fstat(fd)
     except OSError:
         return None
     return found.st_dev, found.st_ino
+
+
+def find_c_stdout():
+    """Finds C's own stdout, so that what extension modules print there is not kept back."""
+    global _flush_c
+    try:
+        import ctypes
+
+        library = ctypes.CDLL(None)
+        stream = ctypes.c_void_p.in_dll(library, "stdout")
+        flush = library.fflush
+        flush.argtypes = [ctypes.c_void_p]
+    except (ImportError, OSError, ValueError, AttributeError):
+        return
+    _flush_c = lambda: flush(stream)  # noqa: E731
 
 
 def _writer(fd, name):
@@ -55,11 +74,11 @@ class Stdio:
     def __init__(self):
         null = os.open(os.devnull, os.O_RDONLY)
         if _identity(0) is None:
-            os.dup2(null, 0)
+            dup2(null, 0)
         self._kept = {0: keep_high(null), 1: keep_high(1), 2: keep_high(2)}
         if null > 2:
-            os.close(null)
-        os.dup2(self._kept[0], 0)
+            close(null)
+        dup2(self._kept[0], 0)
         self._ids = {fd: _identity(fd) for fd in (0, 1, 2)}
         self.has_stdin = False
         self.out = self.err = self.inp = None
@@ -80,18 +99,26 @@ class Stdio:
 
     def flush(self):
         """Writes out what is buffered, in our streams and in what the user put in their place."""
-        for stream in (sys.stdout, sys.stderr, self.out, self.err):
+        names = vars(sys)
+        for stream in (names.get("stdout"), names.get("stderr"), self.out, self.err):
             try:
                 stream.flush()
             except Exception:
                 continue
+        if _flush_c is not None:
+            _flush_c()
 
     def begin(self, text):
         """Before a run: mends what the last one broke; `text` is the input, or None."""
         for fd in (0, 1, 2):
             if _identity(fd) != self._ids[fd] and self._kept[fd] >= 0:
-                os.dup2(self._kept[fd], fd)
-        if not (sys.stdout is self.out and sys.stderr is self.err and sys.stdin is self.inp):
+                dup2(self._kept[fd], fd)
+        names = vars(sys)
+        if not (
+            names.get("stdout") is self.out
+            and names.get("stderr") is self.err
+            and names.get("stdin") is self.inp
+        ):
             self._make()
         elif self.out.closed or self.err.closed or self.inp.closed:
             self._make()
@@ -105,26 +132,26 @@ class Stdio:
         try:
             view = memoryview(data)
             while view:
-                view = view[os.write(fd, view) :]
-            os.lseek(fd, 0, os.SEEK_SET)
-            os.dup2(fd, 0)
+                view = view[write(fd, view) :]
+            lseek(fd, 0, 0)
+            dup2(fd, 0)
         finally:
-            os.close(fd)
+            close(fd)
         self.has_stdin = True
 
     def end(self):
         """After a run: fd 0 is empty again."""
         if self.has_stdin:
             self.has_stdin = False
-            os.dup2(self._kept[0], 0)
+            dup2(self._kept[0], 0)
             self.inp = sys.stdin = sys.__stdin__ = _reader()
 
 
 def _nameless_file():
     """A file in /tmp that has no name there."""
     try:
-        return os.open("/tmp", os.O_TMPFILE | os.O_RDWR, 0o600)
-    except (AttributeError, OSError):
+        return _OPEN("/tmp", _TEMPORARY, 0o600)
+    except OSError:
         import tempfile
 
         fd, path = tempfile.mkstemp()
@@ -140,6 +167,6 @@ def write_err(text):
     except Exception:
         with interrupts.shielded():
             try:
-                os.write(2, text.encode("utf-8", "backslashreplace"))
+                write(2, text.encode("utf-8", "backslashreplace"))
             except OSError:
                 pass
