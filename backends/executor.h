@@ -32,7 +32,8 @@
  *   - Output arrives in order and before completion. What a finished run's leftovers (threads,
  *     daemons) print later goes to on_idle_output, never to another run.
  *   - A cancel is an idempotent request; the result still comes through completion.
- *   - After executor_close no callback but its own and the cancelled runs' completions is made.
+ *   - After executor_close no callback but its own and the cancelled operations' completions (runs,
+ *     shares) is made.
  *   - Everything happens on the thread of the uv loop.
  *   - Strings and JSON given to callbacks are the caller's to read until the callback returns.
  *
@@ -119,7 +120,8 @@ struct run_events {
 /* `place` outlives the executor. Never NULL but out of memory. */
 struct executor *executor_new(struct place *place);
 
-/* Called with what is printed while no run is going (a background thread, a daemon). May be NULL. */
+/* Called with what is printed while no run is going (a background thread, a daemon), also from
+ * inside executor_run, which takes in what is there before the code starts. May be NULL. */
 void executor_set_idle_output(struct executor *e,
                               void (*on_idle_output)(void *data, enum stream stream,
                                                      const char *bytes, size_t size),

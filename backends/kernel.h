@@ -51,7 +51,8 @@ struct kernel_ops {
     struct kernel *(*attach)(struct link *link, const struct kernel_events *events, void *data);
     /* Sends the run; on_reply or on_broken follows, unless the machine dies first. 0 or -errno. */
     int (*run)(struct kernel *k, const struct run_request *request);
-    /* Delivers what is left to deliver; called when the machine has died, before detach. */
+    /* Delivers what is left to deliver; called when the machine has died, before detach, and before
+     * each run, so that what leftovers have printed by then is not taken for the run's. */
     void (*drain)(struct kernel *k);
     /* Lets go of the link and frees the kernel. No callback afterwards. */
     void (*detach)(struct kernel *k);

@@ -19,7 +19,7 @@ enum {
     MESSAGE_NAME_CAP = 256,       /* of etype, versions, display ids */
     MESSAGE_NOTE_CAP = 4096,
     MESSAGE_DEPTH_CAP = 100, /* levels of JSON inside JSON */
-    MESSAGE_MIMES_CAP = 64,  /* representations of one display */
+    MESSAGE_MIMES_CAP = 256, /* representations of one display */
 };
 
 struct greeting {
