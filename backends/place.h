@@ -14,8 +14,8 @@
  * executors (it may keep a zygote, a pool, a connection). A machine is one started sandbox in it.
  *
  * How to write a backend: embed `struct place` and `struct machine` as the first member of your
- * own structs, fill a `struct place_ops`, add a row to registry.c. executor.c is the only caller; it
- * keeps these promises, and expects yours:
+ * own structs, fill a `struct place_ops`, add a row to registry.c. executor.c is the only caller;
+ * it keeps these promises, and expects yours:
  *
  *   place_ops.open        cheap; may refuse a setting (ERROR_UNSUPPORTED) but starts nothing
  *   machine_start         one at a time for each machine object; answers through on_started or
@@ -40,8 +40,8 @@ enum exit_how {
     EXIT_SIGNAL,        /* `signal` ended it */
     EXIT_OUT_OF_MEMORY, /* `used` of `limit` bytes */
     EXIT_DISK,          /* past the disk limit where only a watcher can see it; `used` of `limit` */
-    EXIT_PROTOCOL,      /* the worker broke the frame protocol or closed its stream, and was ended */
-    EXIT_LOST,          /* the place went away, or the start failed; `message` says why */
+    EXIT_PROTOCOL, /* the worker broke the frame protocol or closed its stream, and was ended */
+    EXIT_LOST,     /* the place went away, or the start failed; `message` says why */
 };
 
 struct machine_exit {
@@ -52,13 +52,14 @@ struct machine_exit {
     uint64_t limit;
     uint64_t cpu_ms;
     uint64_t peak_rss_kib;
-    const char *message; /* for people, may be NULL */
+    const char *message;  /* for people, may be NULL */
     enum error_kind kind; /* of a failed start: ERROR_REFUSED, ERROR_UNSUPPORTED, ERROR_LOST … */
 };
 
 struct machine_events {
     void (*on_waiting)(void *data, const char *what);
-    void (*on_started)(void *data, struct link *link); /* the link is the machine's, until on_exit */
+    void (*on_started)(void *data,
+                       struct link *link); /* the link is the machine's, until on_exit */
     void (*on_exit)(void *data, const struct machine_exit *exit);
 };
 
@@ -68,15 +69,29 @@ struct start_request {
     bool ephemeral; /* for one run only: take one from a pool if there is one */
 };
 
+/* One thing that a backend needs or can use, for `cellblock doctor`. Texts are the caller's to read
+ * until the callback returns. */
+struct place_check {
+    const char *name; /* "bubblewrap" */
+    bool ok;
+    bool required;      /* nothing works without it */
+    const char *detail; /* what was found */
+    const char *fix;    /* the command or setting that mends it; NULL when ok */
+};
+
 struct place_ops {
-    const char *name; /* "local" */
-    unsigned capabilities; /* of enum capability */
+    const char *name;             /* "local" */
+    unsigned capabilities;        /* of enum capability */
     const char *const *languages; /* NULL-terminated: "python", "shell" */
 
     int (*open)(uv_loop_t *loop, const struct environment *env, struct place **ret,
                 struct error *err);
     /* Starts what makes the first run quick (a zygote, a pool); --warm. May be NULL. */
     void (*warm)(struct place *place);
+    /* Looks at what the backend needs here, blocking for a moment; called after a trial run, so
+     * that what only a run can show is known. May be NULL. */
+    void (*check)(struct place *place, void (*each)(void *data, const struct place_check *check),
+                  void *data);
     void (*close)(struct place *place, void (*closed)(void *data), void *data);
 
     struct machine *(*machine_new)(struct place *place, const struct machine_events *events,
@@ -132,10 +147,11 @@ struct link_events {
 };
 
 struct link_ops {
-    /* Sends all of it, in order; keeps a copy of what cannot be sent at once. -EPIPE when closed. */
+    /* Sends all of it, in order; keeps a copy of what cannot be sent at once. -EPIPE when closed.
+     */
     int (*send)(struct link *link, const void *bytes, size_t size);
-    /* Reads and delivers (on_output) all that the sandbox has written up to now; where output travels in frames
-     * there is nothing to do. */
+    /* Reads and delivers (on_output) all that the sandbox has written up to now; where output
+     * travels in frames there is nothing to do. */
     void (*drain)(struct link *link);
 };
 

@@ -171,6 +171,10 @@ void place_zygote_gone(struct local_place *place, const char *why);
 void machine_cell_ready(struct local_machine *m);
 void machine_cell_gone(struct local_machine *m);
 
+/* check.c */
+void local_check(struct place *place, void (*each)(void *data, const struct place_check *check),
+                 void *data);
+
 /* files.c */
 void local_put(struct machine *m, const struct share *share, executor_progress progress,
                executor_done done, void *data);

@@ -329,6 +329,7 @@ const struct place_ops local_place_ops = {
     .languages = languages,
     .open = open_place,
     .warm = warm,
+    .check = local_check,
     .close = close_place,
     .machine_new = local_machine_new,
     .machine_start = local_machine_start,
