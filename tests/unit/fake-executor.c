@@ -174,8 +174,11 @@ static bool step(struct run *run, const char *word, const char *text)
     } else if (strcmp(word, "hang") == 0) {
         return false;
     } else if (strcmp(word, "idle") == 0) {
+        char *late = strdup(text);
+
         complete(run, CAUSE_OK, NULL);
-        e->on_idle_output(e->idle_data, STREAM_STDOUT, text, strlen(text));
+        e->on_idle_output(e->idle_data, STREAM_STDOUT, late, strlen(late));
+        free(late);
         return false;
     }
     return true;
