@@ -85,7 +85,7 @@ static void write_given(FILE *out, const json_t *value)
         shorter = json_stringn(text, utf8_cut(text, json_string_length(value), GIVEN_CAP));
         value = shorter;
     }
-    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT);
+    char *text = json_dumps(value, JSON_ENCODE_ANY | JSON_COMPACT | JSON_REAL_PRECISION(15));
     if (text) {
         size_t size = strlen(text);
         size_t n = utf8_cut(text, size, GIVEN_CAP + 2);

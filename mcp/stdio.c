@@ -134,7 +134,6 @@ static int channel_open(struct stdio *s, struct channel *c, int fd, int mode)
     if (c->fd < 0) {
         return c->fd;
     }
-    c->old_flags = fcntl(c->fd, F_GETFL);
     int rc = uv_poll_init(s->loop, &c->poll, c->fd);
     if (rc < 0 && rc != UV_EPERM) {
         close(c->fd);
@@ -484,6 +483,8 @@ struct stdio *stdio_open(uv_loop_t *loop, int in_fd, int out_fd, const struct st
     s->data = data;
     s->watch_hangup = true;
     s->in.fd = s->out.fd = -1;
+    s->in.old_flags = fcntl(in_fd, F_GETFL); /* both, before uv changes what they may share */
+    s->out.old_flags = fcntl(out_fd, F_GETFL);
     buffer_init(&s->lines, MESSAGE_CAP + 2 * READ_SIZE);
     buffer_init(&s->queue, STDIO_QUEUE_CAP);
     uv_timer_init(loop, &s->later);
