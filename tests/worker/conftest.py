@@ -9,7 +9,11 @@ import pytest
 from driver import Worker
 
 SYSTEM = "/usr/bin/python3"
-PROBE = "import sys, importlib.util as u; print(sys.version_info >= (3, 8), bool(u.find_spec('IPython')))"
+VERSIONS = os.environ.get("CELLBLOCK_TEST_PYTHONS", "3.8,3.13").split(",")
+PROBE = (
+    "import sys, importlib.util as u; "
+    "print(sys.version_info >= (3, 8), bool(u.find_spec('IPython')))"
+)
 
 
 def _probe(python):
@@ -35,7 +39,7 @@ def _interpreters():
     for python in sorted(glob.glob(pattern)):
         usable, ipython = _probe(python)
         name = python.split("/")[-3]
-        if usable and name.rsplit(".", 1)[0] in ("3.8", "3.13"):
+        if usable and name.rsplit(".", 1)[0] in VERSIONS:
             found[name] = (python, ("--plain",) if ipython else ())
     return found
 

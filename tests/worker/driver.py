@@ -179,6 +179,7 @@ class Worker:
                 result.events.append((name, data))
 
     def _pump(self, result, deadline, ready):
+        self._parse(result)
         while not ready():
             left = deadline - time.monotonic()
             if left <= 0:
@@ -205,7 +206,11 @@ class Worker:
             self._drain(result)
             raise Dead("the worker ended: %r" % result.events)
         self.buffer += data
-        while len(self.buffer) >= HEADER.size:
+        self._parse(result)
+
+    def _parse(self, result):
+        """Takes the frames that are there, up to the end of the run."""
+        while result.done is None and len(self.buffer) >= HEADER.size:
             size, kind = HEADER.unpack_from(self.buffer)
             if len(self.buffer) < HEADER.size + size:
                 break

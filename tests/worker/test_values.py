@@ -167,7 +167,7 @@ def test_nothing_runs_before_a_syntax_error(worker):
 
 
 def test_chained_errors(worker):
-    result = worker.run("try:\n    {}['k']\nexcept KeyError as e:\n    raise ValueError('v') from e")
+    result = worker.run("try:\n    {}['k']\nexcept KeyError as e:\n    raise OSError('v') from e")
     assert "direct cause" in result.traceback
     assert "KeyError: 'k'" in result.traceback
     assert worker.run("raise ValueError('alone')").traceback.count("Traceback") == 1

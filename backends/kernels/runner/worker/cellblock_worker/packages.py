@@ -1,6 +1,5 @@
 """The folder that %pip installs into: made before sys.path is read, for us and our children."""
 
-import importlib
 import os
 import sys
 
@@ -35,4 +34,4 @@ def prepare_path():
     known = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
     if target not in known:
         os.environ["PYTHONPATH"] = os.pathsep.join(known + [target])
-    importlib.invalidate_caches()
+    sys.path_importer_cache.pop(target, None)

@@ -30,6 +30,8 @@ _environ = os.environ
 _builtins = vars(builtins)
 _len = len
 _shell = None
+_known_builtins = {}
+_greeting = b""
 
 
 def _make_shell():
@@ -50,7 +52,7 @@ def prepare(plain=False, warm=True):
     `plain` leaves IPython out though it is there; `warm=False` skips what only pays when many
     workers are forked from this process.
     """
-    global _shell
+    global _shell, _greeting
     if _shell is not None:
         return
     figures.choose_backend()
@@ -61,8 +63,21 @@ def prepare(plain=False, warm=True):
         import asyncio  # noqa: F401
 
         _warm_up(_shell)
+    _known_builtins.update(_builtins)
+    _greeting = _greeting_of(_shell)
     gc.collect()
     gc.freeze()
+
+
+def _greeting_of(shell):
+    """What the first frame says, made before the fork since it takes a while."""
+    greeting = {
+        "cellblock": 1,
+        "python": platform.python_version(),
+        "implementation": platform.python_implementation(),
+        "ipython": shell.ipython_version,
+    }
+    return frames.encode(greeting)
 
 
 def _warm_up(shell):
@@ -116,8 +131,7 @@ class Worker:
         self._child_cpu = 0.0
         figures.adopt()
         figures.install(shell.present)
-        self._known_builtins = dict(_builtins)
-        self._builtin_count = _len(_builtins)
+        self._builtin_count = _len(_known_builtins)
         shell.mend = self._mend
         os.register_at_fork(after_in_child=self._forked)
 
@@ -127,13 +141,7 @@ class Worker:
 
     def greet(self):
         """The first frame."""
-        greeting = {
-            "cellblock": 1,
-            "python": platform.python_version(),
-            "implementation": platform.python_implementation(),
-            "ipython": self.shell.ipython_version,
-        }
-        self.channel.send(frames.GREETING, greeting)
+        self.channel.send(frames.GREETING, _greeting)
 
     def loop(self):
         """Serves runs until the socket ends."""
@@ -171,7 +179,7 @@ class Worker:
     def _mend(self):
         """Builtins that were deleted come back."""
         if _len(_builtins) < self._builtin_count:
-            for name, value in self._known_builtins.items():
+            for name, value in _known_builtins.items():
                 _builtins.setdefault(name, value)
 
     def _guarded(self, request):
