@@ -105,7 +105,7 @@ static bool add_image(struct assembly *a, const struct content_item *item,
                     "An %s of %s bytes was left out: the images of one result have room for %s. "
                     "Make it smaller (figsize, dpi), or show fewer in one run.",
                     shown->mime, text_number(size / 4 * 3, number),
-                    text_number(CONTENT_IMAGE_LIMIT / 4 * 3, limit));
+                    text_number((size_t)CONTENT_IMAGE_LIMIT / 4 * 3, limit));
         a->c->truncated = true;
         free(base64);
         return false;

@@ -153,8 +153,9 @@ static void show_result(struct run *run, const char *text)
     json_decref(metadata);
 }
 
-/* One step; false when the run is over or hangs. */
-static bool step(struct run *run, const char *word, const char *text)
+enum step { STEP_GOES_ON, STEP_HANGS, STEP_OVER };
+
+static enum step step(struct run *run, const char *word, const char *text)
 {
     struct executor *e = run->executor;
 
@@ -170,18 +171,18 @@ static bool step(struct run *run, const char *word, const char *text)
         say(run, STREAM_STDOUT, run->request);
     } else if (strcmp(word, "fail") == 0) {
         complete(run, CAUSE_ERROR, text);
-        return false;
+        return STEP_OVER;
     } else if (strcmp(word, "hang") == 0) {
-        return false;
+        return STEP_HANGS;
     } else if (strcmp(word, "idle") == 0) {
         char *late = strdup(text);
 
         complete(run, CAUSE_OK, NULL);
         e->on_idle_output(e->idle_data, STREAM_STDOUT, late, strlen(late));
         free(late);
-        return false;
+        return STEP_OVER;
     }
-    return true;
+    return STEP_GOES_ON;
 }
 
 /* Does what the script says; true when the run is over. */
@@ -189,6 +190,7 @@ static bool play(struct run *run)
 {
     struct executor *e = run->executor;
     char *line, *rest = run->script, *text;
+    enum step how;
 
     if (run->cancelled || e->closing) {
         complete(run, CAUSE_CANCELLED, NULL);
@@ -200,11 +202,13 @@ static bool play(struct run *run)
     while ((line = strsep(&rest, "\n"))) {
         text = line;
         strsep(&text, " ");
-        if (!step(run, line, text ? text : "")) {
-            if (e->first == run) {
-                run->hanging = true;
-            }
-            return e->first != run;
+        how = step(run, line, text ? text : "");
+        if (how == STEP_OVER) {
+            return true;
+        }
+        if (how == STEP_HANGS) {
+            run->hanging = true;
+            return false;
         }
     }
     complete(run, CAUSE_OK, NULL);
@@ -246,7 +250,11 @@ static void on_timer(uv_timer_t *timer)
     struct executor *e = timer->data;
 
     answer_shares(e);
-    while (e->first && play(e->first)) {
+    for (struct run *run = e->first, *next; run; run = next) {
+        next = run->next;
+        if (!play(run)) {
+            break;
+        }
     }
     if (e->closing) {
         uv_close((uv_handle_t *)&e->timer, on_timer_closed);

@@ -357,7 +357,7 @@ static void cuts_long_output_and_says_where_it_is(void **state)
     outcome_deinit(&outcome);
     text = text_at(result, 0, "stdout");
     assert_true(strlen(text) <= CONTENT_TEXT_LIMIT + TEXT_MARK_ROOM);
-    assert_true(strlen(text) > CONTENT_TEXT_LIMIT * 9 / 10);
+    assert_true(strlen(text) > CONTENT_TEXT_LIMIT - 4000);
     assert_true(strncmp(text, "row 0\nrow 1\n", 12) == 0);
     assert_string_equal(text + strlen(text) - 10, "row 99999\n");
     assert_non_null(strstr(text, " lines left out"));
@@ -514,7 +514,7 @@ static void keeps_results_under_a_megabyte(void **state)
     assert_non_null(strstr(text_at(result, 4, "note"), "300,000 bytes"));
     assert_true(json_is_true(json_object_get(outcome_of(result), "truncated")));
     line = json_dumps(result, JSON_COMPACT);
-    assert_true(strlen(line) < 1000 * 1000);
+    assert_true(strlen(line) < (size_t)1000 * 1000);
     free(line);
     json_decref(result);
 }

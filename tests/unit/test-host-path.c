@@ -46,7 +46,7 @@ static int set_up(void **state)
 {
     struct world *w = calloc(1, sizeof(*w));
 
-    strcpy(w->base, "/tmp/cellblock-host-path-XXXXXX");
+    snprintf(w->base, sizeof(w->base), "/tmp/cellblock-host-path-XXXXXX");
     assert_non_null(mkdtemp(w->base));
     assert_int_equal(mkdir(in(w, "shared"), 0700), 0);
     assert_int_equal(mkdir(in(w, "shared/sub"), 0700), 0);

@@ -142,7 +142,7 @@ static int set_up(void **state)
     s->config.environments = s->pointers;
     s->config.environment_count = 2;
     s->config.default_environment = s->pointers[0];
-    strcpy(s->root, "/tmp/cellblock-run-code-XXXXXX");
+    snprintf(s->root, sizeof(s->root), "/tmp/cellblock-run-code-XXXXXX");
     assert_non_null(mkdtemp(s->root));
     snprintf(s->file, sizeof(s->file), "%s/data.csv", s->root);
     fd = open(s->file, O_WRONLY | O_CREAT | O_CLOEXEC, 0600);

@@ -13,7 +13,7 @@
 /* Sessions over fake executors, a folder that may be shared with a file in it. */
 struct world {
     uv_loop_t loop;
-    uv_async_t alive; /* as the client's stream keeps a real loop alive */
+    uv_async_t alive;                   /* as the client's stream keeps a real loop alive */
     struct environment environments[3]; /* default, other, fresh (ephemeral) */
     struct environment *pointers[3];
     struct config config;
@@ -66,7 +66,7 @@ static int set_up(void **state)
     w->config.environments = w->pointers;
     w->config.environment_count = 3;
     w->config.default_environment = w->pointers[0];
-    strcpy(w->root, "/tmp/cellblock-session-XXXXXX");
+    snprintf(w->root, sizeof(w->root), "/tmp/cellblock-session-XXXXXX");
     assert_non_null(mkdtemp(w->root));
     snprintf(w->file, sizeof(w->file), "%s/data.csv", w->root);
     write_file(w->file);
@@ -233,7 +233,7 @@ static void an_unused_session_ends(void **state)
 
     w->environments[0].idle_timeout_seconds = 0.03;
     s = resolve(w, ERA_LEGACY, NULL, NULL, false);
-    strcpy(id, session_id(s));
+    snprintf(id, sizeof(id), "%s", session_id(s));
     busy = resolve(w, ERA_MODERN, NULL, NULL, true);
     session_begin(busy);
     run_for(w, 100);
@@ -258,7 +258,7 @@ static void a_session_lives_no_longer_than_allowed(void **state)
 
     w->environments[0].max_lifetime_seconds = 0.05;
     s = resolve(w, ERA_MODERN, NULL, NULL, true);
-    strcpy(id, session_id(s));
+    snprintf(id, sizeof(id), "%s", session_id(s));
     session_begin(s);
     run_for(w, 100);
     assert_ptr_equal(resolve(w, ERA_MODERN, id, NULL, false), s); /* never in the middle of a run */
