@@ -28,7 +28,7 @@ static const char trial_code[] =
     "    except Exception:\n"
     "        return 'yes' if _u.find_spec(name) else None\n"
     "print(_j.dumps({'python': _s.version.split()[0], 'executable': _s.executable,\n"
-    "    'uid': _o.getuid(), 'gid': _o.getgid(), 'ipython': _has('IPython'),\n"
+    "    'uid': _o.getuid(), 'ipython': _has('IPython'),\n"
     "    'numpy': _has('numpy'), 'pandas': _has('pandas'), 'matplotlib': _has('matplotlib')}))\n";
 
 /* --- the report --- */
@@ -73,7 +73,8 @@ void report_add(struct report *report, const char *name, enum check_state state,
 /* --- the trial --- */
 
 struct trial {
-    struct report *report;
+    struct report *report;  /* the backend's checks, which come first */
+    struct report findings; /* what the run showed */
     struct buffer output;
 };
 
@@ -86,48 +87,46 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
     }
 }
 
-static void report_package(struct report *report, const json_t *found, const char *key,
-                           const char *package, const char *use)
+/* Debian's interpreter gets Debian's packages, any other its own. */
+static void report_package(struct report *report, const json_t *found, const char *name,
+                           const char *use)
 {
-    const char *version = json_string_value(json_object_get(found, key));
-    char fix[96];
+    const char *version = json_string_value(json_object_get(found, name));
+    const char *python = json_string_value(json_object_get(found, "executable"));
+    char fix[512];
 
     if (version) {
-        report_add(report, key, CHECK_OK, NULL, "%s", version);
+        report_add(report, name, CHECK_OK, NULL, "%s", version);
         return;
     }
-    snprintf(fix, sizeof(fix), "apt-get install %s", package);
-    report_add(report, key, CHECK_MISSING, fix, "not there: %s", use);
+    if (!python || strncmp(python, "/usr/bin/", strlen("/usr/bin/")) == 0) {
+        snprintf(fix, sizeof(fix), "apt-get install python3-%s", name);
+    } else {
+        snprintf(fix, sizeof(fix), "%s -m pip install %s", python, name);
+    }
+    report_add(report, name, CHECK_MISSING, fix, "not there: %s", use);
 }
 
 static void report_findings(struct report *report, const json_t *found)
 {
-    report_add(report, "python", CHECK_OK, NULL, "%s, Python %s",
+    report_add(report, "sandbox", CHECK_OK, NULL, "started, and ran %s (Python %s) as uid %d",
                json_string_value(json_object_get(found, "executable")),
-               json_string_value(json_object_get(found, "python")));
-    report_add(report, "user in the sandbox", CHECK_OK, NULL, "uid %d, gid %d",
-               (int)json_integer_value(json_object_get(found, "uid")),
-               (int)json_integer_value(json_object_get(found, "gid")));
-    report_package(report, found, "ipython", "python3-ipython",
-                   "magics and the richest displays need it");
-    report_package(report, found, "numpy", "python3-numpy", "arrays");
-    report_package(report, found, "pandas", "python3-pandas", "data frames");
-    report_package(report, found, "matplotlib", "python3-matplotlib", "figures");
+               json_string_value(json_object_get(found, "python")),
+               (int)json_integer_value(json_object_get(found, "uid")));
+    report_package(report, found, "ipython", "magics and the richest displays need it");
+    report_package(report, found, "numpy", "arrays");
+    report_package(report, found, "pandas", "data frames");
+    report_package(report, found, "matplotlib", "figures");
 }
 
-static void report_outcome(struct report *report, const struct outcome *outcome)
+static void report_failure(struct report *report, const struct outcome *outcome)
 {
     const char *why = outcome->note;
 
     if (!why) {
         why = outcome->error.evalue ? outcome->error.evalue : "no reason was given";
     }
-    if (outcome->cause == CAUSE_OK) {
-        report_add(report, "sandbox", CHECK_OK, NULL, "started, and ran Python");
-    } else {
-        report_add(report, "sandbox", CHECK_FAILED, NULL, "%s: %s", cause_name(outcome->cause),
-                   why);
-    }
+    report_add(report, "sandbox", CHECK_FAILED, NULL, "%s: %s", cause_name(outcome->cause), why);
 }
 
 static void on_done(void *data, const struct outcome *outcome)
@@ -135,18 +134,36 @@ static void on_done(void *data, const struct outcome *outcome)
     struct trial *trial = data;
     json_t *found;
 
-    report_outcome(trial->report, outcome);
     if (outcome->cause != CAUSE_OK) {
+        report_failure(&trial->findings, outcome);
         return;
     }
     found = json_loadb(buffer_data(&trial->output), buffer_size(&trial->output), 0, NULL);
     if (json_is_object(found)) {
-        report_findings(trial->report, found);
+        report_findings(&trial->findings, found);
     } else {
-        report_add(trial->report, "python", CHECK_FAILED, NULL,
-                   "the sandbox ran the code, and what it printed did not come back");
+        report_add(&trial->findings, "sandbox", CHECK_FAILED, NULL,
+                   "started, but what the code printed did not come back");
     }
     json_decref(found);
+}
+
+/* --- the backend's own checks --- */
+
+static void on_check(void *data, const struct place_check *check)
+{
+    enum check_state failure = check->required ? CHECK_FAILED : CHECK_MISSING;
+
+    report_add(data, check->name, check->ok ? CHECK_OK : failure, check->fix, "%s", check->detail);
+}
+
+static void before_close(void *data, struct place *place)
+{
+    struct trial *trial = data;
+
+    if (place->ops->check) {
+        place->ops->check(place, on_check, trial->report);
+    }
 }
 
 static void try_sandbox(struct report *report, const struct environment *env)
@@ -162,14 +179,19 @@ static void try_sandbox(struct report *report, const struct environment *env)
                     .code_size = sizeof(trial_code) - 1,
                     .timeout_seconds = TRIAL_SECONDS},
         .events = &events,
+        .before_close = before_close,
         .data = &trial,
     };
 
+    report_init(&trial.findings);
     buffer_init(&trial.output, TRIAL_OUTPUT_CAP);
     if (one_run_execute(&run, &err) < 0) {
-        report_add(report, "sandbox", CHECK_FAILED, NULL, "%s", err.message);
+        report_add(&trial.findings, "sandbox", CHECK_FAILED, NULL, "%s", err.message);
         error_clear(&err);
     }
+    json_array_extend(report->checks, trial.findings.checks);
+    report->works &= trial.findings.works;
+    report_deinit(&trial.findings);
     buffer_deinit(&trial.output);
 }
 

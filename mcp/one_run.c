@@ -25,6 +25,9 @@ static void on_executor_closed(void *data, const struct error *err)
     struct one_run *r = data;
 
     (void)err;
+    if (r->before_close) {
+        r->before_close(r->data, r->place);
+    }
     place_close(r->place, on_place_closed, r);
 }
 

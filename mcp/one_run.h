@@ -25,8 +25,11 @@ struct one_run {
     const struct environment *env;
     struct run_request request;
     const struct run_events *events; /* on_done is set */
-    void *data;                      /* for the events */
-    struct share **shares;           /* taken one by one; what is left afterwards is NULL */
+    /* Called after the run, also when it could not be started: the place is still open. May be
+     * NULL. */
+    void (*before_close)(void *data, struct place *place);
+    void *data;            /* for the events and before_close */
+    struct share **shares; /* taken one by one; what is left afterwards is NULL */
     size_t share_count;
 
     int signal; /* that made us stop; 0 when none did */

@@ -16,8 +16,12 @@ def test_a_machine_where_it_works(cellblock):
     assert report["ok"] is True and report["backend"] == "local"
     found = checks(done)
     assert found["sandbox"]["state"] == "ok"
+    for name in ("bubblewrap", "user namespaces", "seccomp", "python", "memory limit"):
+        assert found[name]["state"] == "ok", found[name]
     assert "python3" in found["python"]["detail"]
-    assert all(check["state"] in ("ok", "missing", "failed") for check in report["checks"])
+    for check in report["checks"]:
+        assert check["state"] in ("ok", "missing", "failed")
+        assert check["detail"] and (check["fix"] is None) == (check["state"] == "ok")
 
 
 def test_the_text_says_the_same(cellblock):
@@ -35,7 +39,7 @@ def test_a_missing_bubblewrap(cellblock):
     assert done.returncode == 1
     report = json.loads(done.stdout)
     assert report["ok"] is False
-    assert any("bubblewrap" in (check["fix"] or "") for check in report["checks"])
+    assert checks(done)["bubblewrap"]["fix"] == "apt-get install bubblewrap"
     assert checks(done)["sandbox"]["state"] == "failed"
 
 
@@ -44,3 +48,11 @@ def test_a_python_that_is_none(cellblock):
     done = cellblock("doctor", "--json", "--python", "/nonexistent/python3")
     assert done.returncode == 1
     assert "/nonexistent/python3" in done.stdout
+
+
+def test_an_isolation_that_goes_without_bubblewrap(cellblock):
+    """What is missing and not asked for is told, and is no failure."""
+    done = cellblock("doctor", "--json", "--isolation", "none", "--python", "/usr/bin/python3",
+                     env={"PATH": "/nonexistent"})
+    assert checks(done)["bubblewrap"]["state"] == "missing"
+    assert done.returncode == 0, done.stdout

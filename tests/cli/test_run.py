@@ -3,7 +3,9 @@
 import os
 import signal
 import subprocess
+import tempfile
 import time
+from pathlib import Path
 
 import pytest
 from support.client import binary
@@ -79,16 +81,23 @@ def test_out_of_memory(cellblock, tmp_path):
     assert "128" in done.stderr
 
 
-def test_shares(cellblock, tmp_path):
+def test_shares(cellblock):
     """Read-only unless :rw, whatever their folder."""
-    (tmp_path / "in.txt").write_text("data")
-    out = tmp_path / "out"
-    out.mkdir()
-    out.chmod(0o777)
-    os.chmod(tmp_path, 0o755)
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "in.txt").write_text("data")
+        out = folder / "out"
+        out.mkdir()
+        out.chmod(0o777)
+        folder.chmod(0o755)
+        check_shares(cellblock, folder, out)
+
+
+def check_shares(cellblock, folder, out):
+    """Of a folder that any user may read: root's sandboxes are not root's."""
     code = ("print(open('/data/in.txt').read())\nopen('/out/new', 'w').write('made')\n"
             "try: open('/data/in.txt', 'w')\nexcept OSError as e: print(type(e).__name__)\n")
-    done = run(cellblock, code, "--share", f"{tmp_path}/in.txt:/data/in.txt",
+    done = run(cellblock, code, "--share", f"{folder}/in.txt:/data/in.txt",
                f"--share={out}:/out:rw")
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[0] == "data"
