@@ -236,7 +236,7 @@ static int display_fill(json_t *json, struct display *d)
         }
         d->metadata = json_object_get(json, "metadata");
     }
-    if (!absent(id) && (!json_is_string(id) || json_string_length(id) > MESSAGE_NAME_CAP)) {
+    if (!absent(id) && (!json_is_string(id) || json_string_length(id) > MESSAGE_TEXT_CAP)) {
         return -EINVAL;
     }
     d->display_id = json_string_value(id);

@@ -16,7 +16,7 @@
 
 enum {
     MESSAGE_TEXT_CAP = 64 * 1024, /* of evalue and traceback; longer ones are cut in the middle */
-    MESSAGE_NAME_CAP = 256,       /* of etype, versions, display ids */
+    MESSAGE_NAME_CAP = 256,       /* of etype */
     MESSAGE_NOTE_CAP = 4096,
     MESSAGE_DEPTH_CAP = 100, /* levels of JSON inside JSON */
     MESSAGE_MIMES_CAP = 256, /* representations of one display */
