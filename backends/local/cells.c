@@ -1,4 +1,4 @@
-#include "backends/local/cells.h"
+#include "backends/local/cell_parts.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -19,7 +19,7 @@ static void handle_closed(uv_handle_t *handle);
 
 /* The poll handle goes before its descriptor: closed later, it would take whatever has got the same
  * number meanwhile out of the loop (libuv's uv__platform_invalidate_fd). */
-static void end_stream(struct cell_stream *stream)
+void cell_end_stream(struct cell_stream *stream)
 {
     if (stream->watched) {
         stream->watched = false;
@@ -77,7 +77,7 @@ static void folder_removed(uv_work_t *work, int status)
     free_cell(cell);
 }
 
-static void child_closed(struct child *child)
+void cell_child_closed(struct child *child)
 {
     struct live_cell *cell = child->data;
     struct removal *removal = cell->folder ? calloc(1, sizeof(*removal)) : NULL;
@@ -252,174 +252,23 @@ static bool read_report(struct live_cell *cell)
         take_report(cell, &report, sender(&message));
         return cell->state != CELL_STATE_GONE;
     }
-    end_stream(&cell->streams[CELL_FD_STATUS]);
+    cell_end_stream(&cell->streams[CELL_FD_STATUS]);
     lost(cell, "the sandbox ended without a word");
     return false;
 }
 
-static void on_status(uv_poll_t *poll, int status, int events)
+void cell_read_status(struct live_cell *cell)
 {
-    struct live_cell *cell = poll->data;
-    (void)status;
-    (void)events;
     while (!cell->closing && cell->streams[CELL_FD_STATUS].fd >= 0 && read_report(cell)) {
     }
 }
 
-/* ---- frames and output ---- */
-
-/* A worker that ends closes its streams a moment before its init has reported why; only when
- * nothing comes is it the stream that was closed and not the process that ended. */
-static void on_report_grace(uv_timer_t *timer)
+static void on_status(uv_poll_t *poll, int status, int events)
 {
-    struct live_cell *cell = timer->data;
-    if (cell->state == CELL_STATE_READY && cell->link.events.on_end) {
-        cell->link.events.on_end(cell->link.data);
-    }
-}
-
-/* Reads frames once; false when there is nothing (more) to read now. */
-static bool read_frames(struct live_cell *cell)
-{
-    struct cell_stream *stream = &cell->streams[CELL_FD_FRAMES];
-    struct local_place *place = cell->place;
-    if (stream->fd < 0 || !cell->link.events.on_frames) {
-        return false;
-    }
-    ssize_t n = recv(stream->fd, place->frame_space, sizeof(place->frame_space), MSG_DONTWAIT);
-    if (n > 0) {
-        cell->link.events.on_frames(cell->link.data, place->frame_space, (size_t)n);
-        return !cell->closing && n == (ssize_t)sizeof(place->frame_space);
-    }
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        return false;
-    }
-    end_stream(stream);
-    if (cell->state == CELL_STATE_READY) {
-        uv_timer_start(&cell->timer, on_report_grace, REPORT_GRACE_MS, 0);
-    }
-    return false;
-}
-
-static void send_unsent(struct live_cell *cell);
-
-static void on_frames(uv_poll_t *poll, int status, int events)
-{
-    struct live_cell *cell = poll->data;
-    (void)status;
-    if (events & UV_WRITABLE) {
-        send_unsent(cell);
-    }
-    if (events & (UV_READABLE | UV_DISCONNECT)) {
-        read_frames(cell);
-    }
-}
-
-/* Reads an output pipe once and delivers it; false when it is empty or closed. */
-static bool read_output(struct live_cell *cell, enum cell_fd which)
-{
-    struct cell_stream *stream = &cell->streams[which];
-    struct local_place *place = cell->place;
-    if (stream->fd < 0 || cell->closing) {
-        return false;
-    }
-    ssize_t n = read(stream->fd, place->space, sizeof(place->space));
-    if (n > 0) {
-        if (cell->link.events.on_output) {
-            cell->link.events.on_output(cell->link.data,
-                                        which == CELL_FD_STDOUT ? STREAM_STDOUT : STREAM_STDERR,
-                                        place->space, (size_t)n);
-        }
-        return true;
-    }
-    if (n == 0 || (errno != EAGAIN && errno != EINTR)) {
-        end_stream(stream);
-    }
-    return false;
-}
-
-static void on_output(uv_poll_t *poll, int status, int events)
-{
-    struct live_cell *cell = poll->data;
     (void)status;
     (void)events;
-    read_output(cell,
-                poll == &cell->streams[CELL_FD_STDOUT].poll ? CELL_FD_STDOUT : CELL_FD_STDERR);
+    cell_read_status(poll->data);
 }
-
-enum {
-    /* What was in a pipe when we began, at the most: a writer that never stops must not hold us. */
-    DRAIN_ROUNDS = 64,
-};
-
-static void link_drain(struct link *link)
-{
-    struct live_cell *cell = (struct live_cell *)((char *)link - offsetof(struct live_cell, link));
-    for (int which = CELL_FD_STDOUT; which <= CELL_FD_STDERR; which++) {
-        for (int i = 0; i < DRAIN_ROUNDS && read_output(cell, (enum cell_fd)which); i++) {
-        }
-    }
-}
-
-void cell_drain(struct live_cell *cell)
-{
-    for (int i = 0; i < DRAIN_ROUNDS && !cell->closing && read_frames(cell); i++) {
-    }
-    link_drain(&cell->link);
-}
-
-static void watch_frames(struct live_cell *cell)
-{
-    int events = UV_READABLE | (buffer_size(&cell->unsent) ? UV_WRITABLE : 0);
-    uv_poll_start(&cell->streams[CELL_FD_FRAMES].poll, events, on_frames);
-}
-
-static void send_unsent(struct live_cell *cell)
-{
-    int fd = cell->streams[CELL_FD_FRAMES].fd;
-    if (fd < 0) {
-        return;
-    }
-    ssize_t n = send(fd, buffer_data(&cell->unsent), buffer_size(&cell->unsent),
-                     MSG_NOSIGNAL | MSG_DONTWAIT);
-    if (n > 0) {
-        buffer_consume(&cell->unsent, (size_t)n);
-    }
-    if (buffer_size(&cell->unsent) == 0) {
-        buffer_reset(&cell->unsent);
-        watch_frames(cell);
-    }
-}
-
-static int link_send(struct link *link, const void *bytes, size_t size)
-{
-    struct live_cell *cell = (struct live_cell *)((char *)link - offsetof(struct live_cell, link));
-    int fd = cell->streams[CELL_FD_FRAMES].fd;
-    if (fd < 0 || cell->state != CELL_STATE_READY) {
-        return -EPIPE;
-    }
-    ssize_t n = 0;
-    if (buffer_size(&cell->unsent) == 0) {
-        n = send(fd, bytes, size, MSG_NOSIGNAL | MSG_DONTWAIT);
-        if (n < 0 && errno != EAGAIN && errno != EINTR) {
-            return -errno;
-        }
-        n = n < 0 ? 0 : n;
-    }
-    if ((size_t)n == size) {
-        return 0;
-    }
-    int r = buffer_append(&cell->unsent, (const char *)bytes + n, size - (size_t)n);
-    if (r == 0) {
-        watch_frames(cell);
-    }
-    return r;
-}
-
-static const struct link_ops cell_link_ops = {
-    .send = link_send,
-    .drain = link_drain,
-};
 
 /* ---- making one ---- */
 
@@ -452,7 +301,7 @@ static int make_pair(struct live_cell *cell, enum cell_fd which)
     return r;
 }
 
-static void close_far(struct live_cell *cell)
+void cell_close_far(struct live_cell *cell)
 {
     for (int i = 0; i < CELL_FD_COUNT; i++) {
         if (cell->far[i] >= 0) {
@@ -467,19 +316,11 @@ static void start_watching(struct live_cell *cell)
     uv_poll_start(&cell->streams[CELL_FD_STATUS].poll, UV_READABLE, on_status);
 }
 
-/* Called by the machine that takes the cell: nobody listens before. */
-static void start_streams(struct live_cell *cell)
-{
-    watch_frames(cell);
-    uv_poll_start(&cell->streams[CELL_FD_STDOUT].poll, UV_READABLE, on_output);
-    uv_poll_start(&cell->streams[CELL_FD_STDERR].poll, UV_READABLE, on_output);
-}
-
 void cell_own(struct live_cell *cell, struct local_machine *owner)
 {
     cell->owner = owner;
     if (cell->state == CELL_STATE_READY) {
-        start_streams(cell);
+        cell_start_streams(cell);
     }
 }
 
@@ -513,158 +354,6 @@ struct live_cell *cell_new(struct local_place *place, unsigned mount_count)
     return cell;
 }
 
-static void on_start_limit(uv_timer_t *timer)
-{
-    struct live_cell *cell = timer->data;
-    cell->exit.kind = ERROR_TIMEOUT;
-    cell_fail_start(cell, ERROR_TIMEOUT, "the sandbox was not ready within 30 s");
-}
-
-static uint32_t spec_flags(const struct live_cell *cell)
-{
-    const struct local_place *place = cell->place;
-    bool own_network = place->base.env->network == NETWORK_NONE;
-    switch (place->isolation) {
-    case ISOLATION_NONE:
-        return CELL_WATCH_DISK;
-    case ISOLATION_LANDLOCK:
-        return CELL_LANDLOCK | CELL_LANDLOCK_READ | CELL_SECCOMP | CELL_WATCH_DISK |
-               (own_network ? CELL_NO_INET : 0u);
-    default:
-        return CELL_LANDLOCK | CELL_SECCOMP | CELL_PID1 | (cell->solo ? 0u : CELL_NAMESPACES) |
-               (own_network ? 0u : CELL_HOST_NETWORK);
-    }
-}
-
-struct request {
-    struct cell_spec spec;
-    char paths[CELL_PATHS_CAP];
-};
-
-static int fill_request(const struct live_cell *cell, const struct launch *launch,
-                        struct request *request)
-{
-    const struct environment *env = cell->place->base.env;
-    int size = launch_paths(launch, request->paths);
-    if (size < 0) {
-        return size;
-    }
-    request->spec = (struct cell_spec){
-        .version = CELL_VERSION,
-        .flags = spec_flags(cell),
-        .memory_bytes = env->memory_mib << 20,
-        .disk_bytes = env->disk_mib << 20,
-        .processes = env->processes,
-        .files = LOCAL_NOFILE,
-        .paths_size = (uint32_t)size,
-    };
-    return 0;
-}
-
-static void child_exited(struct child *child)
-{
-    struct live_cell *cell = child->data;
-    char why[CHILD_ERR_CAP];
-    snprintf(why, sizeof(why), "the sandbox's first process ended before it was ready: %s",
-             child_last_words(child));
-    if (cell->state == CELL_STATE_ASKED) {
-        cell->exit.kind = ERROR_UNSUPPORTED;
-        cell_fail_start(cell, ERROR_UNSUPPORTED, why);
-    } else {
-        on_status(&cell->streams[CELL_FD_STATUS].poll, 0, UV_READABLE);
-    }
-    child_close(child, child_closed);
-}
-
-static int send_request(int fd, const struct request *request, size_t size, const int *far)
-{
-    char control[CMSG_SPACE(CELL_FD_COUNT * sizeof(int))] = {0};
-    struct iovec part = {.iov_base = (void *)request, .iov_len = size};
-    struct msghdr message = {
-        .msg_iov = &part,
-        .msg_iovlen = 1,
-        .msg_control = control,
-        .msg_controllen = sizeof(control),
-    };
-    struct cmsghdr *c = CMSG_FIRSTHDR(&message);
-    c->cmsg_level = SOL_SOCKET;
-    c->cmsg_type = SCM_RIGHTS;
-    c->cmsg_len = CMSG_LEN(CELL_FD_COUNT * sizeof(int));
-    memcpy(CMSG_DATA(c), far, CELL_FD_COUNT * sizeof(int));
-    return sendmsg(fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT) < 0 ? -errno : 0;
-}
-
-/* Starts zygote.py for this cell alone; its one request waits in the socket. */
-static int ask_alone(struct live_cell *cell, struct launch *launch, struct request *request,
-                     struct error *err)
-{
-    int pair[2];
-    if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, pair) < 0) {
-        return error_set_code(err, ERROR_INTERNAL, errno, "a control socket");
-    }
-    launch->control_fd = pair[1];
-    int r = launch_start(cell->place->base.loop, &cell->child, launch, child_exited, cell, err);
-    cell->child_used = r == 0 || cell->child.open_handles > 0;
-    if (r < 0 && cell->child_used) {
-        cell->child.data = cell;
-        child_close(&cell->child, child_closed);
-    }
-    if (r == 0) {
-        size_t size = sizeof(request->spec) + request->spec.paths_size;
-        r = send_request(pair[0], request, size, cell->far);
-        if (r < 0) {
-            error_set_code(err, ERROR_INTERNAL, r, "asking for a sandbox");
-        }
-    }
-    close(pair[0]);
-    close(pair[1]);
-    return r;
-}
-
-static int ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count,
-               struct error *err)
-{
-    struct local_place *place = cell->place;
-    bool bare = place->isolation == ISOLATION_LANDLOCK || place->isolation == ISOLATION_NONE;
-    int r = bare ? launch_folder_make(&place->user, &cell->folder) : 0;
-    if (r < 0) {
-        return error_set_code(err, ERROR_INTERNAL, r, "a folder for the sandbox in /tmp");
-    }
-    struct launch launch = {
-        .env = place->base.env,
-        .python = place->python,
-        .user = &place->user,
-        .mode = cell->solo ? LAUNCH_SOLO : LAUNCH_ZYGOTE,
-        .isolation = place->isolation,
-        .folder = cell->folder,
-        .mounts = mounts,
-        .mount_count = mount_count,
-    };
-    struct request request;
-    r = fill_request(cell, &launch, &request);
-    if (r < 0) {
-        return error_set_code(err, ERROR_INTERNAL, r, "the sandbox's paths");
-    }
-    if (cell->solo) {
-        return ask_alone(cell, &launch, &request, err);
-    }
-    size_t size = sizeof(request.spec) + request.spec.paths_size;
-    r = send_request(place->zygote.control_fd, &request, size, cell->far);
-    return r < 0 ? error_set_code(err, ERROR_LIMIT, r, "asking the zygote for a sandbox") : 0;
-}
-
-void cell_ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count)
-{
-    struct error err = {0};
-    cell->state = CELL_STATE_ASKED;
-    uv_timer_start(&cell->timer, on_start_limit, START_LIMIT_MS, 0);
-    if (ask(cell, mounts, mount_count, &err) < 0) {
-        cell_fail_start(cell, err.kind, err.message);
-    }
-    error_clear(&err);
-    close_far(cell);
-}
-
 /* ---- orders and closing ---- */
 
 void cell_order(struct live_cell *cell, enum cell_order_type type)
@@ -673,7 +362,7 @@ void cell_order(struct live_cell *cell, enum cell_order_type type)
     int fd = cell->streams[CELL_FD_STATUS].fd;
     if (fd >= 0 && send(fd, &order, sizeof(order), MSG_NOSIGNAL | MSG_DONTWAIT) < 0 &&
         type == CELL_ORDER_KILL) {
-        end_stream(&cell->streams[CELL_FD_STATUS]); /* the end of file says it as well */
+        cell_end_stream(&cell->streams[CELL_FD_STATUS]); /* the end of file says it as well */
         cell->exit.how = EXIT_SIGNAL;
         cell->exit.signal = SIGKILL;
         gone(cell);
@@ -711,9 +400,9 @@ void cell_close(struct live_cell *cell)
     if (cell->child_used && !(cell->folder && ready)) {
         child_kill(&cell->child);
     }
-    close_far(cell);
+    cell_close_far(cell);
     for (int i = 0; i < CELL_FD_COUNT; i++) {
-        end_stream(&cell->streams[i]);
+        cell_end_stream(&cell->streams[i]);
     }
     uv_close((uv_handle_t *)&cell->timer, handle_closed);
 }
