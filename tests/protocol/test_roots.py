@@ -34,12 +34,23 @@ def test_without_roots_the_flag_is_named(client, folder):
 
 
 def test_share_root(start, folder):
-    """Under a --share-root a copy comes in; it can be changed inside only."""
+    """Under a --share-root a copy comes in."""
     client = start("--share-root", folder)
     result = share(client, folder / "data")
     assert not result.is_error and result.session, result
     assert client.run("open('/data/table.csv').read()").text("result") == r"'a,b\n1,2\n'"
     assert result.outcome is None
+
+
+def test_a_copy_belongs_to_the_session(start, folder):
+    """The code may change the copy; the host's file is never written."""
+    client = start("--share-root", folder)
+    share(client, folder / "data")
+    result = client.run("open('/data/table.csv', 'a').write('3,4'); open('/data/new', 'w')\n"
+                        "open('/data/table.csv').read()")
+    assert result.text("result") == r"'a,b\n1,2\n3,4'", result
+    assert (folder / "data" / "table.csv").read_text() == "a,b\n1,2\n"
+    assert not (folder / "data" / "new").exists()
 
 
 def test_the_clients_roots_are_asked_for(start, folder):
