@@ -147,8 +147,8 @@ int call_begin(struct server *s, enum protocol version, const struct message *m,
 {
     const char *name = json_string_value(json_object_get(m->params, "name"));
     const struct tool *tool = json_text_member(m->params, "name") ? find_tool(s, name) : NULL;
-    json_t *token;
-    json_t *arguments;
+    json_t *token = NULL;
+    json_t *arguments = NULL;
     if (!name) {
         return fault_set(fault, JSONRPC_INVALID_PARAMS,
                          "Invalid params: tools/call needs \"name\", a string.");

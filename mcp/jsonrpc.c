@@ -126,11 +126,9 @@ static json_t *recover_id(const char *line, size_t size)
             }
         } else if (c == '{') {
             depth++;
-        } else if (c == '}') {
-            depth--;
         } else if (c == '[') {
             depth += depth == 0 ? 2 : 1; /* a batch's members are nobody's */
-        } else if (c == ']') {
+        } else if (c == '}' || c == ']') {
             depth--;
         }
     }

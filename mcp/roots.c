@@ -31,10 +31,9 @@ struct roots {
 
 static int hex(char c)
 {
-    const char *digits = "0123456789abcdef";
-    c = c >= 'A' && c <= 'F' ? (char)(c - 'A' + 'a') : c;
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
     const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) : -1;
+    return at ? (int)(at - digits) % 16 : -1;
 }
 
 /* The bytes that %XX stand for; 0 when one is broken or a NUL. */

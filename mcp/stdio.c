@@ -88,8 +88,8 @@ static int redirect(int from_or_null, int to)
 
 int stdio_claim(int *ret_in, int *ret_out, struct error *err)
 {
-    int in;
-    int out;
+    int in = -1;
+    int out = -1;
     if (claim_one(STDIN_FILENO, "input", &in, err) < 0) {
         return -1;
     }

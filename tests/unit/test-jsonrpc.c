@@ -54,7 +54,7 @@ static void depth_has_a_limit(void **state)
     enum { DEEP = 100000 };
     struct fault fault;
     json_t *id = NULL;
-    char *text = malloc(2 * DEEP);
+    char *text = malloc(2 * (size_t)DEEP);
     (void)state;
     memset(text, '[', DEEP);
     memset(text + DEEP, ']', DEEP);

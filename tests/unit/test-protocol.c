@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -118,14 +119,15 @@ static void the_newest_whole_lines_are_told(void **state)
     char text[3000];
     (void)state;
     memset(text, 'x', sizeof text);
-    memcpy(text + 2900, "\nlast line\n\n", 13);
+    snprintf(text + 2900, 100, "\nlast line\n\n");
     json_t *tail = progress_tail(text);
     assert_string_equal(json_string_value(tail), "last line");
     json_decref(tail);
     for (size_t i = 0; i < 2998; i += 2) {
-        memcpy(text + i, "é", 2);
+        text[i] = "é"[0];
+        text[i + 1] = "é"[1];
     }
-    memcpy(text + 2997, "!", 2);
+    text[2998] = '\0';
     tail = progress_tail(text);
     assert_true(json_string_length(tail) <= PROGRESS_TEXT_CAP + 3);
     assert_memory_equal(json_string_value(tail), "é", 2);

@@ -221,7 +221,7 @@ static void a_line_past_the_cap_is_told_and_skipped(void **state)
     getrusage(RUSAGE_SELF, &before);
     pour(&p, in[1], 5 * (size_t)MESSAGE_CAP);
     getrusage(RUSAGE_SELF, &after);
-    assert_true(after.ru_maxrss - before.ru_maxrss < 64 * 1024);
+    assert_true(after.ru_maxrss - before.ru_maxrss < 64L * 1024);
     assert_int_equal(p.too_long, 1);
     put(in[1], "\nnext\n");
     port_turn(&p, &p.line_count, 2, LIMIT_MS);

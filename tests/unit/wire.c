@@ -206,7 +206,9 @@ static char *double_quotes(const char *text)
 {
     char *copy = strdup(text);
     for (char *p = copy; *p; p++) {
-        *p = *p == '\'' ? '"' : *p;
+        if (*p == '\'') {
+            *p = '"';
+        }
     }
     return copy;
 }
