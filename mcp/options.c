@@ -224,7 +224,8 @@ static const struct option_row {
     {"--python", "PATH", FOR_SANDBOX, take_python,
      "the interpreter (default: the first python3 that works)"},
     {"--isolation", "HOW", FOR_SANDBOX, take_isolation,
-     "auto (default), bwrap, landlock, or none: no sandbox at all"},
+     "auto (default), bwrap, landlock, or none: no sandbox at all\n"
+     "(only with --network all)"},
     {"--warm", NULL, FOR_SERVE, take_warm, "start the interpreter now, not at the first call"},
     {"--log-level", "LEVEL", FOR_SERVE | FOR_RUN, take_log_level,
      "debug, info, notice, warning (default), error, …: log on stderr"},

@@ -52,7 +52,15 @@ def test_a_python_that_is_none(cellblock):
 
 def test_an_isolation_that_goes_without_bubblewrap(cellblock):
     """What is missing and not asked for is told, and is no failure."""
-    done = cellblock("doctor", "--json", "--isolation", "none", "--python", "/usr/bin/python3",
-                     env={"PATH": "/nonexistent"})
+    done = cellblock("doctor", "--json", "--isolation", "none", "--network", "all", "--python",
+                     "/usr/bin/python3", env={"PATH": "/nonexistent"})
     assert checks(done)["bubblewrap"]["state"] == "missing"
     assert done.returncode == 0, done.stdout
+
+
+def test_settings_that_do_not_go_together(cellblock):
+    """No isolation cannot keep a promise about the network: that is said, and nothing is run."""
+    done = cellblock("doctor", "--isolation", "none")
+    assert done.returncode == 1 and "--network all" in done.stdout
+    done = cellblock("run", "--isolation", "none", "-", input="print('ran')")
+    assert done.returncode == 3 and "--network all" in done.stderr and done.stdout == ""

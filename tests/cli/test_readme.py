@@ -1,8 +1,7 @@
-"""README.md is true: every fenced block in it is run or checked.
+"""README.md is true: every fenced block in it is checked.
 
 A comment before each block says how:
 
-    <!-- run -->          shell commands; they are run in the repository
     <!-- shown -->        shell commands that a host or the network would be needed for: the
                           cellblock options in them are checked
     <!-- session -->      `$ command` lines, each followed by the output that it must print
@@ -48,16 +47,8 @@ def shell(command, home):
 def test_every_block_says_how_it_is_checked():
     """No fence without a comment, no kind that nobody knows."""
     assert README.count("\n```") == 2 * len(BLOCKS)
-    kinds = {"run", "shown", "session", "host", "config", "transcript", "drawing"}
+    kinds = {"shown", "session", "host", "config", "transcript", "drawing"}
     assert {kind for kind, _, _ in BLOCKS} <= kinds
-
-
-@pytest.mark.parametrize(("name", "text"), blocks("run"))
-def test_commands_run(name, text, home):
-    """Each command by itself, exit status 0."""
-    for command in text.strip().splitlines():
-        done = shell(command, home)
-        assert done.returncode == 0, f"{command}: {done.stdout}"
 
 
 @pytest.mark.parametrize(("name", "text"), blocks("session"))
