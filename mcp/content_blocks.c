@@ -195,21 +195,32 @@ static void add_items(struct assembly *a)
     }
 }
 
+/* The traceback and, where that does not say it (a time-out interrupts with a KeyboardInterrupt),
+ * the error. NULL when there is none; to be freed. */
+static char *error_text(const struct run_error *error)
+{
+    const char *traceback = error->traceback ? error->traceback : "";
+    size_t n = strlen(traceback);
+    char *text;
+
+    if (!error->etype || (n > 0 && strstr(traceback, error->etype))) {
+        return n > 0 ? strdup(traceback) : NULL;
+    }
+    if (asprintf(&text, "%s%s%s: %s", traceback, n > 0 && traceback[n - 1] != '\n' ? "\n" : "",
+                 error->etype, error->evalue ? error->evalue : "") < 0) {
+        return NULL;
+    }
+    return text;
+}
+
 static void add_error(struct assembly *a, const struct run_error *error)
 {
-    const char *text = error->traceback;
-    char *owned = NULL;
+    char *text = error_text(error);
 
-    if (!text && error->etype) {
-        if (asprintf(&owned, "%s: %s", error->etype, error->evalue ? error->evalue : "") < 0) {
-            owned = NULL;
-        }
-        text = owned;
-    }
     if (text) {
         struct part *part = add_text(a, "error", ++a->c->seq, text_of(text, strlen(text)));
 
-        part->owned = owned;
+        part->owned = text;
         part->tail_percent = TEXT_TAIL_MOST;
     }
 }

@@ -319,6 +319,26 @@ static void orders_parts_and_numbers_arrivals(void **state)
     json_decref(result);
 }
 
+/* A time-out interrupts, so that its traceback names another exception. */
+static void names_the_error_that_a_traceback_lacks(void **state)
+{
+    struct outcome outcome;
+    json_t *result;
+
+    (void)state;
+    outcome_init(&outcome);
+    outcome.cause = CAUSE_TIMEOUT;
+    outcome.error.etype = strdup("TimeoutError");
+    outcome.error.evalue = strdup("the run passed its limit of 1 s");
+    outcome.error.traceback = strdup("Traceback\nKeyboardInterrupt");
+    result = finish_with(content_new(false), &outcome);
+    outcome_deinit(&outcome);
+    assert_string_equal(
+        text_at(result, 0, "error"),
+        "Traceback\nKeyboardInterrupt\nTimeoutError: the run passed its limit of 1 s");
+    json_decref(result);
+}
+
 static void tells_signals_by_name(void **state)
 {
     struct outcome outcome;
@@ -386,13 +406,13 @@ static void shares_the_room_and_keeps_the_end_of_errors(void **state)
     outcome_init(&outcome);
     outcome.cause = CAUSE_ERROR;
     outcome.error.etype = strdup("E");
-    memcpy(big + 200000 - 12, "the last end", 12);
+    memcpy(big + 200000 - 12, "E: last end.", 12);
     outcome.error.traceback = big;
     result = finish_with(c, &outcome);
     outcome_deinit(&outcome);
     assert_string_equal(text_at(result, 1, "stderr"), "short");
     error = text_at(result, 3, "error");
-    assert_string_equal(error + strlen(error) - 12, "the last end");
+    assert_string_equal(error + strlen(error) - 12, "E: last end.");
     for (size_t i = 0; i < block_count(result) - 1; i++) {
         total += json_string_length(json_object_get(block_at(result, i), "text"));
     }
@@ -706,6 +726,7 @@ int main(void)
         cmocka_unit_test(writes_numbers_for_people),
         cmocka_unit_test(a_silent_run_has_no_blocks),
         cmocka_unit_test(orders_parts_and_numbers_arrivals),
+        cmocka_unit_test(names_the_error_that_a_traceback_lacks),
         cmocka_unit_test(tells_signals_by_name),
         cmocka_unit_test(cuts_long_output_and_says_where_it_is),
         cmocka_unit_test(shares_the_room_and_keeps_the_end_of_errors),
