@@ -281,7 +281,8 @@ static void say_full(struct content *c, const struct content_run *run, const str
     text_number(full->kept, kept);
     content_say(c,
                 "%s has %s bytes; the middle was left out here. %s%s%s in %s: read a part with "
-                "run_code, open(\"%s\").read()[a:b], or with language \"shell\", tail or grep.",
+                "run_code: print(open(\"%s\").read()[a:b]), or tail and grep with language "
+                "\"shell\".",
                 name, total, full->kept < full->total ? "The first " : "All of it is",
                 full->kept < full->total ? kept : "", full->kept < full->total ? " bytes are" : "",
                 full->path, full->path);

@@ -116,6 +116,26 @@ static char *describe(const struct share_call *sc, const struct share *share)
     return n < 0 ? NULL : text;
 }
 
+/* Takes the session that is meant; one is made only when all else is in order. */
+static int enter_session(struct share_call *sc, struct error *err)
+{
+    struct call *call = sc->call;
+    const char *name;
+    bool made;
+
+    if (argument_name(call, "session", &name, err) < 0) {
+        return -1;
+    }
+    sc->session = sessions_resolve(server_sessions(call_server(call)), call_era(call), name, NULL,
+                                   &made, err);
+    if (!sc->session) {
+        return -1;
+    }
+    session_begin(sc->session);
+    sc->hint = session_hint(sc->session, made);
+    return check_capabilities(sc, err);
+}
+
 static int add(struct share_call *sc, const json_t *roots, struct error *err)
 {
     const struct config *config = server_config(call_server(sc->call));
@@ -124,14 +144,17 @@ static int add(struct share_call *sc, const json_t *roots, struct error *err)
     char *path;
     int fd;
 
-    if (check_capabilities(sc, err) < 0 ||
-        host_path_open(config, roots, sc->source, &fd, &path, &is_directory, err) < 0) {
+    if (host_path_open(config, roots, sc->source, &fd, &path, &is_directory, err) < 0) {
         return -1;
     }
     share = share_new(sc->type, fd, path, sc->dest, sc->read_only);
     free(path);
     if (!share) {
-        return error_set_code(err, ERROR_INTERNAL, errno, "share %s", sc->dest);
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "share %s", sc->dest);
+    }
+    if (enter_session(sc, err) < 0) {
+        share_free(share);
+        return -1;
     }
     sc->text = describe(sc, share);
     session_add_share(sc->session, share, on_progress, on_added, sc);
@@ -141,21 +164,10 @@ static int add(struct share_call *sc, const json_t *roots, struct error *err)
 static void on_roots(void *data, const json_t *paths, const struct error *roots_err)
 {
     struct share_call *sc = data;
-    struct call *call = sc->call;
     struct error err = {0};
-    const char *name = NULL;
-    bool made = false;
 
     (void)roots_err; /* a client without an answer offers no roots */
-    if (argument_name(call, "session", &name, &err) == 0) {
-        sc->session = sessions_resolve(server_sessions(call_server(call)), call_era(call), name,
-                                       NULL, &made, &err);
-    }
-    if (sc->session) {
-        session_begin(sc->session);
-        sc->hint = session_hint(sc->session, made);
-    }
-    if (!sc->session || add(sc, paths, &err) < 0) {
+    if (add(sc, paths, &err) < 0) {
         fail(sc, &err);
     }
     error_clear(&err);

@@ -561,6 +561,15 @@ static void add_share_says_what_is_wrong(void **state)
         "source holds a NUL");
 }
 
+static void a_refused_path_makes_no_session(void **state)
+{
+    assert_call_fails(
+        *state, ERA_MODERN, &add_share_tool,
+        json_pack("{ss ss ss}", "type", "copy", "source", "/etc/passwd", "dest", "/d"),
+        "not under a folder that may be shared");
+    assert_int_equal(fake_counts.executors, 0);
+}
+
 static void takes_the_clients_roots(void **state)
 {
     struct server *s = *state;
@@ -658,6 +667,7 @@ int main(void)
         TEST(adds_copies_and_mounts),
         TEST(add_share_makes_a_modern_session),
         TEST(add_share_says_what_is_wrong),
+        TEST(a_refused_path_makes_no_session),
         TEST(takes_the_clients_roots),
         TEST(shares_are_refused_where_the_backend_has_none),
         TEST(a_reset_cancels_the_run_and_keeps_the_id),
