@@ -36,7 +36,7 @@ fi
 
 echo "== Building"
 [ -f build/build.ninja ] || meson setup build
-meson compile -C build
+meson compile -C build cellblock
 
 echo "== What works here"
 ./build/cellblock doctor
