@@ -263,8 +263,8 @@ static void test_no_network_means_none(void **state)
     }
     expect(b,
            "import socket\n"
-           "s = socket.socket(); s.settimeout(2)\n"
-           "try:\n    s.connect(('192.0.2.1', 80)); print('out')\n"
+           "try:\n    s = socket.socket(); s.settimeout(2); s.connect(('192.0.2.1', 80)); "
+           "print('out')\n"
            "except OSError as e:\n    print('in' if not isinstance(e, TimeoutError) else 'late')",
            "in\n");
 }
@@ -487,7 +487,7 @@ static void test_copies(void **state)
     }
     assert_int_equal(a.kind, ERROR_NONE);
     assert_false(executor_started(b->e));
-    expect(b, "print(open('/workspace/early/data.txt').read())", "precious\n");
+    expect(b, "print(open('early/data.txt').read())", "precious\n");
     add_share(b, b->e, SHARE_COPY, dir, "/workspace/late", true, &a);
     assert_int_equal(a.kind, ERROR_NONE);
     expect(b, "print(open('late/data.txt').read())", "precious\n");
@@ -518,7 +518,7 @@ static void test_copy_during_a_run(void **state)
     expect(b, "1", "");
     (void)begin(b, b->e, &r,
                 "import os, time\n"
-                "while not os.path.exists('/workspace/now/data.txt'): time.sleep(0.01)\n"
+                "while not os.path.exists('now/data.txt'): time.sleep(0.01)\n"
                 "print('seen')",
                 NULL);
     until(b, &r.started);
@@ -544,15 +544,15 @@ static void test_mounts(void **state)
         return;
     }
     assert_int_equal(a.kind, ERROR_NONE);
-    expect(b, "print(open('/workspace/mounted/data.txt').read())", "precious\n");
-    run(b, &r, "open('/workspace/mounted/data.txt', 'w')");
+    expect(b, "print(open('mounted/data.txt').read())", "precious\n");
+    run(b, &r, "open('mounted/data.txt', 'w')");
     assert_int_equal(r.cause, CAUSE_ERROR);
     check_source(dir, "precious");
     add_share(b, b->e, SHARE_MOUNT, dir, "/workspace/second", true, &a);
     assert_int_equal(a.kind, ERROR_REFUSED);
     assert_non_null(strstr(a.message, "reset_session"));
     run(b, &r, "import os; os._exit(1)");
-    expect(b, "print(open('/workspace/mounted/data.txt').read())", "precious\n");
+    expect(b, "print(open('mounted/data.txt').read())", "precious\n");
     remove_source(dir);
 }
 
@@ -569,7 +569,7 @@ static void test_writable_mount(void **state)
     add_share(b, b->e, SHARE_MOUNT, dir, "/workspace/rw", false, &a);
     if (has(b, CAP_MOUNT) && has(b, CAP_MOUNT_WRITE)) {
         assert_int_equal(a.kind, ERROR_NONE);
-        expect(b, "print(open('/workspace/rw/data.txt', 'w').write('new'))", "3\n");
+        expect(b, "print(open('rw/data.txt', 'w').write('new'))", "3\n");
         check_source(dir, "new");
     } else {
         assert_int_equal(a.kind, ERROR_UNSUPPORTED);

@@ -18,7 +18,7 @@ SETTINGS = {
     "forked": {"cells": "forked"},
     "solo": {"cells": "solo"},
     "landlock": {"isolation": "landlock"},
-    "none": {"isolation": "none"},
+    "none": {"isolation": "none", "network": "all"},
     "network-all": {"network": "all"},
     "ephemeral": {"mode": "ephemeral"},
 }
