@@ -145,17 +145,27 @@ static int ask(struct live_cell *cell, struct share *const *mounts, unsigned mou
     }
     size_t size = sizeof(request.spec) + request.spec.paths_size;
     r = send_request(place->zygote.control_fd, &request, size, cell->far);
+    if (r == -EAGAIN) {
+        return r;
+    }
     return r < 0 ? error_set_code(err, ERROR_LIMIT, r, "asking the zygote for a sandbox") : 0;
 }
 
-void cell_ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count)
+bool cell_ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count)
 {
     struct error err = {0};
     cell->state = CELL_STATE_ASKED;
     uv_timer_start(&cell->timer, on_start_limit, START_LIMIT_MS, 0);
-    if (ask(cell, mounts, mount_count, &err) < 0) {
+    int r = ask(cell, mounts, mount_count, &err);
+    if (r == -EAGAIN) {
+        uv_timer_stop(&cell->timer);
+        cell->state = CELL_STATE_WAITING;
+        return false;
+    }
+    if (r < 0) {
         cell_fail_start(cell, err.kind, err.message);
     }
     error_clear(&err);
     cell_close_far(cell);
+    return true;
 }

@@ -35,6 +35,7 @@ static bool read_frames(struct live_cell *cell)
     }
     cell_end_stream(stream);
     if (cell->state == CELL_STATE_READY) {
+        cell->watched = CELL_WATCH_CLOSE; /* the timer is not the watcher's any more */
         uv_timer_start(&cell->timer, on_report_grace, REPORT_GRACE_MS, 0);
     }
     return false;

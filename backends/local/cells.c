@@ -369,6 +369,28 @@ void cell_order(struct live_cell *cell, enum cell_order_type type)
     }
 }
 
+static void on_busy(uv_timer_t *timer)
+{
+    struct live_cell *cell = timer->data;
+    cell->watched = CELL_WATCH_CLOSE;
+    cell_order(cell, CELL_ORDER_BUSY);
+}
+
+/* Most runs are over long before the watcher would look: they cost it nothing. */
+void cell_busy(struct live_cell *cell, bool busy)
+{
+    if (busy && cell->watched == CELL_WATCH_SELDOM) {
+        cell->watched = CELL_WATCH_SOON;
+        uv_timer_start(&cell->timer, on_busy, BUSY_AFTER_MS, 0);
+    } else if (!busy && cell->watched == CELL_WATCH_SOON) {
+        cell->watched = CELL_WATCH_SELDOM;
+        uv_timer_stop(&cell->timer);
+    } else if (!busy && cell->watched == CELL_WATCH_CLOSE) {
+        cell->watched = CELL_WATCH_SELDOM;
+        cell_order(cell, CELL_ORDER_IDLE);
+    }
+}
+
 static void on_kill_limit(uv_timer_t *timer)
 {
     struct live_cell *cell = timer->data;
@@ -382,6 +404,7 @@ static void on_kill_limit(uv_timer_t *timer)
 
 void cell_kill(struct live_cell *cell)
 {
+    cell->watched = CELL_WATCH_CLOSE; /* the timer is not the watcher's any more */
     uv_timer_start(&cell->timer, on_kill_limit, KILL_LIMIT_MS, 0);
     cell_order(cell, CELL_ORDER_KILL);
 }

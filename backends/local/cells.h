@@ -32,6 +32,13 @@ enum cell_state {
     CELL_STATE_GONE, /* ended; its exit is in `exit` */
 };
 
+/* How closely the cell init looks at memory and disk. */
+enum cell_watch {
+    CELL_WATCH_SELDOM, /* between runs */
+    CELL_WATCH_SOON,   /* a run has begun; the order goes out if it lasts */
+    CELL_WATCH_CLOSE,
+};
+
 struct cell_stream {
     uv_poll_t poll;
     bool watched; /* `poll` is open */
@@ -45,6 +52,7 @@ struct live_cell {
     enum cell_state state;
     bool solo;
     bool closing;
+    enum cell_watch watched;
     bool child_used; /* solo: `child` was started and has to be waited for */
     bool child_gone;
     struct cell_stream streams[CELL_FD_COUNT]; /* by enum cell_fd, our ends */
@@ -66,7 +74,9 @@ struct live_cell *cell_new(struct local_place *place, unsigned mount_count);
 
 /* Asks for the cell: of the zygote, or by starting a bwrap of its own. Failures come through
  * place_cell_gone, later. */
-void cell_ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count);
+/* False when the zygote has as many requests as its socket holds: the cell waits on, and is to be
+ * asked for again when there is room. */
+bool cell_ask(struct live_cell *cell, struct share *const *mounts, unsigned mount_count);
 
 /* Ends it if it lives, and frees it when nothing of it is left; no event afterwards. The owner is
  * let go at once. */
@@ -76,6 +86,8 @@ void cell_close(struct live_cell *cell);
 void cell_own(struct live_cell *cell, struct local_machine *owner);
 
 void cell_order(struct live_cell *cell, enum cell_order_type type);
+/* A run begins or has ended: the watcher looks closely while one lasts. */
+void cell_busy(struct live_cell *cell, bool busy);
 /* Ends it; place_cell_gone follows, at the latest after KILL_LIMIT_MS. */
 void cell_kill(struct live_cell *cell);
 
@@ -108,6 +120,7 @@ enum {
     POOL_CAP = 16,
     START_LIMIT_MS = 30000,
     REPORT_GRACE_MS = 500,
+    BUSY_AFTER_MS = 20,
     KILL_LIMIT_MS = 4000,
     LOCAL_NOFILE = 1024,
 };
@@ -163,6 +176,8 @@ void place_touch(struct local_place *place); /* somebody uses it: the idle time 
 /* zygote.c: 0, or -1 with `err`. */
 int zygote_start(struct local_place *place, struct error *err);
 void zygote_end(struct local_place *place);
+/* Its socket is full: place_zygote_ready is called again when there is room. */
+void zygote_wait_for_room(struct local_place *place);
 /* Told by zygote.c: it can take requests; or it is gone, with a reason. */
 void place_zygote_ready(struct local_place *place);
 void place_zygote_gone(struct local_place *place, const char *why);

@@ -180,7 +180,7 @@ void local_machine_busy(struct machine *base, bool busy)
 {
     struct local_machine *m = (struct local_machine *)base;
     if (m->cell) {
-        cell_order(m->cell, busy ? CELL_ORDER_BUSY : CELL_ORDER_IDLE);
+        cell_busy(m->cell, busy);
     }
 }
 

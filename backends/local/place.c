@@ -155,9 +155,11 @@ static void ask_waiting(struct local_place *place)
             continue;
         }
         tell_waiting(cell);
-        if (cell->solo || zygote_there(place)) {
-            struct local_machine *m = cell->owner;
-            cell_ask(cell, m ? m->mounts : NULL, m ? m->mount_count : 0);
+        struct local_machine *m = cell->owner;
+        if ((cell->solo || zygote_there(place)) &&
+            !cell_ask(cell, m ? m->mounts : NULL, m ? m->mount_count : 0)) {
+            zygote_wait_for_room(place);
+            return;
         }
     }
 }

@@ -60,7 +60,11 @@ static void on_control(uv_poll_t *poll, int status, int events)
     struct zygote *zygote = &place->zygote;
     char word[64];
     (void)status;
-    (void)events;
+    if (events & UV_WRITABLE) {
+        uv_poll_start(poll, UV_READABLE, on_control);
+        place_zygote_ready(place);
+        return;
+    }
     ssize_t n = recv(zygote->control_fd, word, sizeof(word), MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return;
@@ -72,6 +76,11 @@ static void on_control(uv_poll_t *poll, int status, int events)
         uv_poll_stop(poll); /* its process is ending, or has to */
         child_kill(&zygote->child);
     }
+}
+
+void zygote_wait_for_room(struct local_place *place)
+{
+    uv_poll_start(&place->zygote.poll, UV_READABLE | UV_WRITABLE, on_control);
 }
 
 int zygote_start(struct local_place *place, struct error *err)

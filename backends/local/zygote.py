@@ -96,7 +96,7 @@ def main(argv):
     sys.path.insert(0, os.path.join(runtime, "cellblock.zip"))
     import cellblock_worker as worker
 
-    worker.prepare()
+    worker.prepare(warm=mode == "zygote")
     if mode == "zygote":
         control.send(b"ready")
     serve(control, library, worker, mode == "solo")

@@ -30,6 +30,7 @@ _environ = os.environ
 _builtins = vars(builtins)
 _len = len
 _shell = None
+_forked_warm = False
 _known_builtins = {}
 _greeting = b""
 
@@ -52,7 +53,7 @@ def prepare(plain=False, warm=True):
     `plain` leaves IPython out though it is there; `warm=False` skips what only pays when many
     workers are forked from this process.
     """
-    global _shell, _greeting
+    global _shell, _greeting, _forked_warm
     if _shell is not None:
         return
     figures.choose_backend()
@@ -63,6 +64,7 @@ def prepare(plain=False, warm=True):
         import asyncio  # noqa: F401
 
         _warm_up(_shell)
+        _forked_warm = True
     _known_builtins.update(_builtins)
     _greeting = _greeting_of(_shell)
     gc.collect()
@@ -305,6 +307,10 @@ def serve(frames_fd):
     packages.prepare_path()
     _reseed()
     interrupts.install()
+    if _forked_warm:
+        # Once more: the pages that a run writes to become this fork's own now, while it waits for
+        # work, and not in the middle of its first run.
+        _warm_up(_shell)
     worker = Worker(_shell, frames.Channel(frames_fd))
     try:
         worker.greet()
