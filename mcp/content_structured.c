@@ -2,6 +2,7 @@
 #include <string.h>
 
 #include "mcp/content_parts.h"
+#include "mcp/mime.h"
 
 enum {
     RESULT_LIMIT = 256 * 1024,    /* bytes of `result`; rich_outputs has all of it */
@@ -35,21 +36,28 @@ static json_t *result_text(struct content *c)
     return text_render(&text, RESULT_LIMIT, TEXT_TAIL_HALF, &c->truncated);
 }
 
-static json_t *rich_output(const struct content_item *item, bool with_data)
+static json_t *rich_output(const struct content_item *item, json_t *data, json_t *metadata)
 {
-    json_t *empty = json_object();
-    json_t *output =
-        json_pack("{ss sO sO}", "output_type",
-                  item->kind == DISPLAY_RESULT ? "execute_result" : "display_data", "data",
-                  with_data ? item->data : empty, "metadata", with_data ? item->metadata : empty);
+    return json_pack("{ss sO sO}", "output_type",
+                     item->kind == DISPLAY_RESULT ? "execute_result" : "display_data", "data", data,
+                     "metadata", metadata);
+}
 
-    json_decref(empty);
-    return output;
+/* The item's data as far as it is what it says. */
+static json_t *checked_data(struct content *c, const struct content_item *item)
+{
+    const char *mime, *wrong = NULL;
+    json_t *data = mime_checked(item->data, &mime, &wrong);
+
+    if (wrong) {
+        content_say(c, "An %s was left out: %s.", mime, wrong);
+    }
+    return data;
 }
 
 static json_t *rich_outputs(struct content *c)
 {
-    json_t *outputs = json_array();
+    json_t *outputs = json_array(), *empty = json_object();
     size_t used = 0, size;
     unsigned left_out = 0;
 
@@ -58,13 +66,17 @@ static json_t *rich_outputs(struct content *c)
 
         size = json_dumpb(item->data, NULL, 0, 0) + json_dumpb(item->metadata, NULL, 0, 0);
         if (used + size <= CONTENT_RICH_LIMIT) {
+            json_t *data = checked_data(c, item);
+
             used += size;
-            json_array_append_new(outputs, rich_output(item, true));
+            json_array_append_new(outputs, rich_output(item, data, item->metadata));
+            json_decref(data);
         } else {
             left_out++;
-            json_array_append_new(outputs, rich_output(item, false));
+            json_array_append_new(outputs, rich_output(item, empty, empty));
         }
     }
+    json_decref(empty);
     if (left_out > 0) {
         c->truncated = true;
         content_say(c, "The data of %u rich outputs was left out: a result has room for %d MiB.",

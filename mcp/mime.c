@@ -185,6 +185,31 @@ const char *mime_check_image(const char *mime, const json_t *payload, char **ret
     return NULL;
 }
 
+json_t *mime_checked(json_t *bundle, const char **ret_mime, const char **ret_wrong)
+{
+    json_t *checked = json_incref(bundle);
+
+    for (const struct image_type *t = image_types; t->mime && checked; t++) {
+        const json_t *payload = json_object_get(checked, t->mime);
+        const char *wrong;
+        char *clean = NULL;
+        size_t size;
+
+        wrong = payload ? mime_check_image(t->mime, payload, &clean, &size) : NULL;
+        free(clean);
+        if (wrong) {
+            json_t *copy = json_copy(checked); /* what came is not ours to change */
+
+            json_decref(checked);
+            checked = copy;
+            json_object_del(checked, t->mime);
+            *ret_mime = t->mime;
+            *ret_wrong = wrong;
+        }
+    }
+    return checked;
+}
+
 size_t mime_size(const json_t *bundle)
 {
     size_t size = 0;

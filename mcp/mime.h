@@ -38,6 +38,11 @@ bool mime_is_placeholder(const json_t *text);
 const char *mime_check_image(const char *mime, const json_t *payload, char **ret_clean,
                              size_t *ret_size);
 
+/* The bundle without payloads that claim to be an image and are none: a new reference, to the
+ * bundle itself when all is well. *ret_wrong (else untouched) is what is wrong with the last of
+ * them, *ret_mime its type. NULL when out of memory. */
+json_t *mime_checked(json_t *bundle, const char **ret_mime, const char **ret_wrong);
+
 /* About how many bytes a bundle takes in memory and on the wire. */
 size_t mime_size(const json_t *bundle);
 

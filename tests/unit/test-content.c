@@ -674,6 +674,24 @@ static void structured_holds_everything(void **state)
     json_decref(result);
 }
 
+static void structured_has_no_false_images(void **state)
+{
+    struct content *c = content_new(true);
+    json_t *data = json_pack("{ss ss ss}", "image/png", PNG, "image/jpeg", PNG, "text/plain", "p");
+    json_t *result, *rich;
+
+    (void)state;
+    json_incref(data);
+    show(c, DISPLAY_DATA, data, NULL);
+    result = finish(c);
+    rich = json_object_get(json_object_get(result, "structuredContent"), "rich_outputs");
+    assert_int_equal(json_object_size(json_object_get(json_array_get(rich, 0), "data")), 2);
+    assert_int_equal(json_object_size(data), 3);
+    assert_non_null(strstr(text_at(result, 1, "note"), "image/jpeg was left out"));
+    json_decref(data);
+    json_decref(result);
+}
+
 static void structured_nulls_are_there(void **state)
 {
     json_t *result = finish(content_new(true));
@@ -740,6 +758,7 @@ int main(void)
         cmocka_unit_test(counts_displays_and_notes_past_the_caps),
         cmocka_unit_test(keeps_no_more_than_the_store_holds),
         cmocka_unit_test(structured_holds_everything),
+        cmocka_unit_test(structured_has_no_false_images),
         cmocka_unit_test(structured_nulls_are_there),
         cmocka_unit_test(structured_stays_under_the_line_limit),
     };
