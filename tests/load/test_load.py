@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import threading
 import time
 
@@ -116,19 +117,20 @@ def test_many_deaths_leak_nothing(client):
     fds, count = processes.open_fds(client.pid), len(processes.descendants(client.pid))
     for n in range(100):
         code = "import os; os._exit(1)" if n % 2 else "import os; os.kill(os.getpid(), 9)"
-        assert client.run(code).cause == ("exit" if n % 2 else "killed")
+        result = client.run(code)
+        assert result.cause == ("exit" if n % 2 else "killed"), result
     assert settled(client, count + 2) <= count + 2
     assert processes.open_fds(client.pid) <= fds + 4
 
 
 @pytest.mark.timeout(240)
 def test_many_warm_runs_leak_nothing(client):
-    """5,000 runs in one session."""
+    """5,000 runs in one session, 50 at a time."""
     for _ in range(200):
         client.run("1")
     memory, fds = processes.pss_kib(client.pid), processes.open_fds(client.pid)
-    for _ in range(50):
-        ids = [client.begin_tool("run_code", {"code": "1 + 1"}) for _ in range(100)]
+    for _ in range(100):
+        ids = [client.begin_tool("run_code", {"code": "1 + 1"}) for _ in range(50)]
         for i in ids:
             assert client.tool_result(i).text("result") == "2"
     assert processes.open_fds(client.pid) <= fds + 2
@@ -156,7 +158,7 @@ def test_too_many_calls_at_once(client):
     assert len(done) >= 16
     for answer in answers:
         text = json.dumps(answer)
-        assert answer in done or any(w in text for w in ("limit", "queue", "flight", "many")), text
+        assert answer in done or any(w in text for w in ("in flight", "waiting")), text
 
 
 def test_servers_that_come_and_go(tmp_path):
@@ -166,5 +168,5 @@ def test_servers_that_come_and_go(tmp_path):
         client = Client()
         client.run("1")
         assert client.kill() == []
-    new = {n for n in set(os.listdir("/tmp")) - before if "cellblock" in n}
+    new = {n for n in set(os.listdir("/tmp")) - before if re.fullmatch(r"cellblock-\w{6}", n)}
     assert not new, new

@@ -3,7 +3,6 @@
 import json
 import os
 import subprocess
-from pathlib import Path
 
 import pytest
 from support.client import ROOT, binary, default_args
@@ -22,10 +21,8 @@ def run_node(*command, timeout=90):
 @pytest.mark.parametrize("mode", ["legacy", "auto", "2026-07-28", "v1"])
 @pytest.mark.parametrize("structured", [False, True])
 def test_typescript_sdk(mode, structured):
-    """List, call, fail, progress, abort; see typescript.mjs."""
-    # Node looks for packages beside the script, so it is given on stdin of a module in tests/node.
-    script = (Path(__file__).parent / "typescript.mjs").read_text()
-    done = run_node("node", "--input-type=module", "-e", script, mode, binary(), *default_args(),
+    """List, call, fail, progress, abort; see tests/node/typescript.mjs."""
+    done = run_node("node", "typescript.mjs", mode, binary(), *default_args(),
                     *(["--structured"] if structured else []))
     assert done.returncode == 0, done.stderr[-3000:]
 
