@@ -12,6 +12,8 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "backends/local/cell/cell.h"
+
 enum {
     CHUNK = 256 * 1024,
 };
@@ -28,12 +30,29 @@ static int open_beneath(int root_fd, const char *path, uint64_t flags)
     return fd < 0 ? -errno : fd;
 }
 
+/* A new folder at the root is a spare one (cell.h), so that the code may write in it. What the code
+ * has done to the spares is its own loss: the result is opened without following anything. */
+static int use_spare(int root_fd, const char *name)
+{
+    char spare[32];
+    for (int i = 0; i < CELL_SPARES; i++) {
+        snprintf(spare, sizeof(spare), CELL_SPARE_FORMAT, i);
+        if (renameat2(root_fd, spare, root_fd, name, RENAME_NOREPLACE) == 0) {
+            return 0;
+        }
+        if (errno != ENOENT) {
+            return -errno;
+        }
+    }
+    return -ENOENT;
+}
+
 /* Opens the folder `name` in `dir`, made when missing. */
-static int enter_folder(int dir, const char *name)
+static int enter_folder(int dir, const char *name, bool at_root)
 {
     int fd = open_beneath(dir, name, O_PATH | O_DIRECTORY);
-    if (fd != -ENOENT) {
-        return fd;
+    if (fd != -ENOENT || (at_root && use_spare(dir, name) == 0)) {
+        return fd != -ENOENT ? fd : open_beneath(dir, name, O_PATH | O_DIRECTORY);
     }
     if (mkdirat(dir, name, 0755) < 0 && errno != EEXIST) {
         return -errno;
@@ -45,6 +64,7 @@ int copy_open_parent(int root_fd, const char *path, int *ret_fd, const char **re
 {
     char part[NAME_MAX + 1];
     int dir = open_beneath(root_fd, ".", O_PATH | O_DIRECTORY);
+    bool at_root = true;
     path += strspn(path, "/");
     for (const char *slash = strchr(path, '/'); dir >= 0 && slash; slash = strchr(path, '/')) {
         size_t size = (size_t)(slash - path);
@@ -52,7 +72,8 @@ int copy_open_parent(int root_fd, const char *path, int *ret_fd, const char **re
         if (size < sizeof(part)) {
             memcpy(part, path, size);
             part[size] = '\0';
-            next = enter_folder(dir, part);
+            next = enter_folder(dir, part, at_root);
+            at_root = false;
         }
         close(dir);
         dir = next;
@@ -169,7 +190,8 @@ static int copy_folder(struct copy *copy, int from, const struct stat *st, int d
         return error_set(err, ERROR_LIMIT, "copying %s: folders are nested deeper than %d",
                          copy->source, COPY_DEPTH_CAP);
     }
-    if (mkdirat(dir, name, 0700) < 0) {
+    /* At the top it may be a spare folder that stands ready. */
+    if (mkdirat(dir, name, 0700) < 0 && (depth > 0 || errno != EEXIST)) {
         return fail(copy, err, -errno, "making the folder", name);
     }
     int to = open_beneath(dir, name, O_RDONLY | O_DIRECTORY);
@@ -249,7 +271,11 @@ static int open_source(const struct copy *copy)
 
 static int copy_to(struct copy *copy, int from, int dir, const char *name, struct error *err)
 {
+    struct stat st;
     remove_tree(dir, temporary_name, 0);
+    if (!strchr(copy->dest + 1, '/') && fstat(from, &st) == 0 && S_ISDIR(st.st_mode)) {
+        use_spare(dir, temporary_name);
+    }
     int r = copy_open(copy, from, dir, temporary_name, 0, err);
     if (r == 0 && renameat2(dir, temporary_name, dir, name, RENAME_NOREPLACE) < 0) {
         r = errno == EEXIST ? error_set(err, ERROR_INVALID,

@@ -1,12 +1,13 @@
 """Makes cells: the process that is kept warm, and the first process of a solo cell.
 
-Started by the server as `python3 -I zygote.py RUNTIME_DIR MODE`, MODE being `zygote` or `solo`, with its control
-socket (SOCK_SEQPACKET) as file descriptor 3. RUNTIME_DIR holds libcell.so and cellblock.zip, the worker.
+Started by the server as `python3 -I zygote.py RUNTIME_DIR MODE`, MODE `zygote` or `solo`, with
+its control socket (SOCK_SEQPACKET) as file descriptor 3. RUNTIME_DIR holds libcell.so and
+cellblock.zip, the worker.
 
-Each message on the socket is a request for one cell: a struct cell_spec and its paths (see
-cell.h), passed on to libcell as they are, with four descriptors. A zygote answers nothing: the cell speaks for
-itself on its status socket. It says `ready` on the control socket once it can take requests, and
-ends when that socket does. A solo process serves one request and becomes that cell.
+Each message on the socket is a request for one cell: a struct cell_spec and its paths (see cell.h),
+passed on to libcell as they are, with four descriptors. A zygote answers nothing: the cell speaks
+for itself on its status socket. It says `ready` on the control socket once it can take requests,
+and ends when that socket does. A solo process serves one request and becomes that cell.
 
 No code of the user's ever runs in the zygote itself.
 """

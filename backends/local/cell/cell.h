@@ -29,8 +29,18 @@ enum {
     CELL_PATHS_CAP = 32 * 1024,
     CELL_FD_COUNT = 4,
     CELL_TEXT_SIZE = 96,
+    CELL_SPARES = 16,
     CELL_SHM_BYTES = 64 * 1024 * 1024, /* /dev/shm, as Docker's default */
 };
+
+/*
+ * Landlock lets a cell write below the folders that there are when its walls go up; a copy share
+ * may come later, to a folder at the root that does not exist yet. So empty folders are made
+ * beforehand, CELL_SPARE_FORMAT with 0 … CELL_SPARES - 1, writable ones, and a new folder at the
+ * root is one of them, renamed: the rule goes with the inode.
+ */
+#define CELL_SPARE_FOLDER ".cellblock"
+#define CELL_SPARE_FORMAT CELL_SPARE_FOLDER "/%d"
 
 enum cell_fd {
     CELL_FD_FRAMES = 0,

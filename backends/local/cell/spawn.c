@@ -2,9 +2,11 @@
 #include <fcntl.h>
 #include <sched.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -106,6 +108,22 @@ static int become_worker(struct cell *cell)
     return r < 0 ? r : cell_raise_walls(cell);
 }
 
+static int make_spares(struct cell *cell)
+{
+    char path[32];
+    cell->step = "spare folders";
+    if (mkdir("/" CELL_SPARE_FOLDER, 0755) < 0) {
+        return -errno;
+    }
+    for (int i = 0; i < CELL_SPARES; i++) {
+        snprintf(path, sizeof(path), "/" CELL_SPARE_FORMAT, i);
+        if (mkdir(path, 0755) < 0) {
+            return -errno;
+        }
+    }
+    return 0;
+}
+
 /* In the worker 0; the init does not come back. */
 static int split(struct cell *cell)
 {
@@ -114,6 +132,10 @@ static int split(struct cell *cell)
     if (prctl(PR_SET_DUMPABLE, 0) < 0) {
         cell->step = "PR_SET_DUMPABLE";
         cell_fail(cell, -errno);
+    }
+    int r = cell->spec->flags & CELL_PID1 ? make_spares(cell) : 0;
+    if (r < 0) {
+        cell_fail(cell, r);
     }
     pid_t parent = getpid();
     pid_t worker = fork();
@@ -124,7 +146,7 @@ static int split(struct cell *cell)
     if (worker > 0) {
         cell_init_run(cell, worker);
     }
-    int r = become_worker(cell);
+    r = become_worker(cell);
     if (r == 0 && getppid() != parent) {
         _exit(EXIT_FAILURE); /* the init died before PR_SET_PDEATHSIG was set */
     }

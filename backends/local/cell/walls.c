@@ -2,6 +2,7 @@
 #include <fcntl.h>
 #include <linux/capability.h>
 #include <linux/landlock.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -163,6 +164,11 @@ static int restrict_files(const struct cell *cell)
         return -errno;
     }
     int r = cell_each_path(cell, allow_path, &ruleset);
+    for (int i = 0; r == 0 && !reads && i < CELL_SPARES; i++) {
+        char path[32];
+        snprintf(path, sizeof(path), "/" CELL_SPARE_FORMAT, i);
+        r = allow_path(&ruleset, 'w', path);
+    }
     if (r == 0 && syscall(SYS_landlock_restrict_self, ruleset.fd, 0) < 0) {
         r = -errno;
     }
