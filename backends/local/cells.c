@@ -248,6 +248,9 @@ static bool read_report(struct live_cell *cell)
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
         return false;
     }
+    if (n < 0 && errno == ECONNRESET) {
+        return true; /* it ended before it had read an order; what it reported comes after this */
+    }
     if (n == (ssize_t)sizeof(report)) {
         take_report(cell, &report, sender(&message));
         return cell->state != CELL_STATE_GONE;

@@ -24,8 +24,9 @@ FILES_OFFSET = 28  # of cell_spec.files, u32
 
 
 def load_library(runtime):
-    """Opens libcell.so and prepares it; raises OSError. PyDLL: the GIL stays held over the fork."""
-    library = ctypes.PyDLL(os.path.join(runtime, "libcell.so"))
+    """Opens libcell.so and prepares it; raises OSError. PyDLL: the GIL stays held over the fork
+    (PyPy has no PyDLL, and takes its lock again in the child)."""
+    library = getattr(ctypes, "PyDLL", ctypes.CDLL)(os.path.join(runtime, "libcell.so"))
     library.cell_spawn.argtypes = [ctypes.c_char_p, ctypes.c_size_t,
                                    ctypes.POINTER(ctypes.c_int)]
     result = library.cell_prepare()
