@@ -36,7 +36,7 @@ fi
 
 echo "== Building"
 [ -f build/build.ninja ] || meson setup build
-meson compile -C build cellblock
+meson compile -C build cellblock:executable
 
 echo "== What works here"
 ./build/cellblock doctor
