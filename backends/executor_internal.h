@@ -154,8 +154,7 @@ bool executor_shares_are_in(const struct executor *e);
 void executor_forget_puts(struct executor *e); /* the machine has ended */
 void executor_answer_shares(struct executor *e);
 void executor_free_shares(struct executor *e);
-/* The mounts, for a start request; an array to be freed, NULL when there are none (or no memory:
- * -1). */
+/* The mounts, for a start request; an array to be freed. -1 when out of memory. */
 int executor_mounts(const struct executor *e, struct share ***ret, unsigned *ret_count);
 
 /* executor_start.c */

@@ -102,14 +102,11 @@ const struct share *executor_share(const struct executor *e, unsigned index)
 
 int executor_mounts(const struct executor *e, struct share ***ret, unsigned *ret_count)
 {
-    struct share **mounts = NULL;
+    struct share **mounts = calloc((size_t)e->entry_count + 1, sizeof(struct share *));
     unsigned count = 0;
 
-    if (e->entry_count > 0) {
-        mounts = calloc(e->entry_count, sizeof(*mounts));
-        if (!mounts) {
-            return -1;
-        }
+    if (!mounts) {
+        return -1;
     }
     for (const struct entry *entry = e->entries; entry; entry = entry->next) {
         if (entry->share->type == SHARE_MOUNT) {
@@ -178,6 +175,7 @@ static void put_done(void *data, const struct error *err)
         entry_answer(e, put.entry, &none);
     }
     executor_check_ready(e);
+    executor_soon(e); /* the next one */
 }
 
 static void put_start(struct executor *e, struct entry *entry)
@@ -196,14 +194,21 @@ static void put_start(struct executor *e, struct entry *entry)
     e->place->ops->machine_put(e->box->machine, entry->share, put_progress, put_done, put);
 }
 
+/* One at a time: two copies into one folder do not get into each other's way, and a failure has
+ * left nothing half made. */
 static struct entry *next_due(const struct executor *e)
 {
+    struct entry *due = NULL;
+
     for (struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (entry->state == ENTRY_NOTED && entry->share->type == SHARE_COPY) {
-            return entry;
+        if (entry->state == ENTRY_PUTTING) {
+            return NULL;
+        }
+        if (!due && entry->state == ENTRY_NOTED && entry->share->type == SHARE_COPY) {
+            due = entry;
         }
     }
-    return NULL;
+    return due;
 }
 
 void executor_put_shares(struct executor *e)
@@ -235,17 +240,20 @@ static void forget_put(struct executor *e, struct entry *entry)
         entry->state = ENTRY_NOTED;
         return;
     }
-    if (entry->state != ENTRY_PUTTING) {
-        entry->state = ENTRY_NOTED; /* it will be there from the next start on */
-        entry_answer(e, entry, &err);
+    if (entry->state != ENTRY_PUTTING && !e->closing) {
+        entry_answer(e, entry, &err); /* it will be there from the next start on */
         return;
     }
     (void)error_set(&err, ERROR_LOST,
-                    "the sandbox ended while %s was being copied; add the share again",
+                    "the sandbox ended before %s was copied into it; add the share again",
                     entry->share->source);
     entry_unlink(e, entry);
-    entry->orphan = true;
     entry_answer(e, entry, &err);
+    if (entry->state == ENTRY_PUTTING) {
+        entry->orphan = true;
+    } else {
+        entry_free(entry);
+    }
 }
 
 void executor_forget_puts(struct executor *e)

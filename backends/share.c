@@ -164,7 +164,7 @@ int share_check_dest(const char *dest, char **ret_dest, struct error *err)
     if (check_bytes(dest, err) < 0) {
         return -1;
     }
-    normal = malloc(strlen(dest) + 2);
+    normal = calloc(1, strlen(dest) + 2);
     if (!normal) {
         return error_set(err, ERROR_INTERNAL, "dest: out of memory");
     }

@@ -57,7 +57,7 @@ int buffer_reserve(struct buffer *b, size_t want, char **ret_space)
         return -ENOBUFS;
     }
     if (!b->base || b->room - b->end < want) {
-        if (b->start > 0) {
+        if (b->base && b->start > 0) {
             move_to_front(b);
         }
         if (!b->base || b->room - b->end < want) {

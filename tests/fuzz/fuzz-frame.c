@@ -42,7 +42,7 @@ static void on_ready(void *data, const char *description)
 static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
 {
     const struct host *h = data;
-    volatile char last = size > 0 ? bytes[size - 1] : 0;
+    volatile unsigned char last = size > 0 ? (unsigned char)bytes[size - 1] : 0;
 
     (void)last;
     assert(!h->broken && (stream == STREAM_STDOUT || stream == STREAM_STDERR));

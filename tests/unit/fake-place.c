@@ -175,14 +175,15 @@ void fake_bytes(struct fake_machine *m, const void *bytes, size_t size)
 
 void fake_frame(struct fake_machine *m, int type, const char *payload)
 {
-    size_t size = strlen(payload);
-    unsigned char *bytes = malloc(FRAME_HEADER + size);
+    unsigned char header[FRAME_HEADER];
+    struct buffer frame;
 
-    assert_non_null(bytes);
-    frame_header(bytes, (enum frame_type)type, size);
-    memcpy(bytes + FRAME_HEADER, payload, size);
-    fake_bytes(m, bytes, FRAME_HEADER + size);
-    free(bytes);
+    buffer_init(&frame, 1u << 20);
+    frame_header(header, (enum frame_type)type, strlen(payload));
+    assert_int_equal(buffer_append(&frame, header, sizeof(header)), 0);
+    assert_int_equal(buffer_append(&frame, payload, strlen(payload)), 0);
+    fake_bytes(m, buffer_data(&frame), buffer_size(&frame));
+    buffer_deinit(&frame);
 }
 
 void fake_done(struct fake_machine *m, const char *run, const char *rest)

@@ -20,18 +20,18 @@ enum { PATIENCE_MS = 3000 };
 /* What one run's callbacks said, in order: "w" waiting, "s" started, text as printed (stderr in
  * capitals' place: "!text"), "d" display, "c" clear, "n" note, "." done. */
 struct record {
-    char log[512];
+    struct run *cancel_in_output;
+    struct executor *executor; /* closed in on_done when `close_in_done` */
+    struct full_output full[2];
     int done;
     enum cause cause;
-    bool state_lost, has_exit_code;
     int exit_code, signal;
-    char note[512], etype[64], evalue[128];
-    struct full_output full[2];
-    char path[128];
-    bool inside;               /* the start function has not returned */
-    struct executor *executor; /* closed in on_done when `close_in_done` */
+    bool state_lost, has_exit_code;
+    bool inside; /* the start function has not returned */
     bool close_in_done;
-    struct run *cancel_in_output;
+    char log[512];
+    char note[512], etype[64], evalue[128];
+    char path[128];
 };
 
 struct context {
@@ -1007,6 +1007,28 @@ static void test_close_in_the_middle_of_a_copy(void **state)
     assert_int_equal(copy.kind, ERROR_LOST);
 }
 
+static void test_copies_go_one_at_a_time(void **state)
+{
+    struct context *c = *state;
+    struct answer_record first, second;
+
+    warm_up(c);
+    add(c, SHARE_COPY, "/workspace/a", &first);
+    add(c, SHARE_COPY, "/workspace/b", &second);
+    until(c, &second.count);
+    assert_int_equal(first.count, 1);
+    assert_int_equal(second.kind, ERROR_NONE);
+    c->place.put = FAKE_PUT_NEVER;
+    add(c, SHARE_COPY, "/workspace/c", &first);
+    add(c, SHARE_COPY, "/workspace/d", &second);
+    turns(c, 5);
+    assert_int_equal(c->place.puts, 3);
+    close_executor(c);
+    assert_int_equal(first.kind, ERROR_LOST);
+    assert_int_equal(second.kind, ERROR_LOST);
+    assert_int_equal(first.count + second.count, 2);
+}
+
 static void test_copies_have_a_limit(void **state)
 {
     struct context *c = *state;
@@ -1062,6 +1084,7 @@ int main(void)
         CASE(test_copy_that_fails_again_makes_the_start_fail),
         CASE(test_death_in_the_middle_of_a_copy),
         CASE(test_close_in_the_middle_of_a_copy),
+        CASE(test_copies_go_one_at_a_time),
         CASE(test_copies_have_a_limit),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -451,7 +451,7 @@ static void test_send_errors_come_back(void **state)
 static void test_run_past_the_cap(void **state)
 {
     struct host *h = *state;
-    size_t size = 6 * 1024 * 1024; /* of NULs: six bytes each on the wire */
+    size_t size = (size_t)6 * 1024 * 1024; /* of NULs: six bytes each on the wire */
     char *code = calloc(1, size);
 
     greeted(h);

@@ -100,7 +100,7 @@ static char *show_nuls(const char *text, size_t size)
     for (size_t i = 0; i < size; i++) {
         nuls += text[i] == '\0';
     }
-    shown = malloc(size + 2 * nuls + 1);
+    shown = calloc(1, size + 2 * nuls + 1);
     for (size_t i = 0; shown && i < size; i++) {
         if (text[i] == '\0') {
             memcpy(shown + used, replacement, 3);
