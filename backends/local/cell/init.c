@@ -214,6 +214,10 @@ void cell_init_run(struct cell *cell, pid_t worker)
     if (cell->spec->flags & (CELL_SECCOMP | CELL_LANDLOCK)) {
         cell_drop_capabilities();
     }
+    reap(&init); /* of a worker that ended before open_signals no signal comes */
+    if (init.worker_gone) {
+        worker_ended(&init);
+    }
     long long next = now_ms() + WATCH_IDLE_MS;
     for (;;) {
         struct pollfd both[] = {{.fd = init.status_fd, .events = POLLIN},

@@ -68,7 +68,8 @@ def prepare(plain=False, warm=True):
     _known_builtins.update(_builtins)
     _greeting = _greeting_of(_shell)
     gc.collect()
-    gc.freeze()
+    if hasattr(gc, "freeze"):  # not in PyPy
+        gc.freeze()
 
 
 def _greeting_of(shell):
