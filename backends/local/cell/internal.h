@@ -30,7 +30,7 @@ int cell_drop_capabilities(void);
 
 /* seccomp.c */
 int cell_filter_prepare(void);
-int cell_filter_load(bool no_inet);
+int cell_filter_load(unsigned flags); /* enum cell_flag */
 
 /* watch.c: the memory (and, with CELL_WATCH_DISK, the files) of the cell, in bytes. */
 struct cell_usage {

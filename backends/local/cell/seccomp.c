@@ -7,6 +7,7 @@
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
@@ -378,6 +379,8 @@ enum {
     NEW_NAMESPACES = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
                      CLONE_NEWPID | CLONE_NEWNET,
     PROGRAM_CAP = 256 * 1024,
+    IO_PRIORITY_USER = 3,   /* ioprio_set(2), IOPRIO_WHO_USER: no header has it */
+    SOCKET_TYPE_MASK = 0xf, /* of the kernel, net.h: the rest are flags */
 };
 
 static int add_names(scmp_filter_ctx ctx, uint32_t action, const char *const *names, size_t count)
@@ -429,17 +432,77 @@ static int hold_arguments(scmp_filter_ctx ctx)
     return r;
 }
 
-/* The second filter, for what is refused out of an allowed call: TIOCSTI and TIOCLINUX put words
- * into a terminal's mouth. Only the low half of the argument counts in the kernel. */
-static int fill_denials(scmp_filter_ctx ctx)
+static int deny(scmp_filter_ctx ctx, int number, unsigned count, const struct scmp_arg_cmp *args)
 {
-    const scmp_datum_t requests[] = {TIOCSTI, TIOCLINUX};
+    return seccomp_rule_add_array(ctx, SCMP_ACT_ERRNO(EPERM), number, count, args);
+}
+
+/* Only the low half of such an argument counts in the kernel. */
+static struct scmp_arg_cmp low_half_is(unsigned which, uint32_t value)
+{
+    return SCMP_CMP64(which, SCMP_CMP_MASKED_EQ, 0xffffffffu, value);
+}
+
+/* Another process, as far as it matters: pid 1 is the init. Where there is no pid namespace it may
+ * be any of the machine, so there a process may name only itself, by 0. */
+static struct scmp_arg_cmp is_another(unsigned which, bool bare)
+{
+    return bare ? SCMP_CMP64(which, SCMP_CMP_GT, 0, 0) : low_half_is(which, 1);
+}
+
+/* The init has the same user, so the kernel would let the code take the processor away from it, and
+ * then nobody watches. */
+static int deny_starving(scmp_filter_ctx ctx, bool bare)
+{
+    const int by_pid[] = {SCMP_SYS(sched_setaffinity), SCMP_SYS(sched_setscheduler),
+                          SCMP_SYS(sched_setparam), SCMP_SYS(sched_setattr)};
+    const struct scmp_arg_cmp first = is_another(0, bare);
+    const struct scmp_arg_cmp second = is_another(1, bare);
+    const struct scmp_arg_cmp all_nice = low_half_is(0, PRIO_USER);
+    const struct scmp_arg_cmp all_io = low_half_is(0, IO_PRIORITY_USER);
     int r = 0;
-    for (size_t i = 0; r == 0 && i < sizeof(requests) / sizeof(requests[0]); i++) {
-        r = seccomp_rule_add(ctx, SCMP_ACT_ERRNO(EPERM), SCMP_SYS(ioctl), 1,
-                             SCMP_A1_64(SCMP_CMP_MASKED_EQ, 0xffffffffu, requests[i]));
+    for (size_t i = 0; r == 0 && i < sizeof(by_pid) / sizeof(by_pid[0]); i++) {
+        r = deny(ctx, by_pid[i], 1, &first);
+    }
+    r = r < 0 ? r : deny(ctx, SCMP_SYS(setpriority), 1, &second);
+    r = r < 0 ? r : deny(ctx, SCMP_SYS(setpriority), 1, &all_nice);
+    r = r < 0 ? r : deny(ctx, SCMP_SYS(ioprio_set), 1, &second);
+    return r < 0 ? r : deny(ctx, SCMP_SYS(ioprio_set), 1, &all_io);
+}
+
+/* What namespaces hold elsewhere: System V semaphores and message queues of the machine, and the
+ * sockets that have a path, which Landlock does not hold. A pair of connected sockets stays; of
+ * datagram sockets it could be sent elsewhere. */
+static int deny_bare(scmp_filter_ctx ctx)
+{
+    const int calls[] = {SCMP_SYS(semget),     SCMP_SYS(semctl),  SCMP_SYS(semop),
+                         SCMP_SYS(semtimedop), SCMP_SYS(mq_open), SCMP_SYS(mq_unlink)};
+    const struct scmp_arg_cmp local = low_half_is(0, AF_UNIX);
+    const int types[] = {SOCK_DGRAM, SOCK_RAW};
+    int r = deny(ctx, SCMP_SYS(socket), 1, &local);
+    for (size_t i = 0; r == 0 && i < sizeof(calls) / sizeof(calls[0]); i++) {
+        r = deny(ctx, calls[i], 0, NULL);
+    }
+    for (size_t i = 0; r == 0 && i < sizeof(types) / sizeof(types[0]); i++) {
+        const struct scmp_arg_cmp type =
+            SCMP_CMP64(1, SCMP_CMP_MASKED_EQ, SOCKET_TYPE_MASK, (scmp_datum_t)types[i]);
+        r = deny(ctx, SCMP_SYS(socketpair), 1, &type);
     }
     return r;
+}
+
+/* The second filter, for what is refused out of an allowed call. TIOCSTI and TIOCLINUX put words
+ * into a terminal's mouth. */
+static int fill_denials(scmp_filter_ctx ctx, bool bare)
+{
+    const uint32_t requests[] = {TIOCSTI, TIOCLINUX};
+    int r = 0;
+    for (size_t i = 0; r == 0 && i < sizeof(requests) / sizeof(requests[0]); i++) {
+        const struct scmp_arg_cmp request = low_half_is(1, requests[i]);
+        r = deny(ctx, SCMP_SYS(ioctl), 1, &request);
+    }
+    r = r < 0 ? r : deny_starving(ctx, bare);
+    return r == 0 && bare ? deny_bare(ctx) : r;
 }
 
 static int fill(scmp_filter_ctx ctx, bool no_inet)
@@ -495,6 +558,7 @@ enum filter {
     FILTER_CALLS,         /* the table above */
     FILTER_CALLS_NO_INET, /* likewise, AF_UNIX only */
     FILTER_DENIALS,
+    FILTER_DENIALS_BARE, /* likewise, where the machine's processes and sockets are in sight */
     FILTER_COUNT,
 };
 
@@ -505,12 +569,13 @@ static struct program programs[FILTER_COUNT];
 
 static int prepare(enum filter which)
 {
-    bool denials = which == FILTER_DENIALS;
+    bool denials = which == FILTER_DENIALS || which == FILTER_DENIALS_BARE;
     scmp_filter_ctx ctx = seccomp_init(denials ? SCMP_ACT_ALLOW : SCMP_ACT_ERRNO(ENOSYS));
     if (!ctx) {
         return -ENOMEM;
     }
-    int r = denials ? fill_denials(ctx) : fill(ctx, which == FILTER_CALLS_NO_INET);
+    int r = denials ? fill_denials(ctx, which == FILTER_DENIALS_BARE)
+                    : fill(ctx, which == FILTER_CALLS_NO_INET);
     if (r == 0) {
         r = export_program(ctx, &programs[which]);
     }
@@ -540,12 +605,12 @@ static int load(enum filter which)
     return syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter) < 0 ? -errno : 0;
 }
 
-int cell_filter_load(bool no_inet)
+int cell_filter_load(unsigned flags)
 {
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) < 0) {
         return -errno;
     }
     /* The denials first: the table has no seccomp(2), so it has to be the last. */
-    int r = load(FILTER_DENIALS);
-    return r < 0 ? r : load(no_inet ? FILTER_CALLS_NO_INET : FILTER_CALLS);
+    int r = load(flags & CELL_PID1 ? FILTER_DENIALS : FILTER_DENIALS_BARE);
+    return r < 0 ? r : load(flags & CELL_NO_INET ? FILTER_CALLS_NO_INET : FILTER_CALLS);
 }

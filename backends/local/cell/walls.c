@@ -215,5 +215,5 @@ int cell_raise_walls(struct cell *cell)
         return -errno;
     }
     cell->step = "the system call filter";
-    return flags & CELL_SECCOMP ? cell_filter_load(flags & CELL_NO_INET) : 0;
+    return flags & CELL_SECCOMP ? cell_filter_load(flags) : 0;
 }
