@@ -62,6 +62,7 @@ ASKS_RIGHTS_FIRST = {
     "setdomainname", "pivot_root", "open_by_handle_at", "fsopen", "fsmount", "move_mount",
     "io_uring_setup", "io_uring_enter", "io_uring_register", "userfaultfd", "memfd_secret",
     "ioctl(TIOCSTI)", "ioctl(TIOCSTI, high bits)", "ioctl(TIOCLINUX)", "quotactl", "quotactl_fd",
+    "ioperm",
     "fspick", "open_tree", "bpf", "perf_event_open", "mount_setattr", "statmount", "listmount",
     "clone(NEWNS)", "clock_settime", "fanotify_init", "acct"}
 
@@ -176,7 +177,7 @@ def call():
 found = []
 thread = threading.Thread(target=lambda: found.append(call()))
 thread.start(); thread.join()
-libc.prctl(22, 1, 0, 0, 0)
+libc.prctl(38, 0, 0, 0, 0)
 out = subprocess.run([sys.executable, "-c", "import ctypes; print(ctypes.CDLL(None).unshare(0))"],
                      capture_output=True, text=True).stdout
 print("ESCAPED" if 0 in found or out.strip() == "0" else "HELD", found, out)
