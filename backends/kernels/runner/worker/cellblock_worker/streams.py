@@ -12,6 +12,7 @@ HIGH_FD = 700
 _OPEN = os.open
 _TEMPORARY = getattr(os, "O_TMPFILE", 0) | os.O_RDWR
 _fcntl = fcntl.fcntl
+_F_DUPFD_CLOEXEC = getattr(fcntl, "F_DUPFD_CLOEXEC", 1030)  # PyPy does not name it
 _flush_c = None
 _WATCHED = frozenset(
     ("subprocess.Popen", "os.system", "os.posix_spawn", "os.exec", "os.spawn", "pty.spawn")
@@ -22,7 +23,7 @@ def keep_high(fd):
     """A close-on-exec copy of `fd` where code that closes low fds does not find it."""
     for base in (HIGH_FD, 200, 64, 10):
         try:
-            return _fcntl(fd, fcntl.F_DUPFD_CLOEXEC, base)
+            return _fcntl(fd, _F_DUPFD_CLOEXEC, base)
         except OSError:
             continue
     return -1
