@@ -89,7 +89,7 @@ static struct box *box_new(struct executor *e)
 
 void executor_start(struct executor *e)
 {
-    struct start_request request = {.ephemeral = e->place->env->mode == MODE_EPHEMERAL};
+    struct start_request request = {0};
     struct machine_exit none = {
         .how = EXIT_LOST, .kind = ERROR_INTERNAL, .message = "out of memory"};
     struct box *box = box_new(e);

@@ -66,7 +66,6 @@ struct machine_events {
 struct start_request {
     struct share *const *mounts; /* borrowed until on_started or on_exit */
     unsigned mount_count;
-    bool ephemeral; /* for one run only: take one from a pool if there is one */
 };
 
 /* One thing that a backend needs or can use, for `cellblock doctor`. Texts are the caller's to read
@@ -106,6 +105,9 @@ struct place_ops {
      * own choosing, and gives a descriptor to write to (the caller closes it). 0 or a negative
      * errno. NULL for a machine without files that the server can write. */
     int (*machine_spool_open)(struct machine *m, const char *path, int *ret_fd);
+    /* Where a machine without a root of its own has its /workspace and /tmp: the folder that they
+     * are in, as the code sees it. NULL, or an answer of NULL: at the root, as everywhere else. */
+    const char *(*machine_folder)(const struct machine *m);
     /* Tells the machine whether a run is going (a watcher polls more often then). May be NULL. */
     void (*machine_busy)(struct machine *m, bool busy);
 };

@@ -50,6 +50,24 @@ static int open_file(struct spool *s)
     return 0;
 }
 
+/* The path that is told is the one that the code can open. */
+static int name_as_seen(struct spool *s)
+{
+    const struct place_ops *ops = s->machine->place->ops;
+    const char *folder = ops->machine_folder ? ops->machine_folder(s->machine) : NULL;
+    char *seen = NULL;
+
+    if (!folder) {
+        return 0;
+    }
+    if (asprintf(&seen, "%s%s", folder, s->path) < 0) {
+        return -ENOMEM;
+    }
+    free(s->path);
+    s->path = seen;
+    return 0;
+}
+
 static int start_file(struct spool *s, const char *run, enum stream stream)
 {
     const char *suffix = stream == STREAM_STDOUT ? "stdout" : "stderr";
@@ -60,6 +78,9 @@ static int start_file(struct spool *s, const char *run, enum stream stream)
         return -ENOMEM;
     }
     r = open_file(s);
+    if (r == 0) {
+        r = name_as_seen(s);
+    }
     if (r < 0) {
         free(s->path);
         s->path = NULL;

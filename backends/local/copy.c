@@ -198,7 +198,7 @@ static int copy_folder(struct copy *copy, int from, const struct stat *st, int d
     DIR *list = to < 0 ? NULL : fdopendir(fcntl(from, F_DUPFD_CLOEXEC, 3));
     int r = list ? 0 : fail(copy, err, to < 0 ? to : -errno, "opening the folder", name);
     const struct dirent *entry;
-    while (r == 0 && (entry = readdir(list))) {
+    while (r == 0 && list && (entry = readdir(list))) {
         if (strcmp(entry->d_name, ".") != 0 && strcmp(entry->d_name, "..") != 0) {
             r = copy_entry(copy, from, entry->d_name, to, depth + 1, err);
         }

@@ -79,7 +79,7 @@ static void list_bare(struct path_list *list, const struct launch *launch)
     add(list, 'h', launch->folder, "/workspace");
 }
 
-int launch_paths(const struct launch *launch, char *out)
+int launch_paths(const struct launch *launch, char *out) // NOLINT(readability-non-const-parameter)
 {
     struct path_list list = {.out = out};
     if (launch->folder) {

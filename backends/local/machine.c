@@ -184,6 +184,12 @@ void local_machine_busy(struct machine *base, bool busy)
     }
 }
 
+const char *local_machine_folder(const struct machine *base)
+{
+    const struct local_machine *m = (const struct local_machine *)base;
+    return m->cell ? m->cell->folder : NULL;
+}
+
 void local_machine_close(struct machine *base, void (*closed)(void *data), void *data)
 {
     struct local_machine *m = (struct local_machine *)base;

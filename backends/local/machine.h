@@ -11,6 +11,7 @@ void local_machine_interrupt(struct machine *m);
 void local_machine_kill(struct machine *m);
 void local_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 void local_machine_busy(struct machine *m, bool busy);
+const char *local_machine_folder(const struct machine *m);
 
 /* Its cell could not be made in one way and the place has turned to another. */
 void machine_try_again(struct local_machine *m);

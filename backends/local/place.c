@@ -340,5 +340,6 @@ const struct place_ops local_place_ops = {
     .machine_kill = local_machine_kill,
     .machine_close = local_machine_close,
     .machine_spool_open = local_spool_open,
+    .machine_folder = local_machine_folder,
     .machine_busy = local_machine_busy,
 };
