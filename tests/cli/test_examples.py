@@ -115,15 +115,17 @@ def test_conversation(tmp_path):
     assert figure.startswith(b"\x89PNG\r\n\x1a\n") and len(figure) > 5000
 
 
-def test_quickstart_is_a_clean_script():
-    """It parses, and names only packages that Debian has. tests/run.sh --install runs the rest."""
-    script = EXAMPLES / "quickstart.sh"
-    assert os.access(script, os.X_OK)
-    assert subprocess.run(["sh", "-n", script], check=False).returncode == 0
-    if not shutil.which("apt-cache"):
-        pytest.skip("apt-cache is missing: this is not Debian")
-    packages = re.search(r'packages="(.*?)"', script.read_text(), re.DOTALL).group(1).split()
-    done = subprocess.run(["apt-cache", "show", "--no-all-versions", *packages],
-                          capture_output=True, text=True, check=False)
-    found = set(re.findall(r"^Package: (.*)$", done.stdout, re.MULTILINE))
-    assert found == set(packages)
+@pytest.mark.timeout(500)
+def test_quickstart(tmp_path):
+    """In a fresh copy of the source, as it is typed: it installs, builds, and shows the figure."""
+    if not shutil.which("apt-get"):
+        pytest.skip("apt-get is missing: quickstart.sh is for Debian")
+    copy = tmp_path / "cellblock"
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns(
+        "build*", ".git", ".venv", "node_modules", "out", "__pycache__"))
+    done = subprocess.run([copy / "examples" / "quickstart.sh"], stdin=subprocess.DEVNULL,
+                          stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=480,
+                          check=False)
+    assert done.returncode == 0, done.stdout[-4000:]
+    assert "This configuration works here." in done.stdout
+    assert (copy / "examples" / "out" / "degrees.png").read_bytes().startswith(b"\x89PNG")
