@@ -157,8 +157,9 @@ def py(common):
 
 
 @pytest.fixture
-def rich(common_structured):
+def rich(common_structured, has):
     """As `py`, with structuredContent."""
+    common_structured.has = has
     return common_structured
 
 

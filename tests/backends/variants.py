@@ -86,7 +86,8 @@ VARIANTS = (
     Variant("local-none", args=("--isolation", "none", "--network", "all"), walls=False,
             lacks=frozenset({"mount", "mount_write", "network_none", "disk_limit"})),
     Variant("local-no-ipython", prepare=bare_venv, libraries=frozenset({"pip"})),
-    Variant("local-pypy", prepare=other_python, libraries=frozenset(), wanted=("pypy3",)),
+    Variant("local-pypy", prepare=other_python, libraries=frozenset({"ipython"}),
+            wanted=("pypy3",)),
 )
 
 
