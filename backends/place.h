@@ -21,7 +21,7 @@
  *   machine_start         one at a time for each machine object; answers through on_started or
  *                         on_exit, never before it returned. Shares of type mount are in the list
  *                         and must be there when on_started comes; copies are put afterwards.
- *   machine_put           after on_started, any number at once; answers through its own callback,
+ *   machine_put           after on_started, one at a time; answers through its own callback,
  *                         also when the machine dies meanwhile
  *   machine_interrupt     asks the running code to stop as Ctrl-C does; may do nothing
  *   machine_kill          ends it for certain; on_exit follows, never before it returned
