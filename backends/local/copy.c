@@ -4,12 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/openat2.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backends/local/cell/cell.h"
@@ -20,13 +18,11 @@ enum {
 
 static const char temporary_name[] = ".cellblock-copy-in-progress";
 
-static int open_beneath(int root_fd, const char *path, uint64_t flags)
+/* Opens the folder `name`, one component, in `dir`. Each step is taken by itself and no link is
+ * followed, so the way cannot lead out of where it began; a component is never "..". */
+static int open_folder(int dir, const char *name, int flags)
 {
-    struct open_how how = {
-        .flags = flags | O_CLOEXEC,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
-    int fd = (int)syscall(SYS_openat2, root_fd, *path ? path : ".", &how, sizeof(how));
+    int fd = openat(dir, name, flags | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     return fd < 0 ? -errno : fd;
 }
 
@@ -50,20 +46,20 @@ static int use_spare(int root_fd, const char *name)
 /* Opens the folder `name` in `dir`, made when missing. */
 static int enter_folder(int dir, const char *name, bool at_root)
 {
-    int fd = open_beneath(dir, name, O_PATH | O_DIRECTORY);
+    int fd = open_folder(dir, name, O_PATH);
     if (fd != -ENOENT || (at_root && use_spare(dir, name) == 0)) {
-        return fd != -ENOENT ? fd : open_beneath(dir, name, O_PATH | O_DIRECTORY);
+        return fd != -ENOENT ? fd : open_folder(dir, name, O_PATH);
     }
     if (mkdirat(dir, name, 0755) < 0 && errno != EEXIST) {
         return -errno;
     }
-    return open_beneath(dir, name, O_PATH | O_DIRECTORY);
+    return open_folder(dir, name, O_PATH);
 }
 
 int copy_open_parent(int root_fd, const char *path, int *ret_fd, const char **ret_name)
 {
     char part[NAME_MAX + 1];
-    int dir = open_beneath(root_fd, ".", O_PATH | O_DIRECTORY);
+    int dir = open_folder(root_fd, ".", O_PATH);
     bool at_root = true;
     path += strspn(path, "/");
     for (const char *slash = strchr(path, '/'); dir >= 0 && slash; slash = strchr(path, '/')) {
@@ -194,7 +190,7 @@ static int copy_folder(struct copy *copy, int from, const struct stat *st, int d
     if (mkdirat(dir, name, 0700) < 0 && (depth > 0 || errno != EEXIST)) {
         return fail(copy, err, -errno, "making the folder", name);
     }
-    int to = open_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+    int to = open_folder(dir, name, O_RDONLY);
     DIR *list = to < 0 ? NULL : fdopendir(fcntl(from, F_DUPFD_CLOEXEC, 3));
     int r = list ? 0 : fail(copy, err, to < 0 ? to : -errno, "opening the folder", name);
     const struct dirent *entry;
@@ -246,7 +242,7 @@ static void remove_tree(int dir, const char *name, int depth)
     if (unlinkat(dir, name, 0) == 0 || depth > COPY_DEPTH_CAP + 1) {
         return;
     }
-    int fd = open_beneath(dir, name, O_RDONLY | O_DIRECTORY);
+    int fd = open_folder(dir, name, O_RDONLY);
     DIR *list = fd < 0 ? NULL : fdopendir(fd);
     const struct dirent *entry;
     while (list && (entry = readdir(list))) {

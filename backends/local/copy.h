@@ -32,7 +32,8 @@ enum {
 int copy_in(struct copy *copy, struct error *err);
 
 /* Makes the folder of `path` under `root_fd` as far as it is missing and opens it (O_PATH);
- * *ret_name is the last part of `path`. -errno; links on the way give -ELOOP. */
+ * *ret_name is the last part of `path`. -errno; a link on the way
+ * gives -ENOTDIR. */
 int copy_open_parent(int root_fd, const char *path, int *ret_fd, const char **ret_name);
 
 #endif
