@@ -6,15 +6,10 @@
 #include <string.h>
 
 #include "backends/registry.h"
+#include "mcp/options_table.h"
 #include "mcp/schema.h"
 
 enum {
-    FOR_SERVE = 1u << COMMAND_SERVE,
-    FOR_RUN = 1u << COMMAND_RUN,
-    FOR_DOCTOR = 1u << COMMAND_DOCTOR,
-    FOR_BACKENDS = 1u << COMMAND_BACKENDS,
-    FOR_SANDBOX = FOR_SERVE | FOR_RUN | FOR_DOCTOR, /* what says how a sandbox is made */
-    FOR_ALL = (1u << (COMMAND_VERSION + 1)) - 1,
     TIMEOUT_MOST = 604800, /* a week, as in schemas/config.schema.json */
 };
 
@@ -193,14 +188,7 @@ static int take_help(struct options *o, const char *value, struct error *err)
 
 /* --- the table --- */
 
-/* In the order of --help. */
-static const struct option_row {
-    const char *name;
-    const char *argument; /* NULL: a flag */
-    unsigned commands;    /* that take it, FOR_… */
-    int (*take)(struct options *o, const char *value, struct error *err);
-    const char *help;
-} rows[] = {
+const struct option_row option_rows[] = {
     {"--config", "FILE", FOR_SANDBOX, take_config,
      "read FILE (default: $XDG_CONFIG_HOME/cellblock/config.json)"},
     {"--environment", "NAME", FOR_SANDBOX, take_environment,
@@ -231,10 +219,11 @@ static const struct option_row {
      "debug, info, notice, warning (default), error, …: log on stderr"},
     {"--json", NULL, FOR_DOCTOR | FOR_BACKENDS, take_json, "answer in JSON"},
     {"--help", NULL, FOR_ALL, take_help, "show this"},
+    {0},
 };
 
 enum {
-    ROW_COUNT = sizeof(rows) / sizeof(rows[0]),
+    ROW_COUNT = sizeof(option_rows) / sizeof(option_rows[0]) - 1, /* without the last, empty one */
 };
 
 /* --- parsing --- */
@@ -242,8 +231,9 @@ enum {
 static const struct option_row *find_row(const char *name, size_t length)
 {
     for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (strlen(rows[i].name) == length && strncmp(rows[i].name, name, length) == 0) {
-            return &rows[i];
+        if (strlen(option_rows[i].name) == length &&
+            strncmp(option_rows[i].name, name, length) == 0) {
+            return &option_rows[i];
         }
     }
     return NULL;
@@ -274,8 +264,8 @@ static int unknown_option(enum command command, const char *name, size_t length,
         return error_set_code(err, ERROR_INTERNAL, ENOMEM, "command line");
     }
     for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (rows[i].commands & (1u << command)) {
-            words[count++] = rows[i].name;
+        if (option_rows[i].commands & (1u << command)) {
+            words[count++] = option_rows[i].name;
         }
     }
     nearest = nearest_word(copy, words);
@@ -416,106 +406,4 @@ void options_deinit(struct options *options)
     free(options->share_roots);
     free(options->shares);
     *options = (struct options){0};
-}
-
-/* --- help --- */
-
-enum {
-    HELP_COLUMN = 26, /* where the explanations begin */
-};
-
-/* What comes before and after the list of options. */
-static const struct command_help {
-    const char *usage;
-    const char *about;
-    const char *end;
-} command_helps[] = {
-    [COMMAND_SERVE] =
-        {"cellblock [serve] [options]",
-         "An MCP server on standard input and output: it gives an agent the tools run_code,\n"
-         "add_share and reset_session, and runs what they bring in a sandbox on this machine.\n"
-         "A host starts it; nothing else is to be typed here. It ends with its input.",
-         "Options about the sandbox hold for the default environment and beat the config file.\n"
-         "Examples:\n"
-         "  claude mcp add cellblock -- cellblock --share-root ~/data\n"
-         "  cellblock --mode ephemeral --timeout 20 < requests.jsonl\n"},
-    [COMMAND_RUN] =
-        {"cellblock run [options] FILE|-",
-         "Runs one file in a fresh sandbox, without MCP. What it prints comes out as it is\n"
-         "printed, the value of a last expression at the end. A name that ends in .sh or .bash is\n"
-         "run by the shell, all else (and standard input, -) by Python. The code has no input.",
-         "Examples:\n"
-         "  echo '6 * 7' | cellblock run -\n"
-         "  cellblock run --share sales.csv:/data/sales.csv report.py\n"
-         "  cellblock run --share out:/out:rw --timeout 600 build.sh\n"},
-    [COMMAND_DOCTOR] =
-        {"cellblock doctor [options]",
-         "Tries what a sandbox needs on this machine and says, for whatever does not work, the\n"
-         "command that mends it. Given the options of a server, it looks at what they ask for.",
-         "Example:\n"
-         "  cellblock doctor --json | jq '.checks[] | select(.ok | not)'\n"},
-    [COMMAND_BACKENDS] = {"cellblock backends [options]",
-                          "Lists where code can run, and what each place can do.",
-                          "Example:\n"
-                          "  cellblock backends --json\n"},
-    [COMMAND_VERSION] = {"cellblock version", "Prints the version.", ""},
-};
-
-static const char exit_codes[] =
-    "Exit status: 0 it works, 1 something that the default configuration needs does not work\n"
-    "(doctor) or the server could not start, 2 wrong usage or configuration, 3 unsupported.\n";
-
-static const char run_exit_codes[] =
-    "Exit status: 0 ok; 1 uncaught exception; the code's own after exit(N) or a failed command;\n"
-    "2 wrong usage or configuration; 3 refused or unsupported; 4 the sandbox could not be\n"
-    "started or was lost; 124 time limit; 128+N ended by signal N (137: killed, also for too\n"
-    "much memory; 130: Ctrl-C).\n";
-
-/* Names and explanations in two columns; a line break in an explanation is kept. */
-static void print_row(const struct option_row *row, FILE *out)
-{
-    int n = fprintf(out, "  %s%s%s", row->name, row->argument ? " " : "",
-                    row->argument ? row->argument : "");
-    const char *line = row->help;
-    const char *end;
-
-    if (n >= HELP_COLUMN) {
-        fputc('\n', out);
-        n = 0;
-    }
-    while ((end = strchr(line, '\n'))) {
-        fprintf(out, "%*s%.*s\n", HELP_COLUMN - n, "", (int)(end - line), line);
-        line = end + 1;
-        n = 0;
-    }
-    fprintf(out, "%*s%s\n", HELP_COLUMN - n, "", line);
-}
-
-static void print_commands(FILE *out)
-{
-    fputs("Commands (`cellblock COMMAND --help` says more):\n"
-          "  serve     the MCP server (the default)\n"
-          "  run       run one file in a sandbox, without MCP\n"
-          "  doctor    what works here, and the command that mends what does not\n"
-          "  backends  where code can run, and what each place can do\n"
-          "  version   the version\n\n",
-          out);
-}
-
-void options_help(enum command command, FILE *out)
-{
-    const struct command_help *help = &command_helps[command];
-
-    fprintf(out, "usage: %s\n\n%s\n\n", help->usage, help->about);
-    if (command == COMMAND_SERVE) {
-        print_commands(out);
-    }
-    fputs("Options (--name VALUE or --name=VALUE):\n", out);
-    for (size_t i = 0; i < ROW_COUNT; i++) {
-        if (rows[i].commands & (1u << command)) {
-            print_row(&rows[i], out);
-        }
-    }
-    fprintf(out, "\n%s%s%s", help->end, help->end[0] ? "\n" : "",
-            command == COMMAND_RUN ? run_exit_codes : exit_codes);
 }
