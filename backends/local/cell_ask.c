@@ -50,7 +50,7 @@ static int fill_request(const struct live_cell *cell, const struct launch *launc
         .memory_bytes = env->memory_mib << 20,
         .disk_bytes = env->disk_mib << 20,
         .processes = env->processes,
-        .files = LOCAL_NOFILE,
+        .files = cell->place->cell_files,
         .paths_size = (uint32_t)size,
     };
     return 0;

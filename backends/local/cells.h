@@ -123,11 +123,13 @@ enum {
     BUSY_AFTER_MS = 20,
     KILL_LIMIT_MS = 4000,
     LOCAL_NOFILE = 1024,
+    SERVER_NOFILE = 16384,
 };
 
 struct local_place {
     struct place base;
     struct sandbox_user user;
+    uint32_t cell_files;      /* RLIMIT_NOFILE in a cell */
     enum isolation isolation; /* resolved */
     bool forked;              /* cells come from the zygote */
     char *forked_refused;     /* why not, when nested namespaces do not work here */

@@ -1,6 +1,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "backends/local/cells.h"
@@ -288,6 +289,22 @@ static int check_isolation(const struct environment *env, struct error *err)
     return 0;
 }
 
+/* Each cell takes five of our descriptors, and the usual soft limit (1024) is for programs that use
+ * select(2). What the cells themselves may open is another limit, theirs. */
+static rlim_t raise_open_files(void)
+{
+    struct rlimit limit;
+    if (getrlimit(RLIMIT_NOFILE, &limit) < 0) {
+        return LOCAL_NOFILE;
+    }
+    rlim_t wanted = limit.rlim_max < SERVER_NOFILE ? limit.rlim_max : SERVER_NOFILE;
+    if (limit.rlim_cur < wanted) {
+        limit.rlim_cur = wanted;
+        setrlimit(RLIMIT_NOFILE, &limit);
+    }
+    return limit.rlim_max;
+}
+
 static int open_place(uv_loop_t *loop, const struct environment *env, struct place **ret,
                       struct error *err)
 {
@@ -308,6 +325,8 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     }
     place->forked = place->isolation == ISOLATION_BWRAP && env->cells != CELLS_SOLO;
     place->zygote.control_fd = -1;
+    rlim_t most = raise_open_files();
+    place->cell_files = most < LOCAL_NOFILE ? (uint32_t)most : LOCAL_NOFILE;
     sandbox_user_init(&place->user);
     uv_timer_init(loop, &place->idle);
     place->idle.data = place;
