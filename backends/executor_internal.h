@@ -38,7 +38,8 @@ struct executor_limits {
     uint64_t start;    /* machine_start → on_started */
     uint64_t greeting; /* on_started → on_ready */
     uint64_t copies;   /* on_ready → all copies are in */
-    uint64_t grace;    /* interrupt → kill */
+    uint64_t young; /* a run this young may not have reached its code, where an interrupt counts */
+    uint64_t grace; /* interrupt → kill */
     uint64_t
         broken; /* the stream closed → kill: most often the machine's end is about to be told */
     uint64_t kill; /* machine_kill → on_exit, before the machine is given up as lost */
@@ -57,11 +58,12 @@ struct run {
     char id[RUN_ID_SIZE];
     struct run_events events;
     void *data;
-    bool announced; /* on_started was called */
-    bool told;      /* that it waits */
-    bool retried;   /* it was given to a machine that turned out to be dead */
-    enum stop stop; /* why it was interrupted, the first reason counts */
-    bool killed;    /* the grace was over */
+    bool announced;   /* on_started was called */
+    bool told;        /* that it waits */
+    bool retried;     /* it was given to a machine that turned out to be dead */
+    enum stop stop;   /* why it was interrupted, the first reason counts */
+    bool interrupted; /* the machine was asked to; until then `young` is waited for */
+    bool killed;      /* the grace was over */
     uint64_t started_ns;
     struct spool spools[2];
     struct outcome outcome;

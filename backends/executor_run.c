@@ -374,6 +374,15 @@ void executor_fail_queue(struct executor *e, const struct box *box, const struct
     executor_soon(e);
 }
 
+static void interrupt(struct run *run)
+{
+    struct executor *e = run->executor;
+
+    run->interrupted = true;
+    executor_arm(e, e->limits.grace);
+    e->place->ops->machine_interrupt(e->box->machine);
+}
+
 void executor_run_stop(struct run *run, enum stop stop)
 {
     struct executor *e = run->executor;
@@ -382,8 +391,12 @@ void executor_run_stop(struct run *run, enum stop stop)
         return; /* on its way out already */
     }
     run->stop = stop;
-    executor_arm(e, e->limits.grace);
-    e->place->ops->machine_interrupt(e->box->machine);
+    uint64_t age = (uv_hrtime() - run->started_ns) / 1000000;
+    if (age < e->limits.young) {
+        executor_arm(e, e->limits.young - age);
+    } else {
+        interrupt(run);
+    }
 }
 
 void executor_run_timer(struct executor *e)
@@ -395,6 +408,8 @@ void executor_run_timer(struct executor *e)
     }
     if (run->stop == STOP_NONE) {
         executor_run_stop(run, STOP_TIMEOUT);
+    } else if (!run->interrupted) {
+        interrupt(run);
     } else {
         run->killed = true;
         executor_kill(e);
