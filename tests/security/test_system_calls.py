@@ -16,7 +16,8 @@ CALLS = {
     "chroot": (161, (B,)), "ptrace(TRACEME)": (101, (0, 0, 0, 0)),
     "ptrace(SEIZE)": (101, (0x4206, 0x7FFFFFF0, 0, 0)),
     "process_vm_readv": (310, (0x7FFFFFF0, 0, 0, 0, 0, 1)),
-    "process_vm_writev": (311, (0x7FFFFFF0, 0, 0, 0, 0, 1)), "kcmp": (312, (0x7FFFFFF0, 0, 0, 0, 0)),
+    "process_vm_writev": (311, (0x7FFFFFF0, 0, 0, 0, 0, 1)),
+    "kcmp": (312, (0x7FFFFFF0, 0, 0, 0, 0)),
     "keyctl": (250, (9999, 0, 0, 0, 0)), "add_key": (248, (B, B, 0, 0, 0)),
     "request_key": (249, (B, B, 0, 0)), "bpf": (321, (0, B, 1 << 20)),
     "perf_event_open": (298, (B, 0, -1, -1, -1)), "io_uring_setup": (425, (0, B)),
@@ -64,7 +65,7 @@ ASKS_RIGHTS_FIRST = {
     "ioctl(TIOCSTI)", "ioctl(TIOCSTI, high bits)", "ioctl(TIOCLINUX)", "quotactl", "quotactl_fd",
     "ioperm",
     "fspick", "open_tree", "bpf", "perf_event_open", "mount_setattr", "statmount", "listmount",
-    "clone(NEWNS)", "clock_settime", "fanotify_init", "acct"}
+    "clone(NEWNS)", "clock_settime", "fanotify_init"}
 
 CALL_ALL = '''
 libc = ctypes.CDLL(None, use_errno=True)
@@ -133,14 +134,14 @@ libc = ctypes.CDLL(None, use_errno=True)
 libc.syscall.restype = ctypes.c_long
 def by(machine_code):
     page = mmap.mmap(-1, 4096, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS, 7)
-    page.write(machine_code)
+    page.write(bytes.fromhex(machine_code))
     return ctypes.CFUNCTYPE(ctypes.c_int)(ctypes.addressof(ctypes.c_char.from_buffer(page)))
 def mount32():
     # eax = 21 (mount of i386), all arguments 0; int 0x80; ret. EFAULT or EINVAL: it was let in.
-    value = by(b"\\\\xb8\\\\x15\\\\0\\\\0\\\\0\\\\x31\\\\xdb\\\\x31\\\\xc9\\\\x31\\\\xd2\\\\x31\\\\xf6\\\\xcd\\\\x80\\\\xc3")()
+    value = by("b815000000 31db 31c9 31d2 31f6 cd80 c3")()
     return 1 if value in (-errno.EFAULT, -errno.EINVAL, -errno.ENOENT) else 0
 def getpid32():
-    return int(by(b"\\\\xb8\\\\x14\\\\0\\\\0\\\\0\\\\xcd\\\\x80\\\\xc3")() == os.getpid())
+    return int(by("b814000000 cd80 c3")() == os.getpid())
 def x32():
     return int(libc.syscall(0x40000000 | 39) == os.getpid())
 for attack in (mount32, getpid32, x32):
@@ -149,7 +150,7 @@ for attack in (mount32, getpid32, x32):
         os._exit(attack())
     status = os.waitpid(child, 0)[1]
     print(attack.__name__, "ESCAPED" if status == 256 else "HELD", status)
-'''.replace("\\\\", "\\")
+'''
     # Whether this kernel has those tables at all is its builder's choice: no control to insist on.
     result = held(cell, code, control=False)
     assert result.text("stdout").count("HELD") == 3
