@@ -325,7 +325,7 @@ static int check_share(const struct executor *e, const struct share *share, stru
                              share->dest, entry->share->source, entry->share->dest);
         }
     }
-    return 0;
+    return e->place->ops->share_check ? e->place->ops->share_check(e->place, share, err) : 0;
 }
 
 static struct entry *entry_append(struct executor *e, struct share *share)

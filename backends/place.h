@@ -93,6 +93,10 @@ struct place_ops {
                   void *data);
     void (*close)(struct place *place, void (*closed)(void *data), void *data);
 
+    /* Can this share be brought in at all: may the sandbox's user read its source, is its dest
+     * reachable? 0, or -1 with the reason; told at once and not at the first run. May be NULL. */
+    int (*share_check)(struct place *place, const struct share *share, struct error *err);
+
     struct machine *(*machine_new)(struct place *place, const struct machine_events *events,
                                    void *data);
     void (*machine_start)(struct machine *m, const struct start_request *request);

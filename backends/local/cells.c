@@ -256,6 +256,9 @@ static bool read_report(struct live_cell *cell)
         return cell->state != CELL_STATE_GONE;
     }
     cell_end_stream(&cell->streams[CELL_FD_STATUS]);
+    if (cell->state == CELL_STATE_ASKED && cell->child_used) {
+        return false; /* its process is ending, and its last words say more */
+    }
     lost(cell, "the sandbox ended without a word");
     return false;
 }

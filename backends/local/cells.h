@@ -193,6 +193,7 @@ void local_check(struct place *place, void (*each)(void *data, const struct plac
                  void *data);
 
 /* files.c */
+int local_share_check(struct place *place, const struct share *share, struct error *err);
 void local_put(struct machine *m, const struct share *share, executor_progress progress,
                executor_done done, void *data);
 int local_spool_open(struct machine *m, const char *path, int *ret_fd);

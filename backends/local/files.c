@@ -87,10 +87,52 @@ static void worked(uv_work_t *req, int status)
     free_put(put);
 }
 
-/* A bare cell has no root of its own: only its two folders can be reached. */
-static bool reachable(const struct live_cell *cell, const char *dest)
+/* Without a root of its own a cell has only its two folders. */
+static int check_dest(const struct local_place *place, const struct share *share, struct error *err)
 {
-    return !cell->folder || strncmp(dest, "/workspace/", 11) == 0 || strncmp(dest, "/tmp/", 5) == 0;
+    if (place->isolation == ISOLATION_BWRAP || strncmp(share->dest, "/workspace/", 11) == 0 ||
+        strncmp(share->dest, "/tmp/", 5) == 0) {
+        return 0;
+    }
+    return error_set(err, ERROR_UNSUPPORTED,
+                     "dest %s: without a mount namespace (this isolation) only /workspace and /tmp "
+                     "can be copied to",
+                     share->dest);
+}
+
+/* A copy is read through its descriptor; bubblewrap has to find a mount by its way as well. */
+static int open_as_user(const struct local_place *place, const struct share *share)
+{
+    char path[64];
+    bool mount = share->type == SHARE_MOUNT;
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", share->fd);
+    sandbox_user_enter(&place->user);
+    int fd =
+        open(mount ? share->source : path, (mount ? O_PATH : O_RDONLY | O_NONBLOCK) | O_CLOEXEC);
+    int r = fd < 0 ? -errno : 0;
+    sandbox_user_leave(&place->user);
+    if (fd >= 0) {
+        close(fd);
+    }
+    return r;
+}
+
+int local_share_check(struct place *base, const struct share *share, struct error *err)
+{
+    const struct local_place *place = (const struct local_place *)base;
+    if (check_dest(place, share, err) < 0) {
+        return -1;
+    }
+    int r = open_as_user(place, share);
+    if (r == -EACCES || r == -EPERM) {
+        return error_set(err, ERROR_REFUSED,
+                         "the sandbox's user (uid %u) may not %s %s: give it the right (chmod o+rX "
+                         "of it%s), or share something else",
+                         (unsigned)place->user.uid, share->type == SHARE_MOUNT ? "reach" : "read",
+                         share->source,
+                         share->type == SHARE_MOUNT ? " and of the folders above it" : "");
+    }
+    return r < 0 ? error_set_code(err, ERROR_NOT_FOUND, r, "source %s", share->source) : 0;
 }
 
 static void prepare(struct put *put, const struct live_cell *cell)
@@ -100,11 +142,6 @@ static void prepare(struct put *put, const struct live_cell *cell)
         error_set(&put->err, ERROR_LIMIT, "no descriptor or memory is left for the copy");
     } else if (put->copy.root_fd < 0) {
         error_set(&put->err, ERROR_LOST, "the sandbox has ended");
-    } else if (!reachable(cell, put->share->dest)) {
-        error_set(&put->err, ERROR_UNSUPPORTED,
-                  "dest %s: without a mount namespace (this isolation) only /workspace and /tmp "
-                  "can be copied to",
-                  put->share->dest);
     } else {
         put->copy.source_fd = put->share->fd;
         put->copy.dest = put->share->dest;

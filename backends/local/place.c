@@ -352,6 +352,7 @@ const struct place_ops local_place_ops = {
     .warm = warm,
     .check = local_check,
     .close = close_place,
+    .share_check = local_share_check,
     .machine_new = local_machine_new,
     .machine_start = local_machine_start,
     .machine_put = local_put,
