@@ -113,8 +113,8 @@ def launch(variant, scratch):
     def start(*args, environment=None, environments=None, **options):
         default = {"backend": variant.backend, **variant.environment, **(environment or {})}
         config = folder / f"config-{next(count)}.json"
-        config.write_text(json.dumps({"environments": {"default": default, **(environments or {})}}),
-                          encoding="utf-8")
+        all_of_them = {"default": default, **(environments or {})}
+        config.write_text(json.dumps({"environments": all_of_them}), encoding="utf-8")
         options.setdefault("era", "modern")
         options["env"] = {**setup.env, **options.get("env", {})}
         return Client("--config", config, "--share-root", shared, *variant.args, *setup.args, *args,

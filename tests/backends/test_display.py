@@ -5,8 +5,11 @@ import struct
 
 import pytest
 
-PNG = ("import base64\npng = base64.b64decode('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42m"
-       "NkYPhfDwAChwGA60e6kgAAAABJRU5ErkJggg==')\n")
+PNG = """
+import base64
+png = base64.b64decode('iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNkYPhf'
+                       'DwAChwGA60e6kgAAAABJRU5ErkJggg==')
+"""
 SHOW = """
 class Shown:
     def __init__(self, **given): self.given = given
@@ -183,8 +186,8 @@ class TestFigures:
         assert len(widths) == 3 and widths == sorted(widths)
 
     def test_show_between_texts_keeps_the_order(self, py):
-        code = ("import matplotlib.pyplot as plt, time\nplt.plot([1]); plt.show(); time.sleep(0.1)\n"
-                "print('after')")
+        code = ("import matplotlib.pyplot as plt, time\nplt.plot([1]); plt.show()\n"
+                "time.sleep(0.1); print('after')")
         assert [part for part, _ in order(py.ok(code))] == ["display", "stdout"]
 
     def test_one_format_only(self, rich):

@@ -32,8 +32,8 @@ class Setup:
 class Variant:
     """One way to have a backend.
 
-    `environment` is laid over `environments.default` of the config; `prepare(folder)` makes what the
-    variant needs in a folder that the sandbox's user can read, and returns a Setup.
+    `environment` is laid over `environments.default` of the config; `prepare(folder)` makes what
+    the variant needs in a folder that the sandbox's user can read, and returns a Setup.
     """
 
     name: str
