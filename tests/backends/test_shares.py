@@ -140,8 +140,19 @@ class TestCopies:
     def test_an_unreadable_source(self, box, host):
         (host / "secret").write_text("x")
         (host / "secret").chmod(0o600)
+        box.open()
         result = box.share(host / "secret", "/workspace/secret")
-        assert result.is_error and "read" in result.text(), result
+        assert result.is_error and "may not read" in result.text(), result
+        assert box.value("1 + 1") == "2"
+
+    @pytest.mark.skipif(os.getuid() != 0, reason="needs another owner's file")
+    def test_an_unreadable_source_before_the_first_run(self, box, host):
+        (host / "secret").write_text("x")
+        (host / "secret").chmod(0o600)
+        result = box.share(host / "secret", "/workspace/secret")
+        if not result.is_error:
+            result = box.run("1 + 1")
+        assert result.is_error and "may not read" in result.text(), result
 
     @pytest.mark.once
     @pytest.mark.timeout(180)
