@@ -26,7 +26,7 @@ install_packages() {
     local wanted=(gcc meson ninja-build pkg-config git libjansson-dev libuv1-dev libseccomp-dev libcmocka-dev
                   bubblewrap clang clang-format clang-tidy libclang-rt-dev llvm valgrind mandoc procps
                   python3 python3-venv python3-ipython python3-matplotlib python3-matplotlib-inline
-                  python3-pandas) missing=()
+                  python3-pandas python-matplotlib-data pypy3) missing=()
     command -v npm >/dev/null || wanted+=(npm)
     for package in "${wanted[@]}"; do
         dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q ' installed$' ||
@@ -193,6 +193,7 @@ suite_asan() {
     export UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1
     meson_test asan build-asan -t 5
     export CELLBLOCK=$folder/cellblock CELLBLOCK_BUILD=$folder
+    export CELLBLOCK_VARIANTS=local,local-landlock # the others run the same C
     pytest asan-protocol "${protocol_tests[@]}"
     for suite in backends security; do
         pytest "asan-$suite" tests/$suite
