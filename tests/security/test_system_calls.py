@@ -77,6 +77,7 @@ for name, (number, arguments) in @calls@.items():
     reader, writer = os.pipe()
     child = os.fork()
     if child == 0:
+        os.setsid()  # vhangup is for the own terminal: have none
         ctypes.set_errno(0)
         value = libc.syscall(number, *[ctypes.c_long(special.get(a, a)) for a in arguments])
         if "clone" in name and value == 0:
