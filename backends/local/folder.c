@@ -12,7 +12,8 @@
 #include "backends/local/system_paths.h"
 
 enum {
-    REMOVE_DEPTH = 128,
+    REMOVE_DEPTH = 64,
+    REMOVE_MOVES = 1 << 20, /* no tree of the code's can need more; a bound all the same */
 };
 
 /* Appends entries (cell.h) until the cap. */
@@ -126,7 +127,35 @@ int launch_folder_make(const struct sandbox_user *user, char **ret)
 
 /* The code may have taken our own right to look into its folders away; what it owns we may change
  * back. */
-static void remove_inside(int dirfd, int depth)
+static int open_to_remove(int dirfd, const char *name)
+{
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0) {
+        fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    }
+    if (fd >= 0) {
+        fchmod(fd, 0700);
+    }
+    return fd;
+}
+
+struct removal {
+    int top_fd;     /* of the whole tree */
+    unsigned moved; /* so many folders were too deep, and were moved to the top for another round */
+};
+
+/* Moves a folder to the top, so that no depth is too great for the descriptors that there are. */
+static void move_to_top(struct removal *removal, int dirfd, const char *name)
+{
+    char other[32];
+    snprintf(other, sizeof(other), ".deep-%u", removal->moved++);
+    if (renameat(dirfd, name, removal->top_fd, other) < 0 && errno == EACCES) {
+        fchmodat(dirfd, name, 0700, 0); /* its own ".." changes, which takes the right to write */
+        renameat(dirfd, name, removal->top_fd, other);
+    }
+}
+
+static void remove_inside(struct removal *removal, int dirfd, int depth)
 {
     DIR *dir = fdopendir(dirfd);
     if (!dir) {
@@ -139,15 +168,13 @@ static void remove_inside(int dirfd, int depth)
         if (strcmp(name, ".") == 0 || strcmp(name, "..") == 0 || unlinkat(dirfd, name, 0) == 0) {
             continue;
         }
-        int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-        if (fd < 0 && errno == EACCES && fchmodat(dirfd, name, 0700, 0) == 0) {
-            fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        if (depth == 0) {
+            move_to_top(removal, dirfd, name);
+            continue;
         }
-        if (fd >= 0 && depth > 0) {
-            fchmod(fd, 0700);
-            remove_inside(fd, depth - 1);
-        } else if (fd >= 0) {
-            close(fd);
+        int fd = open_to_remove(dirfd, name);
+        if (fd >= 0) {
+            remove_inside(removal, fd, depth - 1);
         }
         unlinkat(dirfd, name, AT_REMOVEDIR);
     }
@@ -156,9 +183,19 @@ static void remove_inside(int dirfd, int depth)
 
 void launch_folder_remove(const char *folder)
 {
-    int fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-    if (fd >= 0) {
-        remove_inside(fd, REMOVE_DEPTH);
+    unsigned before;
+    struct removal removal = {
+        .top_fd = open(folder, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC),
+    };
+    do {
+        before = removal.moved;
+        int fd = openat(removal.top_fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (fd >= 0) {
+            remove_inside(&removal, fd, REMOVE_DEPTH);
+        }
+    } while (removal.moved > before && removal.moved < REMOVE_MOVES);
+    if (removal.top_fd >= 0) {
+        close(removal.top_fd);
     }
     rmdir(folder);
 }

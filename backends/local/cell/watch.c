@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/prctl.h>
+#include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
@@ -22,6 +23,8 @@
 enum {
     PIDS_CAP = 4096,
     DISK_ENTRIES_CAP = 200000, /* past so many files the walk ends: the count itself is the news */
+    DISK_DEPTH_CAP = 256,      /* a descriptor each */
+    TOO_MANY_FILES = 1 << 30,  /* more than any limit: also for what cannot be counted */
 };
 
 struct pids {
@@ -145,6 +148,44 @@ struct disk_walk {
     unsigned long long files;
 };
 
+/* Opens a folder of the cell. One whose rights the code took away, so that nobody sees what is in
+ * it, gets them back. No path is used for that: the code may put something else in its place. */
+static int open_folder(int dirfd, const char *name)
+{
+    char path[64];
+    int fd = openat(dirfd, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (fd >= 0 || errno != EACCES) {
+        return fd;
+    }
+    int found = openat(dirfd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    if (found < 0) {
+        return -1;
+    }
+    snprintf(path, sizeof(path), "/proc/self/fd/%d", found);
+    fd = chmod(path, 0700) == 0 ? open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC) : -1;
+    close(found);
+    return fd;
+}
+
+static void walk(int dirfd, struct disk_walk *sum, int depth);
+
+static void walk_folder(int dirfd, const char *name, struct disk_walk *sum, int depth)
+{
+    int fd = open_folder(dirfd, name);
+    if (fd >= 0 && depth > 0) {
+        walk(fd, sum, depth - 1);
+        return;
+    }
+    if (fd >= 0) {
+        close(fd);
+    }
+    /* Too deep, or closed to us: it could hold anything. One that is gone meanwhile holds nothing.
+     */
+    if (fd >= 0 || errno == EACCES || errno == EPERM) {
+        sum->files = TOO_MANY_FILES;
+    }
+}
+
 /* The cell's folder is walked without following links; nftw has no place for a context, so the walk
  * is written out. Depth is bounded by the descriptors it takes. */
 static void walk(int dirfd, struct disk_walk *sum, int depth)
@@ -163,11 +204,8 @@ static void walk(int dirfd, struct disk_walk *sum, int depth)
         }
         sum->files++;
         sum->bytes += (unsigned long long)st.st_blocks * 512;
-        if (S_ISDIR(st.st_mode) && depth > 0) {
-            int fd = openat(dirfd, entry->d_name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
-            if (fd >= 0) {
-                walk(fd, sum, depth - 1);
-            }
+        if (S_ISDIR(st.st_mode)) {
+            walk_folder(dirfd, entry->d_name, sum, depth);
         }
     }
     closedir(dir);
@@ -175,11 +213,8 @@ static void walk(int dirfd, struct disk_walk *sum, int depth)
 
 static int walk_home(void *data, char kind, const char *path)
 {
-    int fd = kind == 'w' && path[0] == '/' && strncmp(path, "/dev", 4) != 0
-                 ? open(path, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC)
-                 : -1;
-    if (fd >= 0) {
-        walk(fd, data, 64);
+    if (kind == 'w' && path[0] == '/' && strncmp(path, "/dev", 4) != 0) {
+        walk_folder(AT_FDCWD, path, data, DISK_DEPTH_CAP);
     }
     return 0;
 }
@@ -190,7 +225,7 @@ static void measure_disk(const struct cell *cell, struct cell_usage *ret)
         struct disk_walk sum = {0};
         cell_each_path(cell, walk_home, &sum);
         ret->disk = sum.bytes;
-        ret->files = sum.files;
+        ret->files = sum.files < DISK_ENTRIES_CAP ? sum.files : TOO_MANY_FILES;
         return;
     }
     /* A tmpfs of our own: its size holds the bytes; a solo cell's has no limit on the number of
