@@ -105,20 +105,24 @@ static int bring_entry(const char *name)
     return mount(from, to, NULL, MS_BIND | MS_REC, NULL) < 0 ? -errno : 0;
 }
 
-static int bring_root(void)
+/* Everything in the zygote's `folder` ("" or "tmp") but what a cell has of its own. */
+static int bring_folder(const char *folder)
 {
-    DIR *root = opendir("/");
-    if (!root) {
+    char name[280];
+    snprintf(name, sizeof(name), "/%s", folder);
+    DIR *dir = opendir(name);
+    if (!dir) {
         return -errno;
     }
     int r = 0;
     const struct dirent *entry;
-    while (r == 0 && (entry = readdir(root))) {
+    while (r == 0 && (entry = readdir(dir))) {
         if (!own_entry(entry->d_name)) {
-            r = bring_entry(entry->d_name);
+            snprintf(name, sizeof(name), "%s%s%s", folder, *folder ? "/" : "", entry->d_name);
+            r = bring_entry(name);
         }
     }
-    closedir(root);
+    closedir(dir);
     return r;
 }
 
@@ -173,12 +177,17 @@ static int build_root(struct cell *cell)
         return r;
     }
     cell->step = "the read-only folders";
-    r = bring_root();
+    r = bring_folder("");
     if (r < 0) {
         return r;
     }
     cell->step = "the cell's own folders";
     r = own_folders();
+    if (r < 0) {
+        return r;
+    }
+    cell->step = "an interpreter in /tmp"; /* the zygote's /tmp has nothing else: it is sealed */
+    r = bring_folder("tmp");
     if (r < 0) {
         return r;
     }
