@@ -96,9 +96,14 @@ def describe(exc, tb=None):
     }
 
 
+_NO_INPUT = [("EOF when reading a line",)]
+if sys.implementation.name == "pypy":
+    _NO_INPUT.append(())
+
+
 def explain_eof(exc):
     """Says why input() had nothing to read, in the words that help."""
-    if type(exc) is EOFError and exc.args == ("EOF when reading a line",):
+    if type(exc) is EOFError and exc.args in _NO_INPUT:
         exc.args = (NO_STDIN,)
 
 
