@@ -9,6 +9,13 @@ def test_subprocess(py):
     assert py.value(code) == "('out\\n', 'err\\n', 3)"
 
 
+def test_the_interpreter_itself(py):
+    code = ("import subprocess, sys\nr = subprocess.run([sys.executable, '-c', 'import sys; "
+            "print(sys.version, sys.prefix)'], capture_output=True, text=True)\n"
+            "r.stdout == f'{sys.version} {sys.prefix}\\n', r.stderr")
+    assert py.value(code) == "(True, '')"
+
+
 def test_pool(py):
     code = """
         from multiprocessing import get_context

@@ -58,9 +58,9 @@ class TestValues:
         assert (result.text("stdout"), result.text("result")) == ("out\n", "'value'")
 
     @pytest.mark.needs("ipython")
-    def test_last_value_has_a_name(self, py):
-        py.ok("40 + 2")
-        assert py.value("_") == "42"
+    def test_last_value_has_a_name(self, box):
+        box.ok("40 + 2")
+        assert box.value("_") == "42"
 
     def test_last_expression_in_a_block_is_none(self, py):
         assert py.ok("if True:\n    5").text("result") == ""
