@@ -160,26 +160,26 @@ static void streaming_tool(struct call *call)
 
 /* Any object schema whose arguments are all optional does: the suite's tools take none. */
 #define FIXTURE_TOOL(tool_name, function)                                                          \
-    static const struct tool function##_tool = {                                                   \
-        .name = tool_name,                                                                         \
-        .title = tool_name,                                                                        \
-        .description = "A tool of the conformance suite.",                                         \
-        .schema = "tools/reset_session",                                                           \
-        .read_only = true,                                                                         \
-        .idempotent = true,                                                                        \
-        .start = function,                                                                         \
+    {                                                                                              \
+        .name = (tool_name), .title = (tool_name),                                                 \
+        .description = "A tool of the conformance suite.", .schema = "tools/reset_session",        \
+        .read_only = true, .idempotent = true, .start = (function),                                \
     }
 
-FIXTURE_TOOL("test_simple_text", simple_text);
-FIXTURE_TOOL("test_image_content", image_content);
-FIXTURE_TOOL("test_audio_content", audio_content);
-FIXTURE_TOOL("test_embedded_resource", embedded_resource);
-FIXTURE_TOOL("test_multiple_content_types", multiple_content_types);
-FIXTURE_TOOL("test_error_handling", error_handling);
-FIXTURE_TOOL("test_tool_with_logging", with_logging);
-FIXTURE_TOOL("test_tool_with_progress", with_progress);
-FIXTURE_TOOL("test_logging_tool", logging_tool);
-FIXTURE_TOOL("test_streaming_elicitation", streaming_tool);
+static const struct tool simple_text_tool = FIXTURE_TOOL("test_simple_text", simple_text);
+static const struct tool image_content_tool = FIXTURE_TOOL("test_image_content", image_content);
+static const struct tool audio_content_tool = FIXTURE_TOOL("test_audio_content", audio_content);
+static const struct tool embedded_resource_tool =
+    FIXTURE_TOOL("test_embedded_resource", embedded_resource);
+static const struct tool multiple_content_types_tool =
+    FIXTURE_TOOL("test_multiple_content_types", multiple_content_types);
+static const struct tool error_handling_tool = FIXTURE_TOOL("test_error_handling", error_handling);
+static const struct tool with_logging_tool = FIXTURE_TOOL("test_tool_with_logging", with_logging);
+static const struct tool with_progress_tool =
+    FIXTURE_TOOL("test_tool_with_progress", with_progress);
+static const struct tool logging_tool_tool = FIXTURE_TOOL("test_logging_tool", logging_tool);
+static const struct tool streaming_tool_tool =
+    FIXTURE_TOOL("test_streaming_elicitation", streaming_tool);
 
 static const struct tool *const fixture_tools[] = {
     &simple_text_tool,
