@@ -1,6 +1,7 @@
 """From an exception to what a DONE frame says about it."""
 
 import os
+import sys
 import traceback
 
 from cellblock_worker.compiling import RUN_PREFIX
