@@ -191,8 +191,10 @@ def test_descriptors(fresh, name):
     result = fresh.run(fill(DESCRIPTORS[name], {}), timeout_seconds=3)
     assert time.monotonic() - started < 10, result
     assert result.cause in ("ok", "lost", "killed", "exit", "timeout", "error"), result
-    for _ in range(2):  # the next run may find the stream that the last one broke
-        if fresh.run("print(6 * 7)").text("stdout") == "42\n":
+    good = 0
+    for _ in range(6):  # a run may find the stream that an earlier one broke
+        good = good + 1 if fresh.run("print(6 * 7)").text("stdout") == "42\n" else 0
+        if good == 2:
             break
     fresh.answers()
 
