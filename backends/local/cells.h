@@ -118,6 +118,7 @@ struct zygote {
 
 enum {
     POOL_CAP = 16,
+    POOL_FILL_MS = 5,
     START_LIMIT_MS = 30000,
     REPORT_GRACE_MS = 500,
     BUSY_AFTER_MS = 20,
@@ -141,8 +142,9 @@ struct local_place {
     unsigned pool_count; /* ready or being made */
     unsigned machines;   /* open */
     uv_timer_t idle;     /* ends zygote and pool when nothing was used for long */
+    uv_timer_t fill;     /* the pool is filled up when it fires */
     bool closing;
-    bool idle_open;
+    unsigned open_timers;
     void (*closed)(void *data);
     void *closed_data;
     char frame_space[64 * 1024]; /* for reading; apart, since taking a frame in drains outputs */
@@ -167,9 +169,12 @@ struct local_machine {
 
 /* place.c: makes sure that `cell` gets what it needs to be asked for (interpreter, zygote). */
 void place_want(struct local_place *place, struct live_cell *cell);
-/* A ready cell out of the pool, or NULL; and afterwards the pool is filled up again. */
+/* A cell out of the pool, the one that is furthest on its way; NULL when there is none. */
 struct live_cell *pool_take(struct local_place *place);
+bool pool_has_ready(const struct local_place *place);
+/* Fills it up; or does so a little later, out of the way of the run that has just taken one. */
 void pool_fill(struct local_place *place);
+void pool_fill_later(struct local_place *place);
 /* Called when a cell, a machine or the zygote is gone: a place that is closing may be done now. */
 void place_maybe_closed(struct local_place *place);
 void place_remove_cell(struct local_place *place, struct live_cell *cell);

@@ -97,7 +97,7 @@ static void on_soon(uv_idle_t *soon)
         tell_exit(m, &m->pending);
     } else if (m->cell && m->cell->state == CELL_STATE_READY && m->starting) {
         machine_cell_ready(m);
-        pool_fill(place);
+        pool_fill_later(place);
     } else if (m->cell && m->cell->state == CELL_STATE_WAITING) {
         place_want(place, m->cell);
     }
@@ -196,7 +196,12 @@ void local_machine_close(struct machine *base, void (*closed)(void *data), void 
     m->closing = true;
     m->closed = closed;
     m->closed_data = data;
+    struct local_place *place = (struct local_place *)base->place;
     uv_idle_stop(&m->soon);
     let_go(m);
+    if (uv_is_active((uv_handle_t *)&place->fill) && !pool_has_ready(place)) {
+        uv_timer_stop(&place->fill);
+        pool_fill(place); /* the run that took the last is over */
+    }
     maybe_closed(m);
 }

@@ -28,6 +28,9 @@ void place_remove_cell(struct local_place *place, struct live_cell *cell)
 static void place_freed(uv_handle_t *handle)
 {
     struct local_place *place = handle->data;
+    if (--place->open_timers > 0) {
+        return;
+    }
     void (*closed)(void *data) = place->closed;
     void *data = place->closed_data;
     interpreter_free(place->python);
@@ -38,10 +41,10 @@ static void place_freed(uv_handle_t *handle)
 
 void place_maybe_closed(struct local_place *place)
 {
-    if (place->closing && place->idle_open && !place->cells && !place->search &&
-        place->machines == 0 && place->zygote.state == ZYGOTE_ABSENT) {
-        place->idle_open = false;
+    if (place->closing && !uv_is_closing((uv_handle_t *)&place->idle) && !place->cells &&
+        !place->search && place->machines == 0 && place->zygote.state == ZYGOTE_ABSENT) {
         uv_close((uv_handle_t *)&place->idle, place_freed);
+        uv_close((uv_handle_t *)&place->fill, place_freed);
     }
 }
 
@@ -59,6 +62,7 @@ static void close_place(struct place *base, void (*closed)(void *data), void *da
     place->closed = closed;
     place->closed_data = data;
     uv_timer_stop(&place->idle);
+    uv_timer_stop(&place->fill);
     if (place->search) {
         interpreter_search_cancel(place->search);
     }
@@ -205,6 +209,18 @@ void pool_fill(struct local_place *place)
     }
 }
 
+static void on_fill(uv_timer_t *timer)
+{
+    pool_fill(timer->data);
+}
+
+void pool_fill_later(struct local_place *place)
+{
+    if (!place->closing) {
+        uv_timer_start(&place->fill, on_fill, POOL_FILL_MS, 0);
+    }
+}
+
 static void pool_remove(struct local_place *place, const struct live_cell *cell)
 {
     for (unsigned i = 0; i < place->pool_count; i++) {
@@ -215,16 +231,29 @@ static void pool_remove(struct local_place *place, const struct live_cell *cell)
     }
 }
 
-struct live_cell *pool_take(struct local_place *place)
+bool pool_has_ready(const struct local_place *place)
 {
     for (unsigned i = 0; i < place->pool_count; i++) {
-        struct live_cell *cell = place->pool[i];
-        if (cell->state == CELL_STATE_READY) {
-            pool_remove(place, cell);
-            return cell;
+        if (place->pool[i]->state == CELL_STATE_READY) {
+            return true;
         }
     }
-    return NULL;
+    return false;
+}
+
+struct live_cell *pool_take(struct local_place *place)
+{
+    struct live_cell *taken = NULL;
+    for (unsigned i = 0; i < place->pool_count; i++) {
+        struct live_cell *cell = place->pool[i];
+        if (!taken || cell->state > taken->state) {
+            taken = cell;
+        }
+    }
+    if (taken) {
+        pool_remove(place, taken);
+    }
+    return taken;
 }
 
 /* ---- what cells tell ---- */
@@ -233,7 +262,7 @@ void place_cell_ready(struct local_place *place, struct live_cell *cell)
 {
     if (cell->owner) {
         machine_cell_ready(cell->owner);
-        pool_fill(place);
+        pool_fill_later(place);
     }
 }
 
@@ -329,8 +358,9 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->cell_files = most < LOCAL_NOFILE ? (uint32_t)most : LOCAL_NOFILE;
     sandbox_user_init(&place->user);
     uv_timer_init(loop, &place->idle);
-    place->idle.data = place;
-    place->idle_open = true;
+    uv_timer_init(loop, &place->fill);
+    place->idle.data = place->fill.data = place;
+    place->open_timers = 2;
     *ret = &place->base;
     return 0;
 }

@@ -532,7 +532,7 @@ static int export_program(scmp_filter_ctx ctx, struct program *ret)
     if (fd < 0) {
         return -errno;
     }
-    struct stat st;
+    struct stat st = {0};
     int r = seccomp_export_bpf(ctx, fd);
     if (r == 0) {
         r = fstat(fd, &st) < 0 ? -errno : 0;
@@ -556,7 +556,7 @@ static int export_program(scmp_filter_ctx ctx, struct program *ret)
 
 enum filter {
     FILTER_CALLS,         /* the table above */
-    FILTER_CALLS_NO_INET, /* likewise, AF_UNIX only */
+    FILTER_CALLS_NO_INET, /* likewise, without AF_INET and AF_INET6 */
     FILTER_DENIALS,
     FILTER_DENIALS_BARE, /* likewise, where the machine's processes and sockets are in sight */
     FILTER_COUNT,
