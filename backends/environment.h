@@ -51,7 +51,7 @@ struct environment {
     double max_timeout_seconds; /* the most that a run may name */
     double idle_timeout_seconds;
     double max_lifetime_seconds;
-    unsigned pool; /* fresh sandboxes kept ready, 0 … 16 */
+    unsigned pool;  /* fresh sandboxes kept ready, 0 … 16 */
     json_t *shares; /* array of {type, source, dest, read_only} for every new session; never NULL */
 };
 
@@ -60,9 +60,9 @@ struct environment {
 int environment_init(struct environment *env, const char *name, const char *backend);
 void environment_deinit(struct environment *env);
 
-/* Words to values and back: "none"/"all", "auto"/"bwrap"/…, "auto"/"forked"/"solo", "stateful"/"ephemeral".
- * The parsers answer 0, or -1 with an ERROR_INVALID (ERROR_UNSUPPORTED for a network policy that
- * is known and not built) that lists what is allowed. */
+/* Words to values and back: "none"/"all", "auto"/"bwrap"/…, "auto"/"forked"/"solo",
+ * "stateful"/"ephemeral". The parsers answer 0, or -1 with an ERROR_INVALID (ERROR_UNSUPPORTED for
+ * a network policy that is known and not built) that lists what is allowed. */
 int network_parse(const char *word, enum network *ret, struct error *err);
 int isolation_parse(const char *word, enum isolation *ret, struct error *err);
 int cells_parse(const char *word, enum cells *ret, struct error *err);

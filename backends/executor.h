@@ -37,16 +37,16 @@
  *   - Everything happens on the thread of the uv loop.
  *   - Strings and JSON given to callbacks are the caller's to read until the callback returns.
  *
- * An executor is a place × a kernel; a new backend's author writes a `struct place_ops` (place.h) and one row
- * of registry.c and gets all of this file for nothing: queueing, start limits, time limits,
- * cancel, restarts and long outputs are done here, once.
+ * An executor is a place × a kernel; a new backend's author writes a `struct place_ops` (place.h)
+ * and one row of registry.c and gets all of this file for nothing: queueing, start limits, time
+ * limits, cancel, restarts and long outputs are done here, once.
  */
 struct executor;
 struct place;
 struct run;
 
-/* What a backend can do. A missing capability is refused as ERROR_UNSUPPORTED with a message that names
- * the backends that have it. `cellblock backends` prints this table. */
+/* What a backend can do. A missing capability is refused as ERROR_UNSUPPORTED with a message that
+ * names the backends that have it. `cellblock backends` prints this table. */
 enum capability {
     CAP_STATEFUL = 1u << 0,    /* variables live from run to run */
     CAP_EPHEMERAL = 1u << 1,   /* a fresh sandbox for each run */
@@ -68,10 +68,10 @@ enum capability {
 const char *capability_name(unsigned index, enum capability *ret);
 
 enum {
-    RUN_ID_SIZE = 16,              /* "r-" and 8 characters and NUL fit */
-    RUN_SPOOL_AFTER = 8 * 1024,    /* bytes of a stream that are kept in memory only */
+    RUN_ID_SIZE = 16,                 /* "r-" and 8 characters and NUL fit */
+    RUN_SPOOL_AFTER = 8 * 1024,       /* bytes of a stream that are kept in memory only */
     RUN_SPOOL_CAP = 64 * 1024 * 1024, /* bytes of a stream that are kept in the session's file */
-    RUN_QUEUE_CAP = 64,            /* runs waiting in one executor; one more is ERROR_LIMIT */
+    RUN_QUEUE_CAP = 64,               /* runs waiting in one executor; one more is ERROR_LIMIT */
 };
 
 struct run_request {
@@ -81,7 +81,7 @@ struct run_request {
     size_t code_size;
     const char *stdin_text; /* UTF-8, stdin_size bytes; NULL: end of file at once, never a wait */
     size_t stdin_size;
-    json_t *env; /* object of strings for this run only, or NULL */
+    json_t *env;            /* object of strings for this run only, or NULL */
     double timeout_seconds; /* > 0: wall clock from the moment the code starts */
     bool keep_full_output;  /* long output is kept in the session's files (outcome.full) */
 };
@@ -113,7 +113,8 @@ struct run_events {
     void (*on_display)(void *data, const struct display *display);
     /* Something the user should know though the run goes on (a raising _repr_html_, say). */
     void (*on_note)(void *data, const char *text);
-    /* Last, exactly once. The outcome is the caller's to read until it returns; the run is freed. */
+    /* Last, exactly once. The outcome is the caller's to read until it returns; the run is freed.
+     */
     void (*on_done)(void *data, const struct outcome *outcome);
 };
 
@@ -128,11 +129,12 @@ void executor_set_idle_output(struct executor *e,
                               void *data);
 
 /*
- * Takes the share (always, also on failure: it is freed then). Before the first run it is only noted and `done`
- * is called soon; on a live sandbox a copy is made at once, also while a run is going, and `done`
- * is called when it is there, with an error that left nothing half made at dest, or with NULL.
- * A mount after the start is ERROR_REFUSED and says to call reset_session first. A dest that is taken is ERROR_INVALID.
- * `progress` (may be NULL) gets lines for people while a long copy goes on.
+ * Takes the share (always, also on failure: it is freed then). Before the first run it is only
+ * noted and `done` is called soon; on a live sandbox a copy is made at once, also while a run is
+ * going, and `done` is called when it is there, with an error that left nothing half made at dest,
+ * or with NULL. A mount after the start is ERROR_REFUSED and says to call reset_session first. A
+ * dest that is taken is ERROR_INVALID. `progress` (may be NULL) gets lines for people while a long
+ * copy goes on.
  */
 typedef void (*executor_done)(void *data, const struct error *err);
 typedef void (*executor_progress)(void *data, const char *line);
@@ -142,8 +144,8 @@ void executor_add_share(struct executor *e, struct share *share_owned, executor_
 /* The executor's share number `index`, NULL past the last. Borrowed. */
 const struct share *executor_share(const struct executor *e, unsigned index);
 
-/* Copies everything it needs out of `request`. Returns NULL with `err` when the run cannot even be queued
- * (ERROR_LIMIT, ERROR_UNSUPPORTED: a language the place lacks); then no callback is made. */
+/* Copies everything it needs out of `request`. Returns NULL with `err` when the run cannot even be
+ * queued (ERROR_LIMIT, ERROR_UNSUPPORTED: a language the place lacks); then no callback is made. */
 struct run *executor_run(struct executor *e, const struct run_request *request,
                          const struct run_events *events, void *data, struct error *err);
 
@@ -156,8 +158,8 @@ bool executor_started(const struct executor *e);
 /* Is a run going, starting or queued? */
 bool executor_busy(const struct executor *e);
 
-/* Cancels what is going, stops the sandbox and frees the executor; `done` (may be NULL) is called when
- * nothing of it is left. */
+/* Cancels what is going, stops the sandbox and frees the executor; `done` (may be NULL) is called
+ * when nothing of it is left. */
 void executor_close(struct executor *e, executor_done done, void *data);
 
 #endif

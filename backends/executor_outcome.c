@@ -214,6 +214,11 @@ char *exit_sentence(const struct box *box, const struct machine_exit *exit)
                         (unsigned long long)(exit->used / MIB),
                         (unsigned long long)(exit->limit / MIB));
     case EXIT_DISK:
+        if (exit->message && strcmp(exit->message, "files") == 0) {
+            return sentence("it made more files than its disk limit is for (%llu at most) and was "
+                            "ended",
+                            (unsigned long long)exit->limit);
+        }
         return sentence("it used %llu MiB of its %llu MiB of disk and was ended",
                         (unsigned long long)(exit->used / MIB),
                         (unsigned long long)(exit->limit / MIB));

@@ -39,8 +39,8 @@ struct full_output {
 };
 
 struct run_error {
-    char *etype;  /* "ZeroDivisionError"; NULL when there is no error */
-    char *evalue; /* str() of it */
+    char *etype;     /* "ZeroDivisionError"; NULL when there is no error */
+    char *evalue;    /* str() of it */
     char *traceback; /* text without ANSI codes, user's frames only; NULL when there is none */
 };
 

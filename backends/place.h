@@ -39,7 +39,8 @@ enum exit_how {
     EXIT_CODE,          /* the worker's process ended by itself: `code` */
     EXIT_SIGNAL,        /* `signal` ended it */
     EXIT_OUT_OF_MEMORY, /* `used` of `limit` bytes */
-    EXIT_DISK,          /* past the disk limit where only a watcher can see it; `used` of `limit` */
+    EXIT_DISK,     /* past the disk limit where only a watcher can see it: `used` of `limit` bytes,
+                    * or of files when `message` is "files" */
     EXIT_PROTOCOL, /* the worker broke the frame protocol or closed its stream, and was ended */
     EXIT_LOST,     /* the place went away, or the start failed; `message` says why */
 };

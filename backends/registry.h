@@ -4,13 +4,13 @@
 #include "backends/place.h"
 
 /*
- * The table of backends: one row each, in alphabetical order, ended by a row without a name. A row exists
- * when its backend is built; an alias leads to the row that serves it.
+ * The table of backends: one row each, in alphabetical order, ended by a row without a name. A row
+ * exists when its backend is built; an alias leads to the row that serves it.
  */
 struct backend {
     const char *name;
-    const char *summary;          /* one line, for `cellblock backends` */
-    const char *const *aliases;   /* NULL-terminated; case, '_' and '-' do not matter */
+    const char *summary;        /* one line, for `cellblock backends` */
+    const char *const *aliases; /* NULL-terminated; case, '_' and '-' do not matter */
     const struct place_ops *ops;
 };
 

@@ -33,10 +33,10 @@ struct share *share_clone(const struct share *share); /* NULL when out of memory
 void share_free(struct share *share);
 
 /*
- * Checks `dest` and brings it into normal form. It must be absolute and outside /proc, /sys, /dev, /usr, /bin,
- * /sbin, /lib*, /etc, /run and not "/" itself, /workspace or /tmp themselves; at most 4096 bytes, no NUL and no
- * control characters. Returns 0 and *ret_dest (to be freed), or -1 with an ERROR_INVALID that names the
- * field and what is allowed.
+ * Checks `dest` and brings it into normal form. It must be absolute and outside /proc, /sys, /dev,
+ * /usr, /bin, /sbin, /lib*, /etc, /run and not "/" itself, /workspace or /tmp themselves; at most
+ * 4096 bytes, no NUL and no control characters. Returns 0 and *ret_dest (to be freed), or -1 with
+ * an ERROR_INVALID that names the field and what is allowed.
  */
 int share_check_dest(const char *dest, char **ret_dest, struct error *err);
 

@@ -12,8 +12,8 @@
 struct tool {
     const char *name;
     const char *title;
-    const char *description; /* at most 2 KB: hosts cut there */
-    const char *schema;      /* inputSchema: schemas/<this>.json */
+    const char *description;   /* at most 2 KB: hosts cut there */
+    const char *schema;        /* inputSchema: schemas/<this>.json */
     const char *output_schema; /* only listed with --structured; NULL: none */
     bool read_only, destructive, idempotent, open_world; /* hints */
     /* Begins the call; the arguments have passed the schema. Answers through call_finish or

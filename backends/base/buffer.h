@@ -32,7 +32,8 @@ static inline char *buffer_data(const struct buffer *b)
 }
 
 /* Makes room for at least `want` more bytes at the end; *ret_space points at it. -ENOBUFS when the
- * cap would be passed (the buffer is unchanged), -ENOMEM. After writing n bytes, buffer_commit(n). */
+ * cap would be passed (the buffer is unchanged), -ENOMEM. After writing n bytes, buffer_commit(n).
+ */
 int buffer_reserve(struct buffer *b, size_t want, char **ret_space);
 void buffer_commit(struct buffer *b, size_t n);
 

@@ -15,7 +15,8 @@ struct embedded_file {
 
 /* Tables, each ended by a row without a name. */
 extern const struct embedded_file embedded_schemas[]; /* "tools/run_code", "config" … */
-extern const struct embedded_file embedded_runtime[]; /* what goes into a sandbox: "cellblock.zip", "libcell.so", "zygote.py" */
+extern const struct embedded_file
+    embedded_runtime[]; /* what goes into a sandbox: "cellblock.zip", "libcell.so", "zygote.py" */
 
 /* NULL when the table has no such name. */
 const struct embedded_file *embedded_find(const struct embedded_file *table, const char *name);

@@ -32,8 +32,8 @@ struct error {
 int error_set(struct error *err, enum error_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 
-/* Like error_set, and appends ": " and the text of the errno or UV_E* code `code` (its sign does not
- * matter). */
+/* Like error_set, and appends ": " and the text of the errno or UV_E* code `code` (its sign does
+ * not matter). */
 int error_set_code(struct error *err, enum error_kind kind, int code, const char *format, ...)
     __attribute__((format(printf, 4, 5)));
 

@@ -24,7 +24,8 @@ enum log_level {
 
 struct log;
 
-/* Writes to `fd` (not closed by the log), messages at `level` and above. NULL when out of memory. */
+/* Writes to `fd` (not closed by the log), messages at `level` and above. NULL when out of memory.
+ */
 struct log *log_new(int fd, enum log_level level);
 void log_free(struct log *log);
 

@@ -62,14 +62,15 @@ struct frame {
     size_t size;
 };
 
-/* Writes the header of a frame with `size` bytes of payload into `out`. size <= FRAME_PAYLOAD_CAP. */
+/* Writes the header of a frame with `size` bytes of payload into `out`. size <= FRAME_PAYLOAD_CAP.
+ */
 void frame_header(unsigned char out[FRAME_HEADER], enum frame_type type, size_t size);
 
 /*
- * Takes the next whole frame from the front of `in` without consuming it. Returns 1 and *ret (which points into
- * the buffer; consume FRAME_HEADER + size when done), 0 when more bytes are needed, or -EPROTO for a
- * type that the server does not know or -EMSGSIZE for a length past the cap. Never reads past the
- * buffer.
+ * Takes the next whole frame from the front of `in` without consuming it. Returns 1 and *ret (which
+ * points into the buffer; consume FRAME_HEADER + size when done), 0 when more bytes are needed, or
+ * -EPROTO for a type that the server does not know or -EMSGSIZE for a length past the cap. Never
+ * reads past the buffer.
  */
 int frame_next(const struct buffer *in, struct frame *ret);
 

@@ -86,7 +86,7 @@ static int set_limits(const struct cell_spec *spec)
         {RLIMIT_FSIZE, spec->flags & CELL_WATCH_DISK ? spec->disk_bytes : RLIM_INFINITY},
         {RLIMIT_NPROC, spec->processes},
         {RLIMIT_NOFILE, spec->files},
-        {RLIMIT_MEMLOCK, 64 * 1024},
+        {RLIMIT_MEMLOCK, UINT64_C(64) * 1024},
     };
     for (size_t i = 0; i < sizeof(limits) / sizeof(limits[0]); i++) {
         int r = limit(limits[i].resource, limits[i].value);
