@@ -74,6 +74,12 @@ def encode(payload):
     return _encode(payload).encode("utf-8", "cellblock_json")
 
 
+def frame(kind, payload):
+    """A whole frame: header and the payload as JSON."""
+    data = encode(payload)
+    return HEADER.pack(len(data), kind) + data
+
+
 class Channel:
     """The worker's end of the socket. Whole frames only, from any thread."""
 
@@ -84,6 +90,11 @@ class Channel:
         self._lock = RLock()
         self._writing = False
         self._late = deque()
+
+    def swap(self, fd):
+        """Speaks on `fd` from now on; returns the descriptor of before."""
+        fd, self._fd = self._fd, fd
+        return fd
 
     def close_in_child(self):
         """After a fork made by the user's code: this process has no part in the protocol."""

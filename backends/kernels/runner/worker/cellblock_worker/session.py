@@ -5,6 +5,7 @@ import gc
 import os
 import platform
 import resource
+import socket
 import sys
 import time
 
@@ -83,12 +84,12 @@ def _greeting_of(shell):
     return frames.encode(greeting)
 
 
-_EVERYTHING = ("1+1", "x = 'y'\n[x]", "if 1:\n !", "raise KeyError(1)")
+_REHEARSAL = "print(end='')\n[0]"
 
 
-def _warm_up(shell, codes=_EVERYTHING):
+def _warm_up(shell):
     """One run of everything that costs something the first time, with no one looking."""
-    for code in codes:
+    for code in ("1+1", "x = 'y'\n[x]", "if 1:\n !", "raise KeyError(1)"):
         try:
             shell.plan(code, "<run 0>")
             shell.run(code)
@@ -148,6 +149,25 @@ class Worker:
     def greet(self):
         """The first frame."""
         self.channel.send(frames.GREETING, _greeting)
+
+    def rehearse(self):
+        """One whole run with no one at the other end.
+
+        After a fork: the pages that a run writes to become this process's own now, while it waits
+        for work, and not in the middle of its first run.
+        """
+        mine, theirs = socket.socketpair()
+        before = self.channel.swap(mine.fileno())
+        request = {"run": "", "language": "python", "code": _REHEARSAL}
+        try:
+            theirs.sendall(frames.frame(frames.RUN, request) + frames.frame(frames.ACK, {}))
+            self._answer(self.channel.next_request())
+        finally:
+            self.channel.swap(before)
+            mine.close()
+            theirs.close()
+            self.shell.reset()
+            self.publisher.new_run()
 
     def loop(self):
         """Serves runs until the socket ends."""
@@ -311,12 +331,10 @@ def serve(frames_fd):
     packages.prepare_path()
     _reseed()
     interrupts.install()
-    if _forked_warm:
-        # Once more: the pages that a run writes to become this fork's own now, while it waits for
-        # work, and not in the middle of its first run.
-        _warm_up(_shell, ("1+1",))
     worker = Worker(_shell, frames.Channel(frames_fd))
     try:
+        if _forked_warm:
+            worker.rehearse()
         worker.greet()
         worker.loop()
     except frames.Closed:
