@@ -330,6 +330,17 @@ void cell_own(struct live_cell *cell, struct local_machine *owner)
     }
 }
 
+void cell_disown(struct live_cell *cell)
+{
+    cell->owner = NULL;
+    cell->link.events = (struct link_events){0};
+    for (int i = 0; i < CELL_FD_STATUS; i++) {
+        if (cell->streams[i].watched) {
+            uv_poll_stop(&cell->streams[i].poll);
+        }
+    }
+}
+
 struct live_cell *cell_new(struct local_place *place, unsigned mount_count)
 {
     struct live_cell *cell = calloc(1, sizeof(*cell));

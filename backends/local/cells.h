@@ -84,6 +84,8 @@ void cell_close(struct live_cell *cell);
 
 /* From now on its link and its end are this machine's. */
 void cell_own(struct live_cell *cell, struct local_machine *owner);
+/* Nobody's any more: what it still sends is dropped. */
+void cell_disown(struct live_cell *cell);
 
 void cell_order(struct live_cell *cell, enum cell_order_type type);
 /* A run begins or has ended: the watcher looks closely while one lasts. */
@@ -118,6 +120,7 @@ struct zygote {
 
 enum {
     POOL_CAP = 16,
+    RETIRED_CAP = 8,
     POOL_FILL_MS = 5,
     START_LIMIT_MS = 30000,
     REPORT_GRACE_MS = 500,
@@ -139,10 +142,12 @@ struct local_place {
     struct zygote zygote;
     struct live_cell *cells; /* all that are not yet freed */
     struct live_cell *pool[POOL_CAP];
-    unsigned pool_count; /* ready or being made */
-    unsigned machines;   /* open */
-    uv_timer_t idle;     /* ends zygote and pool when nothing was used for long */
-    uv_timer_t fill;     /* the pool is filled up when it fires */
+    unsigned pool_count;                    /* ready or being made */
+    struct live_cell *retired[RETIRED_CAP]; /* of closed machines, to be ended soon */
+    unsigned retired_count;
+    unsigned machines; /* open */
+    uv_timer_t idle;   /* ends zygote and pool when nothing was used for long */
+    uv_timer_t fill;   /* the retired are ended and the pool is filled up when it fires */
     bool closing;
     unsigned open_timers;
     void (*closed)(void *data);
@@ -175,6 +180,9 @@ bool pool_has_ready(const struct local_place *place);
 /* Fills it up; or does so a little later, out of the way of the run that has just taken one. */
 void pool_fill(struct local_place *place);
 void pool_fill_later(struct local_place *place);
+/* Ends a cell that nobody uses any more, a little later: taking namespaces and memory down costs
+ * the kernel more than a short run costs the code, and the next run may be there already. */
+void place_retire(struct local_place *place, struct live_cell *cell);
 /* Called when a cell, a machine or the zygote is gone: a place that is closing may be done now. */
 void place_maybe_closed(struct local_place *place);
 void place_remove_cell(struct local_place *place, struct live_cell *cell);

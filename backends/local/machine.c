@@ -198,7 +198,11 @@ void local_machine_close(struct machine *base, void (*closed)(void *data), void 
     m->closed_data = data;
     struct local_place *place = (struct local_place *)base->place;
     uv_idle_stop(&m->soon);
-    let_go(m);
+    if (m->cell && m->cell->watched == CELL_WATCH_SELDOM) {
+        place_retire(place, m->cell);
+        m->cell = NULL;
+    }
+    let_go(m); /* one in the middle of a run is ended now */
     if (uv_is_active((uv_handle_t *)&place->fill) && !pool_has_ready(place)) {
         uv_timer_stop(&place->fill);
         pool_fill(place); /* the run that took the last is over */

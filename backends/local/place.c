@@ -55,6 +55,13 @@ static void drop_pool(struct local_place *place)
     }
 }
 
+static void end_retired(struct local_place *place)
+{
+    while (place->retired_count > 0) {
+        cell_close(place->retired[--place->retired_count]);
+    }
+}
+
 static void close_place(struct place *base, void (*closed)(void *data), void *data)
 {
     struct local_place *place = (struct local_place *)base;
@@ -66,6 +73,7 @@ static void close_place(struct place *base, void (*closed)(void *data), void *da
     if (place->search) {
         interpreter_search_cancel(place->search);
     }
+    end_retired(place);
     drop_pool(place);
     zygote_end(place);
     place_maybe_closed(place);
@@ -211,7 +219,19 @@ void pool_fill(struct local_place *place)
 
 static void on_fill(uv_timer_t *timer)
 {
+    end_retired(timer->data);
     pool_fill(timer->data);
+}
+
+void place_retire(struct local_place *place, struct live_cell *cell)
+{
+    if (place->closing || cell->state != CELL_STATE_READY || place->retired_count == RETIRED_CAP) {
+        cell_close(cell);
+        return;
+    }
+    cell_disown(cell);
+    place->retired[place->retired_count++] = cell;
+    pool_fill_later(place);
 }
 
 void pool_fill_later(struct local_place *place)
@@ -221,11 +241,11 @@ void pool_fill_later(struct local_place *place)
     }
 }
 
-static void pool_remove(struct local_place *place, const struct live_cell *cell)
+static void remove_from(struct live_cell **list, unsigned *count, const struct live_cell *cell)
 {
-    for (unsigned i = 0; i < place->pool_count; i++) {
-        if (place->pool[i] == cell) {
-            place->pool[i] = place->pool[--place->pool_count];
+    for (unsigned i = 0; i < *count; i++) {
+        if (list[i] == cell) {
+            list[i] = list[--*count];
             return;
         }
     }
@@ -251,7 +271,7 @@ struct live_cell *pool_take(struct local_place *place)
         }
     }
     if (taken) {
-        pool_remove(place, taken);
+        remove_from(place->pool, &place->pool_count, taken);
     }
     return taken;
 }
@@ -287,7 +307,8 @@ void place_cell_gone(struct local_place *place, struct live_cell *cell)
     struct local_machine *owner = cell->owner;
     bool again = turn_to_solo(place, cell);
     if (!owner) {
-        pool_remove(place, cell);
+        remove_from(place->pool, &place->pool_count, cell);
+        remove_from(place->retired, &place->retired_count, cell);
         cell_close(cell);
         return;
     }
