@@ -274,30 +274,17 @@ static bool contains(const char *outer, const char *inner)
     return strncmp(outer, inner, n) == 0 && (inner[n] == '\0' || inner[n] == '/');
 }
 
-static int lacks(const struct executor *e, enum capability capability, const char *what,
-                 struct error *err)
-{
-    char *others;
-
-    if (place_capabilities(e->place) & (unsigned)capability) {
-        return 0;
-    }
-    others = backends_with(capability);
-    (void)error_set(err, ERROR_UNSUPPORTED, "the backend %s has no %s; these have: %s",
-                    e->place->ops->name, what, others ? others : "");
-    free(others);
-    return -1;
-}
-
 static int check_supported(const struct executor *e, const struct share *share, struct error *err)
 {
     if (share->type == SHARE_COPY) {
-        return lacks(e, CAP_COPY, "copy shares", err);
+        return place_needs(e->place, CAP_COPY, "a share of type copy", err);
     }
-    if (lacks(e, CAP_MOUNT, "mount shares", err) < 0) {
+    if (place_needs(e->place, CAP_MOUNT, "a share of type mount", err) < 0) {
         return -1;
     }
-    return share->read_only ? 0 : lacks(e, CAP_MOUNT_WRITE, "writable mount shares", err);
+    return share->read_only
+               ? 0
+               : place_needs(e->place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
 }
 
 static int check_share(const struct executor *e, const struct share *share, struct error *err)

@@ -108,3 +108,25 @@ char *backends_with(enum capability capability)
     }
     return list;
 }
+
+int place_needs(const struct place *place, enum capability needed, const char *what,
+                struct error *err)
+{
+    char *others;
+
+    if (place_capabilities(place) & (unsigned)needed) {
+        return 0;
+    }
+    if (place->ops->capabilities & (unsigned)needed) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "%s is not supported with this environment's settings (isolation \"%s\"); "
+                         "backend \"%s\" has it with isolation \"auto\". A copy works with each",
+                         what, isolation_name(place->env->isolation), place->ops->name);
+    }
+    others = backends_with(needed);
+    error_set(err, ERROR_UNSUPPORTED,
+              "%s is not supported by backend \"%s\". Backends that have it: %s", what,
+              place->ops->name, others ? others : "?");
+    free(others);
+    return -1;
+}

@@ -22,4 +22,11 @@ const struct backend *backend_find(const char *name, struct error *err);
 /* "local, docker" of those with the capability, or "none of those built in"; to be freed. */
 char *backends_with(enum capability capability);
 
+/*
+ * 0 when the place has the capability, or -1 with an ERROR_UNSUPPORTED that starts with `what` ("a
+ * share of type mount") and says who has it: other backends, or this one with other settings.
+ */
+int place_needs(const struct place *place, enum capability needed, const char *what,
+                struct error *err);
+
 #endif

@@ -196,9 +196,9 @@ const struct environment *session_environment(const struct session *s)
     return s->slot->env;
 }
 
-unsigned session_capabilities(const struct session *s)
+const struct place *session_place(const struct session *s)
 {
-    return place_capabilities(s->slot->place);
+    return s->slot->place;
 }
 
 struct executor *session_executor(struct session *s)

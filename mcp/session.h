@@ -55,8 +55,8 @@ const char *session_id(const struct session *s);
 const struct environment *session_environment(const struct session *s);
 struct executor *session_executor(struct session *s);
 
-/* What its backend can do: bits of enum capability. */
-unsigned session_capabilities(const struct session *s);
+/* Where it runs; for what the backend can do, place_needs. */
+const struct place *session_place(const struct session *s);
 
 /* A fresh executor for one run, with clones of the session's shares already added. NULL with an
  * error. It ends with session_ephemeral_close (in the background) or with sessions_close. */

@@ -290,10 +290,12 @@ void place_cell_ready(struct local_place *place, struct live_cell *cell)
  * are the same, so this is no lesser isolation; `doctor` says why and what would mend it. */
 static bool turn_to_solo(struct local_place *place, const struct live_cell *cell)
 {
-    if (cell->solo || cell->exit.kind != ERROR_UNSUPPORTED ||
-        place->base.env->cells != CELLS_AUTO) {
+    bool was_ready = cell->root_fd >= 0;
+    if (cell->solo || was_ready || place->base.env->cells != CELLS_AUTO ||
+        (place->forked && cell->exit.kind != ERROR_UNSUPPORTED)) {
         return false;
     }
+    /* Those that were asked for together with the first to fail ended with the zygote. */
     if (place->forked) {
         place->forked = false;
         place->forked_refused = strdup(cell->message);

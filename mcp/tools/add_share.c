@@ -62,33 +62,18 @@ static void on_added(void *data, const struct error *err)
     share_call_free(sc);
 }
 
-static int refuse_capability(const struct share_call *sc, enum capability needed, const char *what,
-                             struct error *err)
-{
-    const char *backend = session_environment(sc->session)->backend;
-    char *others = backends_with(needed);
-
-    error_set(err, ERROR_UNSUPPORTED,
-              "%s is not supported by backend \"%s\". Backends that have it: %s", what, backend,
-              others ? others : "?");
-    free(others);
-    return -1;
-}
-
 static int check_capabilities(const struct share_call *sc, struct error *err)
 {
-    unsigned has = session_capabilities(sc->session);
+    const struct place *place = session_place(sc->session);
 
-    if (sc->type == SHARE_COPY && !(has & CAP_COPY)) {
-        return refuse_capability(sc, CAP_COPY, "a share of type copy", err);
+    if (sc->type == SHARE_COPY) {
+        return place_needs(place, CAP_COPY, "a share of type copy", err);
     }
-    if (sc->type == SHARE_MOUNT && !(has & CAP_MOUNT)) {
-        return refuse_capability(sc, CAP_MOUNT, "a share of type mount", err);
+    if (place_needs(place, CAP_MOUNT, "a share of type mount", err) < 0) {
+        return -1;
     }
-    if (sc->type == SHARE_MOUNT && !sc->read_only && !(has & CAP_MOUNT_WRITE)) {
-        return refuse_capability(sc, CAP_MOUNT_WRITE, "a mount with read_only false", err);
-    }
-    return 0;
+    return sc->read_only ? 0
+                         : place_needs(place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
 }
 
 /* The sentence that says what is where. */
