@@ -119,6 +119,9 @@ static int copy_bytes(struct copy *copy, int from, int to, char *space)
             return -errno;
         }
         copy->bytes += n > 0 ? (uint64_t)n : 0;
+        if (copy->limit && copy->bytes > copy->limit) {
+            return -ENOSPC;
+        }
     }
 }
 

@@ -13,11 +13,12 @@
  * root.
  */
 struct copy {
-    int source_fd;          /* O_PATH */
-    int root_fd;            /* O_PATH of the sandbox's root */
-    const char *dest;       /* absolute in that root, normal form */
-    const char *source;     /* for messages */
-    unsigned uid;           /* likewise: the sandbox's user on the host */
+    int source_fd;      /* O_PATH */
+    int root_fd;        /* O_PATH of the sandbox's root */
+    const char *dest;   /* absolute in that root, normal form */
+    const char *source; /* for messages */
+    unsigned uid;       /* likewise: the sandbox's user on the host */
+    uint64_t limit; /* of bytes, where no file system of the sandbox's own holds them; 0: none */
     _Atomic uint64_t bytes; /* so far, to be read by others */
     _Atomic uint64_t files;
     _Atomic bool stop; /* set by others: give up soon */

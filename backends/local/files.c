@@ -147,6 +147,7 @@ static void prepare(struct put *put, const struct live_cell *cell)
         put->copy.dest = put->share->dest;
         put->copy.source = put->share->source;
         put->copy.uid = put->user.uid;
+        put->copy.limit = cell->folder ? cell->place->base.env->disk_mib << 20 : 0;
     }
 }
 

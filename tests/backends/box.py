@@ -1,5 +1,6 @@
 """A session as the tests see it."""
 
+import re
 import textwrap
 
 
@@ -8,6 +9,14 @@ class Box:
 
     def __init__(self, server, **defaults):
         self.server, self.id, self.defaults = server, None, defaults
+
+    def named(self, code):
+        """The code without its indent. A sandbox that has no root of its own has its workspace
+        elsewhere, as the working directory: there files are named relative to that."""
+        code = textwrap.dedent(code)
+        if not self.server.own_root:
+            code = re.sub(r"(?<![\w./-])/workspace\b", ".", code)
+        return code
 
     def arguments(self, **more):
         """The arguments of a call, with the session's id once it is known."""
@@ -24,7 +33,7 @@ class Box:
 
     def run(self, code, timeout=60, token=None, **arguments):
         """run_code, whatever becomes of it; the code may be indented."""
-        return self.call("run_code", timeout, token, code=textwrap.dedent(code), **arguments)
+        return self.call("run_code", timeout, token, code=self.named(code), **arguments)
 
     def ok(self, code, **arguments):
         """run_code that must succeed."""
@@ -49,7 +58,7 @@ class Box:
         """Starts a run and returns the request's id; the session must be known."""
         assert self.id, "call `open` first"
         return self.server.begin_tool(
-            "run_code", self.arguments(code=textwrap.dedent(code), **arguments), token)
+            "run_code", self.arguments(code=self.named(code), **arguments), token)
 
     def open(self):
         """Makes the session and starts its sandbox."""

@@ -13,6 +13,8 @@ from box import Box
 from support.client import Client, binary
 from variants import LIBRARIES, Setup, Variant, chosen, own_folder
 
+TRAITS = {"walls", "own_root"}
+
 
 def pytest_configure(config):
     """The suite's own marks."""
@@ -32,9 +34,9 @@ def matrix():
 
 
 def abilities(variant, backends):
-    """What a variant can do: capabilities, libraries, and `walls`."""
-    walls = {"walls"} if variant.walls else set()
-    return (backends[variant.backend] - variant.lacks) | variant.libraries | walls
+    """What a variant can do: capabilities, libraries and traits."""
+    traits = {name for name in TRAITS if getattr(variant, name)}
+    return (backends[variant.backend] - variant.lacks) | variant.libraries | traits
 
 
 def fits(item, backends):
@@ -46,7 +48,7 @@ def fits(item, backends):
     has = abilities(variant, backends)
     if item.get_closest_marker("once") and not variant.main:
         return False
-    known = set().union(*backends.values(), LIBRARIES, {"walls"}, _all_capabilities())
+    known = set().union(*backends.values(), LIBRARIES, TRAITS, _all_capabilities())
     for mark in item.iter_markers("needs"):
         assert set(mark.args) <= known, f"{item.nodeid}: unknown {set(mark.args) - known}"
         if not set(mark.args) <= has:
@@ -117,8 +119,10 @@ def launch(variant, scratch):
         config.write_text(json.dumps({"environments": all_of_them}), encoding="utf-8")
         options.setdefault("era", "modern")
         options["env"] = {**setup.env, **options.get("env", {})}
-        return Client("--config", config, "--share-root", shared, *variant.args, *setup.args, *args,
-                      **options)
+        client = Client("--config", config, "--share-root", shared, *variant.args, *setup.args,
+                        *args, **options)
+        client.own_root = variant.own_root
+        return client
 
     yield start
     shutil.rmtree(folder, ignore_errors=True)

@@ -113,10 +113,10 @@ class TestMode:
                                           "dest": "/workspace/f"})
         assert not result.is_error, result
         for _ in range(2):
-            code = "t = open('/workspace/f').read(); open('/workspace/f', 'w').close(); t"
+            code = "t = open('f').read(); open('f', 'w').close(); t"
             assert fresh.run(code).text("result") == "'shared'"
         fresh.tool("reset_session", {"session": result.session, "keep_shares": False})
-        assert fresh.run("open('/workspace/f')").cause == "error"
+        assert fresh.run("open('f')").cause == "error"
 
     def test_runs_are_beside_each_other(self, fresh):
         results = [None] * 4

@@ -110,6 +110,7 @@ class TestOutOfReach:
         assert result.cause in ("ok", "error", "killed", "lost")
         assert py.value("1 + 1") == "2"
 
+    @pytest.mark.needs("own_root")
     def test_no_privilege_to_gain(self, py):
         status = py.value("open('/proc/self/status').read()")
         assert "NoNewPrivs:\\t1" in status and "CapEff:\\t0000000000000000" in status

@@ -16,6 +16,7 @@ def test_the_interpreter_itself(py):
     assert py.value(code) == "(True, '')"
 
 
+@pytest.mark.needs("own_root")
 def test_pool(py):
     code = """
         from multiprocessing import get_context
@@ -26,6 +27,7 @@ def test_pool(py):
     assert py.value(code) == str([n * n for n in range(10)])
 
 
+@pytest.mark.needs("own_root")
 def test_process_pool_executor(py):
     code = """
         import concurrent.futures as f, multiprocessing
@@ -47,6 +49,7 @@ def test_process_prints_are_the_runs(py):
     assert (result.text("stdout"), result.text("result")) == ("from the child\n", "0")
 
 
+@pytest.mark.needs("own_root")
 def test_shared_memory_and_queues(py):
     code = """
         import multiprocessing

@@ -44,6 +44,7 @@ class Variant:
     lacks: frozenset = frozenset()  # capabilities of the backend that these settings take away
     libraries: frozenset = LIBRARIES
     walls: bool = True  # the host is out of reach
+    own_root: bool = True  # a file system of its own: /workspace, /proc, /dev/shm
     main: bool = False  # runs all tests; the others leave out those marked `once`
     wanted: tuple = ()  # Debian packages
 
@@ -82,8 +83,9 @@ VARIANTS = (
     Variant("local-solo", environment={"cells": "solo"}),
     Variant("local-no-nesting", prepare=deny_nesting),
     Variant("local-landlock", args=("--isolation", "landlock"),
-            lacks=frozenset({"mount", "mount_write"})),
+            lacks=frozenset({"mount", "mount_write"}), own_root=False),
     Variant("local-none", args=("--isolation", "none", "--network", "all"), walls=False,
+            own_root=False,
             lacks=frozenset({"mount", "mount_write", "network_none", "disk_limit"})),
     Variant("local-no-ipython", prepare=bare_venv, libraries=frozenset({"pip"})),
     Variant("local-pypy", prepare=other_python, libraries=frozenset({"ipython"}),
