@@ -141,6 +141,12 @@ typedef void (*executor_progress)(void *data, const char *line);
 void executor_add_share(struct executor *e, struct share *share_owned, executor_progress progress,
                         executor_done done, void *data);
 
+/* Would a new executor of this place take these shares, in this order? 0, or -1 with the reason of
+ * the first that it would not. For shares that nobody is there to be told about when they are
+ * added. */
+int executor_check_shares(struct place *place, struct share *const *shares, unsigned count,
+                          struct error *err);
+
 /* The executor's share number `index`, NULL past the last. Borrowed. */
 const struct share *executor_share(const struct executor *e, unsigned index);
 

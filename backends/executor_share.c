@@ -274,17 +274,46 @@ static bool contains(const char *outer, const char *inner)
     return strncmp(outer, inner, n) == 0 && (inner[n] == '\0' || inner[n] == '/');
 }
 
-static int check_supported(const struct executor *e, const struct share *share, struct error *err)
+/* What the place itself has to say about a share. */
+static int check_by_place(struct place *place, const struct share *share, struct error *err)
 {
+    int r;
+
     if (share->type == SHARE_COPY) {
-        return place_needs(e->place, CAP_COPY, "a share of type copy", err);
+        r = place_needs(place, CAP_COPY, "a share of type copy", err);
+    } else {
+        r = place_needs(place, CAP_MOUNT, "a share of type mount", err);
+        if (r == 0 && !share->read_only) {
+            r = place_needs(place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
+        }
     }
-    if (place_needs(e->place, CAP_MOUNT, "a share of type mount", err) < 0) {
-        return -1;
+    return r == 0 && place->ops->share_check ? place->ops->share_check(place, share, err) : r;
+}
+
+static int check_apart(const struct share *there, const struct share *share, struct error *err)
+{
+    if (contains(there->dest, share->dest) || contains(share->dest, there->dest)) {
+        return error_set(err, ERROR_INVALID,
+                         "dest: %s is taken by the share of %s at %s; choose another dest",
+                         share->dest, there->source, there->dest);
     }
-    return share->read_only
-               ? 0
-               : place_needs(e->place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
+    return 0;
+}
+
+int executor_check_shares(struct place *place, struct share *const *shares, unsigned count,
+                          struct error *err)
+{
+    for (unsigned i = 0; i < count; i++) {
+        if (check_by_place(place, shares[i], err) < 0) {
+            return -1;
+        }
+        for (unsigned j = 0; j < i; j++) {
+            if (check_apart(shares[j], shares[i], err) < 0) {
+                return -1;
+            }
+        }
+    }
+    return 0;
 }
 
 static int check_share(const struct executor *e, const struct share *share, struct error *err)
@@ -292,7 +321,7 @@ static int check_share(const struct executor *e, const struct share *share, stru
     if (e->closing) {
         return error_set(err, ERROR_LOST, "the session is being closed");
     }
-    if (check_supported(e, share, err) < 0) {
+    if (check_by_place(e->place, share, err) < 0) {
         return -1;
     }
     if (share->type == SHARE_MOUNT && executor_started(e)) {
@@ -305,14 +334,11 @@ static int check_share(const struct executor *e, const struct share *share, stru
         return error_set(err, ERROR_LIMIT, "a session has at most %d shares", SHARES_CAP);
     }
     for (const struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (contains(entry->share->dest, share->dest) ||
-            contains(share->dest, entry->share->dest)) {
-            return error_set(err, ERROR_INVALID,
-                             "dest: %s is taken by the share of %s at %s; choose another dest",
-                             share->dest, entry->share->source, entry->share->dest);
+        if (check_apart(entry->share, share, err) < 0) {
+            return -1;
         }
     }
-    return e->place->ops->share_check ? e->place->ops->share_check(e->place, share, err) : 0;
+    return 0;
 }
 
 static struct entry *entry_append(struct executor *e, struct share *share)

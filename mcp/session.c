@@ -94,8 +94,16 @@ static int open_own_shares(struct share_list *list, const struct config *config,
     return 0;
 }
 
-/* Shares that are noted before a start have nobody to tell; what is wrong with them the start says.
- */
+static int check_shares(const struct share_list *list, const struct place_slot *slot,
+                        struct error *err)
+{
+    if (executor_check_shares(slot->place, list->items, list->count, err) < 0) {
+        return error_wrap(err, "environment \"%s\", shares", slot->env->name);
+    }
+    return 0;
+}
+
+/* They have been checked; what can only be wrong at the start, the start says. */
 static void on_noted(void *data, const struct error *err)
 {
     (void)data;
@@ -164,7 +172,8 @@ struct session *session_new(struct sessions *owner, struct place_slot *slot, con
     s->idle_room = IDLE_OUTPUT_CAP;
     s->made_at = s->used_at = uv_now(owner->loop);
     strncpy(s->id, id, sizeof(s->id) - 1);
-    if (open_own_shares(&shares, owner->config, slot->env, err) < 0) {
+    if (open_own_shares(&shares, owner->config, slot->env, err) < 0 ||
+        check_shares(&shares, slot, err) < 0) {
         share_list_deinit(&shares);
         session_free(s);
         return NULL;
@@ -366,7 +375,8 @@ int session_reset(struct session *s, const json_t *roots, bool keep_shares, exec
     if (!closing) {
         return out_of_memory(err);
     }
-    if (reopen_shares(s, roots, keep_shares, &shares, err) < 0) {
+    if (reopen_shares(s, roots, keep_shares, &shares, err) < 0 ||
+        executor_check_shares(s->slot->place, shares.items, shares.count, err) < 0) {
         share_list_deinit(&shares);
         free(closing);
         return error_wrap(err, "nothing was reset");

@@ -308,6 +308,16 @@ void executor_add_share(struct executor *e, struct share *share_owned, executor_
     }
 }
 
+int executor_check_shares(struct place *place, struct share *const *shares, unsigned count,
+                          struct error *err)
+{
+    (void)place;
+    (void)shares;
+    (void)count;
+    (void)err;
+    return 0;
+}
+
 const struct share *executor_share(const struct executor *e, unsigned index)
 {
     return index < e->share_count ? e->shares[index] : NULL;
