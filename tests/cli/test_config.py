@@ -106,3 +106,25 @@ def test_the_command_line_beats_the_file(cellblock, config):
     assert cellblock("run", "--timeout", "20", "-", input=code).stdout == "a\n"
     done = cellblock("run", "--timeout=20", "--environment=b", "-", input=code)
     assert done.stdout == "b\n"
+
+
+@pytest.mark.parametrize(("keys", "shares", "words"), [
+    ({}, [("copy", "/usr/share/doc", "/workspace/d"), ("copy", "/usr/share/zoneinfo",
+                                                       "/workspace/d/z")],
+     "dest: /workspace/d/z is taken"),
+    ({"isolation": "landlock"}, [("mount", "/usr/share/doc", "/data/d")], "not supported with"),
+    ({}, [("copy", "/nonexistent", "/workspace/d")], "/nonexistent"),
+])
+def test_shares_that_cannot_be_brought_in(cellblock, config, keys, shares, words):
+    """Nothing is left out in silence: no session starts without them."""
+    listed = [dict(zip(("type", "source", "dest"), share, strict=True)) for share in shares]
+    config(environment(shares=listed, **keys))
+    request = {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {
+        "name": "run_code", "arguments": {"code": "1"},
+        "_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                  "io.modelcontextprotocol/clientCapabilities": {}}}}
+    served = cellblock(input=json.dumps(request) + "\n")
+    result = json.loads(served.stdout)["result"]
+    assert result["isError"] and words in result["content"][0]["text"]
+    done = cellblock("run", "-", input="print('ran')")
+    assert done.returncode != 0 and words in done.stderr and "ran" not in done.stdout
