@@ -28,6 +28,10 @@ int cell_raise_walls(struct cell *cell);
 /* Drops every capability, from the bounding set too. */
 int cell_drop_capabilities(void);
 
+/* calls.c: names of system calls, NULL-terminated. */
+extern const char *const cell_calls_allowed[];
+extern const char *const cell_calls_refused[];
+
 /* seccomp.c */
 int cell_filter_prepare(void);
 int cell_filter_load(unsigned flags); /* enum cell_flag */
