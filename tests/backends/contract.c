@@ -96,7 +96,7 @@ static void test_runs_are_done_one_at_a_time_in_order(void **state)
     struct record r[3];
 
     (void)begin(b, b->e, &r[0], "import time; time.sleep(0.2); print(1)", NULL);
-    (void)begin(b, b->e, &r[1], "print(2)", NULL);
+    (void)begin(b, b->e, &r[1], "import time; time.sleep(0.2); print(2)", NULL);
     (void)begin(b, b->e, &r[2], "print(3)", NULL);
     until(b, &r[0].done);
     assert_int_equal(r[1].done + r[2].done, 0);
@@ -427,7 +427,7 @@ static void test_long_output_is_a_file_in_the_session(void **state)
     assert_int_equal(r.full[0].kept, 5000100);
     if (has(b, CAP_STATEFUL)) {
         (void)snprintf(code, sizeof(code), "t = open('%s').read(); print(len(t), t[:2], t[-3:-1])",
-                       r.full_path + strlen("/workspace/"));
+                       r.full_path);
         expect(b, code, "5000100 xx yy\n");
     }
 }
