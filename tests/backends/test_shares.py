@@ -136,22 +136,18 @@ class TestCopies:
         result = box.share(host / "pipe", "/workspace/pipe")
         assert result.is_error and "pipe" in result.text()
 
-    @pytest.mark.skipif(os.getuid() != 0, reason="needs another owner's file")
     def test_an_unreadable_source(self, box, host):
         (host / "secret").write_text("x")
-        (host / "secret").chmod(0o600)
+        (host / "secret").chmod(0)  # for its owner too
         box.open()
         result = box.share(host / "secret", "/workspace/secret")
         assert result.is_error and "may not read" in result.text(), result
         assert box.value("1 + 1") == "2"
 
-    @pytest.mark.skipif(os.getuid() != 0, reason="needs another owner's file")
     def test_an_unreadable_source_before_the_first_run(self, box, host):
         (host / "secret").write_text("x")
-        (host / "secret").chmod(0o600)
+        (host / "secret").chmod(0)  # for its owner too
         result = box.share(host / "secret", "/workspace/secret")
-        if not result.is_error:
-            result = box.run("1 + 1")
         assert result.is_error and "may not read" in result.text(), result
 
     @pytest.mark.once
