@@ -274,20 +274,23 @@ static bool contains(const char *outer, const char *inner)
     return strncmp(outer, inner, n) == 0 && (inner[n] == '\0' || inner[n] == '/');
 }
 
-/* What the place itself has to say about a share. */
+static int check_supported(const struct place *place, const struct share *share, struct error *err)
+{
+    if (share->type == SHARE_COPY) {
+        return place_needs(place, CAP_COPY, "a share of type copy", err);
+    }
+    if (place_needs(place, CAP_MOUNT, "a share of type mount", err) < 0) {
+        return -1;
+    }
+    return share->read_only
+               ? 0
+               : place_needs(place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
+}
+
+/* What the place itself has to say about this very source and dest; asked last. */
 static int check_by_place(struct place *place, const struct share *share, struct error *err)
 {
-    int r;
-
-    if (share->type == SHARE_COPY) {
-        r = place_needs(place, CAP_COPY, "a share of type copy", err);
-    } else {
-        r = place_needs(place, CAP_MOUNT, "a share of type mount", err);
-        if (r == 0 && !share->read_only) {
-            r = place_needs(place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
-        }
-    }
-    return r == 0 && place->ops->share_check ? place->ops->share_check(place, share, err) : r;
+    return place->ops->share_check ? place->ops->share_check(place, share, err) : 0;
 }
 
 static int check_apart(const struct share *there, const struct share *share, struct error *err)
@@ -304,13 +307,16 @@ int executor_check_shares(struct place *place, struct share *const *shares, unsi
                           struct error *err)
 {
     for (unsigned i = 0; i < count; i++) {
-        if (check_by_place(place, shares[i], err) < 0) {
+        if (check_supported(place, shares[i], err) < 0) {
             return -1;
         }
         for (unsigned j = 0; j < i; j++) {
             if (check_apart(shares[j], shares[i], err) < 0) {
                 return -1;
             }
+        }
+        if (check_by_place(place, shares[i], err) < 0) {
+            return -1;
         }
     }
     return 0;
@@ -321,7 +327,7 @@ static int check_share(const struct executor *e, const struct share *share, stru
     if (e->closing) {
         return error_set(err, ERROR_LOST, "the session is being closed");
     }
-    if (check_by_place(e->place, share, err) < 0) {
+    if (check_supported(e->place, share, err) < 0) {
         return -1;
     }
     if (share->type == SHARE_MOUNT && executor_started(e)) {
@@ -338,7 +344,7 @@ static int check_share(const struct executor *e, const struct share *share, stru
             return -1;
         }
     }
-    return 0;
+    return check_by_place(e->place, share, err);
 }
 
 static struct entry *entry_append(struct executor *e, struct share *share)

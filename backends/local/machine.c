@@ -204,8 +204,7 @@ void local_machine_close(struct machine *base, void (*closed)(void *data), void 
     }
     let_go(m); /* one in the middle of a run is ended now */
     if (uv_is_active((uv_handle_t *)&place->fill) && !pool_has_ready(place)) {
-        uv_timer_stop(&place->fill);
-        pool_fill(place); /* the run that took the last is over */
+        pool_fill(place); /* the run that took the last is over; the timer still ends the retired */
     }
     maybe_closed(m);
 }
