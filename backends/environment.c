@@ -32,6 +32,11 @@ static const char *const mode_words[] = {
     [MODE_STATEFUL] = "stateful",
     [MODE_EPHEMERAL] = "ephemeral",
 };
+static const char *const kernel_words[] = {
+    [KERNEL_DEFAULT] = "default",
+    [KERNEL_RUNNER] = "runner",
+    [KERNEL_JUPYTER] = "jupyter",
+};
 
 enum {
     WORDS_TEXT = 128, /* room for a list of all words of a vocabulary */
@@ -41,6 +46,7 @@ static const struct vocabulary network_vocabulary = {"network", network_words, 2
 static const struct vocabulary isolation_vocabulary = {"isolation", isolation_words, 4};
 static const struct vocabulary cells_vocabulary = {"cells", cells_words, 3};
 static const struct vocabulary mode_vocabulary = {"mode", mode_words, 2};
+static const struct vocabulary kernel_vocabulary = {"kernel", kernel_words, 3};
 
 int environment_init(struct environment *env, const char *name, const char *backend)
 {
@@ -61,8 +67,14 @@ int environment_init(struct environment *env, const char *name, const char *back
         .max_lifetime_seconds = 24 * 3600.0,
         .pool = 2,
         .shares = json_array(),
+        .packages = json_array(),
+        .apt_packages = json_array(),
+        .read_only_root = true,
+        .headers = json_object(),
+        .command = json_array(),
     };
-    if (!env->name || !env->backend || !env->env || !env->shares) {
+    if (!env->name || !env->backend || !env->env || !env->shares || !env->packages ||
+        !env->apt_packages || !env->headers || !env->command) {
         environment_deinit(env);
         return -ENOMEM;
     }
@@ -76,6 +88,17 @@ void environment_deinit(struct environment *env)
     free(env->python);
     json_decref(env->env);
     json_decref(env->shares);
+    json_decref(env->packages);
+    json_decref(env->apt_packages);
+    json_decref(env->headers);
+    json_decref(env->command);
+    free(env->image);
+    free(env->runtime);
+    free(env->user);
+    free(env->host);
+    free(env->url);
+    free(env->token);
+    free(env->kernel_id);
     *env = (struct environment){0};
 }
 
@@ -184,4 +207,20 @@ const char *cells_name(enum cells v)
 const char *mode_name(enum mode v)
 {
     return mode_words[v];
+}
+
+int kernel_parse(const char *word, enum kernel_choice *ret, struct error *err)
+{
+    int index = find_word(&kernel_vocabulary, word, err);
+
+    if (index < 0) {
+        return -1;
+    }
+    *ret = (enum kernel_choice)index;
+    return 0;
+}
+
+const char *kernel_choice_name(enum kernel_choice v)
+{
+    return kernel_words[v];
 }

@@ -35,9 +35,55 @@ enum mode {
     MODE_EPHEMERAL,
 };
 
+enum kernel_choice {
+    KERNEL_DEFAULT, /* the backend's own: the runner where it can */
+    KERNEL_RUNNER,
+    KERNEL_JUPYTER,
+};
+
+/* Settings of which a backend may know nothing: given outright they are then refused, never
+ * ignored. */
+enum setting {
+    SETTING_APT_PACKAGES = 1u << 0,
+    SETTING_CELLS = 1u << 1,
+    SETTING_COMMAND = 1u << 2,
+    SETTING_CPU = 1u << 3,
+    SETTING_DISK_MIB = 1u << 4,
+    SETTING_HEADERS = 1u << 5,
+    SETTING_HOST = 1u << 6,
+    SETTING_IMAGE = 1u << 7,
+    SETTING_ISOLATION = 1u << 8,
+    SETTING_KERNEL = 1u << 9,
+    SETTING_KERNEL_ID = 1u << 10,
+    SETTING_MEMORY_MIB = 1u << 11,
+    SETTING_PACKAGES = 1u << 12,
+    SETTING_POOL = 1u << 13,
+    SETTING_PROCESSES = 1u << 14,
+    SETTING_PYTHON = 1u << 15,
+    SETTING_READ_ONLY_ROOT = 1u << 16,
+    SETTING_RUNTIME = 1u << 17,
+    SETTING_TOKEN = 1u << 18,
+    SETTING_URL = 1u << 19,
+    SETTING_USER = 1u << 20,
+};
+
 struct environment {
-    char *name;    /* "default" when no config names one */
-    char *backend; /* a registry row's name, aliases resolved */
+    char *name;     /* "default" when no config names one */
+    char *backend;  /* a registry row's name, aliases resolved */
+    unsigned given; /* of enum setting: those that were given outright */
+    enum kernel_choice kernel;
+    bool own_server; /* jupyter: starts a server of its own (alias local-jupyter) */
+    char *image;     /* docker: what runs, or with the jupyter kernel what is built upon */
+    json_t *packages, *apt_packages; /* arrays of strings; never NULL. Of an image that is built */
+    double cpu;                      /* processors, 0: no limit of our own */
+    char *runtime;                   /* docker: an OCI runtime the engine knows ("runsc") */
+    char *user;          /* docker: who code runs as, "uid[:gid]" or a name of the image */
+    bool read_only_root; /* docker: true unless told otherwise */
+    char *host;          /* docker: the engine, as DOCKER_HOST has it; NULL: looked for */
+    char *url, *token;   /* jupyter: the server */
+    json_t *headers;     /* jupyter: object of strings, more request headers; never NULL */
+    char *kernel_id;     /* jupyter: a kernel that is there already */
+    json_t *command;     /* command: array of strings; never NULL, empty when not given */
     enum mode mode;
     char *python; /* path of the interpreter as the user gave it, NULL: found by the backend */
     json_t *env;  /* object of strings: added to the sandbox's environment; never NULL */
@@ -71,5 +117,8 @@ const char *network_name(enum network v);
 const char *isolation_name(enum isolation v);
 const char *cells_name(enum cells v);
 const char *mode_name(enum mode v);
+int kernel_parse(const char *word, enum kernel_choice *ret,
+                 struct error *err); /* runner, jupyter */
+const char *kernel_choice_name(enum kernel_choice v);
 
 #endif

@@ -172,7 +172,7 @@ static void abandon_all(struct executor *e)
 static void let_go_of_box(struct executor *e)
 {
     if (e->kernel) {
-        executor_kernel_ops->detach(e->kernel);
+        e->place->kernel->detach(e->kernel);
         e->kernel = NULL;
     }
     if (e->box) {
@@ -300,9 +300,9 @@ void executor_close(struct executor *e, executor_done done, void *data)
 const char *capability_name(unsigned index, enum capability *ret)
 {
     static const char *const names[] = {
-        "stateful",     "ephemeral",  "shell",         "copy",         "mount",
-        "mount_write",  "cloud",      "stdin",         "network_none", "network_all",
-        "memory_limit", "disk_limit", "process_limit", "interrupt",
+        "stateful",      "ephemeral", "shell",        "copy",        "mount",        "mount_write",
+        "cloud",         "stdin",     "network_none", "network_all", "memory_limit", "disk_limit",
+        "process_limit", "interrupt", "exit_status",  "keeps_files", "kernelspecs",  "usage",
     };
 
     if (index >= sizeof(names) / sizeof(names[0])) {

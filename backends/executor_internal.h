@@ -139,8 +139,6 @@ struct executor {
     void *idle_data;
 };
 
-extern const struct kernel_ops *const executor_kernel_ops;
-
 /* executor.c */
 void executor_soon(struct executor *e);
 void executor_arm(struct executor *e, uint64_t ms);

@@ -213,7 +213,7 @@ void executor_next(struct executor *e)
         return;
     }
     /* What leftovers of earlier runs have printed by now is theirs. */
-    executor_kernel_ops->drain(e->kernel);
+    e->place->kernel->drain(e->kernel);
     if (e->current || e->state != EXECUTOR_READY) {
         return;
     }
@@ -224,7 +224,7 @@ void executor_next(struct executor *e)
     spooled = run->request.keep_full_output ? e->box->machine : NULL;
     spool_init(&run->spools[STREAM_STDOUT], spooled);
     spool_init(&run->spools[STREAM_STDERR], spooled);
-    r = executor_kernel_ops->run(e->kernel, &run->request);
+    r = e->place->kernel->run(e->kernel, &run->request);
     if (r == 0) {
         run_is_going(e, run);
     } else {

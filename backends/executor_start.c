@@ -3,8 +3,6 @@
 
 #include "backends/executor_internal.h"
 
-const struct kernel_ops *const executor_kernel_ops = &runner_kernel;
-
 static void box_free(struct box *box)
 {
     error_clear(&box->start_error);
@@ -44,16 +42,16 @@ static void on_started(void *data, struct link *link)
 
     if (box != e->box || e->state != EXECUTOR_STARTING) {
         /* Given up meanwhile. What still comes on the link is nobody's. */
-        struct kernel *nobody = executor_kernel_ops->attach(link, &executor_kernel_events, e);
+        struct kernel *nobody = e->place->kernel->attach(link, &executor_kernel_events, e);
         if (nobody) {
-            executor_kernel_ops->detach(nobody);
+            e->place->kernel->detach(nobody);
         }
         return;
     }
     free(box->mounts);
     box->mounts = NULL;
     e->state = EXECUTOR_PREPARING;
-    e->kernel = executor_kernel_ops->attach(link, &executor_kernel_events, e);
+    e->kernel = e->place->kernel->attach(link, &executor_kernel_events, e);
     if (!e->kernel) {
         executor_fail_start(e, ERROR_INTERNAL, "out of memory");
         return;
@@ -182,8 +180,8 @@ void executor_box_ended(struct box *box, const struct machine_exit *exit)
     e->state = EXECUTOR_ENDING;
     if (e->kernel) {
         /* The last words come before the end that they belong to; the link is not ours later. */
-        executor_kernel_ops->drain(e->kernel);
-        executor_kernel_ops->detach(e->kernel);
+        e->place->kernel->drain(e->kernel);
+        e->place->kernel->detach(e->kernel);
         e->kernel = NULL;
     }
     executor_disarm(e);

@@ -10,6 +10,9 @@
  * A kernel turns code into outputs and an end. executor.c holds one for each started machine;
  * runs are given to it one at a time.
  *
+ * A kernel whose outputs do not come with its place's own accounting (exit status, signal, usage)
+ * says so by what the place reports: EXIT_SIGNAL with signal 0 is "ended, nobody knows how".
+ *
  * The kernel reports what the far side said; what the machine's end means (exit, signal, memory)
  * comes from the place, and executor.c makes the outcome of both.
  */
@@ -43,6 +46,9 @@ struct kernel_events {
     void (*on_reply)(void *data, const struct kernel_reply *reply);
     /* The far side broke the protocol or closed the stream; the executor kills the machine. */
     void (*on_broken)(void *data, const char *why);
+    /* Instead of on_reply: the run was not started (a language that the far side turned out not to
+     * have); the session is as it was. */
+    void (*on_refused)(void *data, const struct error *err);
 };
 
 struct kernel_ops {

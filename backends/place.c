@@ -1,5 +1,6 @@
 #include "backends/place.h"
 
+#include "backends/kernel.h"
 #include "backends/registry.h"
 
 int place_open(uv_loop_t *loop, const struct environment *env, struct place **ret,
@@ -10,7 +11,13 @@ int place_open(uv_loop_t *loop, const struct environment *env, struct place **re
     if (!backend) {
         return -1;
     }
-    return backend->ops->open(loop, env, ret, err);
+    if (backend->ops->open(loop, env, ret, err) < 0) {
+        return -1;
+    }
+    if (!(*ret)->kernel) {
+        (*ret)->kernel = &runner_kernel;
+    }
+    return 0;
 }
 
 void place_warm(struct place *place)

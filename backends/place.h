@@ -24,12 +24,14 @@
  *   machine_put           after on_started, one at a time; answers through its own callback,
  *                         also when the machine dies meanwhile
  *   machine_interrupt     asks the running code to stop as Ctrl-C does; may do nothing
- *   machine_kill          ends it for certain; on_exit follows, never before it returned
- *   on_exit               once, after everything that the machine had sent on its link by then has
- *                         been given to link_events; the link is not used any more afterwards
- *   machine_close         kills if needed, then calls `closed` and frees; no other callback after.
- *                         Never called from inside a callback of this machine or its link
- *   place_ops.close       after the last machine is closed
+ *   machine_kill          ends it for certain (or its worker: see `kept`); on_exit follows, never
+ *                         before it returned
+ *   on_exit               once for each machine_start, after everything that the machine had sent
+ * on its link by then has been given to link_events; the link is not used any more afterwards. With
+ * `kept`, machine_start may come again (its mounts are there already); a machine that is lost
+ * meanwhile says so by failing that start with EXIT_LOST, and a new one is made machine_close kills
+ * if needed, then calls `closed` and frees; no other callback after. Never called from inside a
+ * callback of this machine or its link place_ops.close       after the last machine is closed
  */
 struct machine;
 struct link;
@@ -53,6 +55,8 @@ struct machine_exit {
     uint64_t limit;
     uint64_t cpu_ms;
     uint64_t peak_rss_kib;
+    bool kept; /* only the worker is gone: the machine, its files and its shares are there, and
+                * machine_start may be called on it again */
     const char *message;  /* for people, may be NULL */
     enum error_kind kind; /* of a failed start: ERROR_REFUSED, ERROR_UNSUPPORTED, ERROR_LOST … */
 };
@@ -108,7 +112,9 @@ struct place_ops {
     void (*machine_close)(struct machine *m, void (*closed)(void *data), void *data);
     /* Creates a new file in the sandbox for the full output of a run, at an absolute path of our
      * own choosing, and gives a descriptor to write to (the caller closes it). 0 or a negative
-     * errno. NULL for a machine without files that the server can write. */
+     * errno. NULL where the server cannot write the sandbox's files itself: long output is then
+     * kept here while it comes, and brought in by machine_put when the run has ended (a copy share
+     * at a path under /workspace/.cellblock, which replaces nothing and whose folder is made). */
     int (*machine_spool_open)(struct machine *m, const char *path, int *ret_fd);
     /* Where a machine without a root of its own has its /workspace and /tmp: the folder that they
      * are in, as the code sees it. NULL, or an answer of NULL: at the root, as everywhere else. */
@@ -117,11 +123,14 @@ struct place_ops {
     void (*machine_busy)(struct machine *m, bool busy);
 };
 
+struct kernel_ops;
+
 struct place {
     const struct place_ops *ops;
     uv_loop_t *loop;
     const struct environment *env;
     unsigned lacks; /* capabilities of the backend that this environment's settings take away */
+    const struct kernel_ops *kernel; /* how code runs there; place_open sets the runner for NULL */
 };
 
 static inline unsigned place_capabilities(const struct place *place)
@@ -162,6 +171,8 @@ struct link_ops {
     void (*drain)(struct link *link);
 };
 
+/* A kernel that is not the runner has links of its own kind, made by its place: this is their first
+ * member, and ops may be NULL. */
 struct link {
     const struct link_ops *ops;
     struct link_events events; /* set by the kernel in kernel_attach */

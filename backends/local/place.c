@@ -399,7 +399,8 @@ const struct place_ops local_place_ops = {
     .name = "local",
     .capabilities = CAP_STATEFUL | CAP_EPHEMERAL | CAP_SHELL | CAP_COPY | CAP_MOUNT |
                     CAP_MOUNT_WRITE | CAP_STDIN | CAP_NETWORK_NONE | CAP_NETWORK_ALL |
-                    CAP_MEMORY_LIMIT | CAP_DISK_LIMIT | CAP_PROCESS_LIMIT | CAP_INTERRUPT,
+                    CAP_MEMORY_LIMIT | CAP_DISK_LIMIT | CAP_PROCESS_LIMIT | CAP_INTERRUPT |
+                    CAP_EXIT_STATUS | CAP_USAGE,
     .languages = languages,
     .open = open_place,
     .warm = warm,

@@ -10,6 +10,7 @@
 
 #include <cmocka.h>
 
+#include "backends/kernel.h"
 #include "backends/kernels/runner/frame.h"
 
 enum { SAYS_MAX = 64 };
@@ -362,7 +363,7 @@ void fake_place_init(struct fake_place *p)
 {
     *p = (struct fake_place){0};
     assert_int_equal(uv_loop_init(&p->loop), 0);
-    p->base = (struct place){&fake_ops, &p->loop, &p->env};
+    p->base = (struct place){&fake_ops, &p->loop, &p->env, 0, &runner_kernel};
 }
 
 void fake_place_deinit(struct fake_place *p)

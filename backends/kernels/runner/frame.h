@@ -48,6 +48,9 @@ enum frame_type {
     FRAME_CLEAR = 0x14,
     FRAME_NOTE = 0x15,
     FRAME_DONE = 0x1f,
+    /* Of the supervisor (supervised.h), in frame_supervisor.h. */
+    FRAME_SUPERVISOR_FIRST = 0x20,
+    FRAME_SUPERVISOR_LAST = 0x3f,
 };
 
 enum {

@@ -1,0 +1,120 @@
+#ifndef CELLBLOCK_NET_HTTP_H
+#define CELLBLOCK_NET_HTTP_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "backends/base/error.h"
+
+/*
+ * HTTP/1.1 on libcurl's multi interface, driven by a uv loop. The only owner of libcurl.
+ *
+ * One `struct http` is one server (a base address, who we are, how it is reached): a Docker engine
+ * on a unix socket, a Jupyter server at a URL. It keeps connections alive between requests.
+ * Nothing blocks: names are resolved by libcurl's own threads.
+ *
+ * What holds for every request: no callback before the start function has returned; `done` exactly
+ * once, last, also after http_cancel; everything that a server sends has a cap (head, body, time).
+ */
+struct http;
+struct http_request;
+
+struct http_options {
+    const char *base; /* "http://docker", "https://host:8888/prefix"; no trailing "/" needed */
+    const char *unix_socket; /* path of the socket that is connected to instead; NULL: TCP */
+    const char *ca_file, *cert_file, *key_file; /* PEM; NULL: the system's, none, none */
+    bool insecure;  /* the server's certificate is not checked: only when said outright */
+    bool use_proxy; /* http_proxy, https_proxy, no_proxy of the environment count */
+    const char *const
+        *headers; /* "Name: value" sent with every request; NULL-terminated, or NULL */
+    unsigned connect_timeout_ms; /* 0: 10 s */
+    bool quick_ack; /* TCP_QUICKACK is set again before each read: a server that writes in two small
+                     * pieces otherwise costs 40 ms a message (tcp(7)) */
+};
+
+/* Copies what it needs. NULL with `err` (a base that is no URL, libcurl without what is asked). */
+struct http *http_new(uv_loop_t *loop, const struct http_options *options, struct error *err);
+/* Cancels what is going (each `done` comes before `closed`) and frees it. */
+void http_close(struct http *http, void (*closed)(void *data), void *data);
+
+struct http_reply {
+    long status;              /* 200, 404 …; 0 when no answer came */
+    const char *content_type; /* "" when not said */
+    const char *body;         /* NUL-terminated; empty when on_body took it */
+    size_t size;
+};
+
+enum {
+    HTTP_BODY_CAP = 16 * 1024 * 1024, /* of a reply that is kept whole, when body_cap is 0 */
+    HTTP_HEAD_CAP = 256 * 1024,
+};
+
+struct http_call {
+    const char *method;         /* "GET", "POST", "PUT", "DELETE", "PATCH" */
+    const char *path;           /* appended to the base; begins with "/"; encoded by the caller */
+    const char *const *headers; /* more of them, NULL-terminated, or NULL */
+    const char *content_type;   /* of the body; NULL: application/json */
+    const void *body;           /* copied; NULL: none */
+    size_t body_size;
+    /* A body that is made piece by piece (sent chunked): fills `space`, returns the bytes written,
+     * 0 at the end, -errno to give up, or -EAGAIN: asked again after http_request_resume. */
+    ptrdiff_t (*read_body)(void *data, char *space, size_t size);
+    size_t body_cap;     /* of the reply; 0: HTTP_BODY_CAP */
+    unsigned timeout_ms; /* of the whole exchange; 0: none (a stream) */
+    unsigned idle_ms;    /* most time without a byte in either direction; 0: 60 s, UINT_MAX: none */
+    /* The status line and headers are in. May be NULL. */
+    void (*on_head)(void *data, long status, const char *content_type);
+    /* Body as it comes, of a 2xx reply only (another one's is kept whole and told by `done`). NULL:
+     * kept whole up to body_cap. */
+    void (*on_body)(void *data, const char *bytes, size_t size);
+    /* `err` is NULL when an answer came, whatever its status. */
+    void (*done)(void *data, const struct http_reply *reply, const struct error *err);
+    void *data;
+};
+
+/* NULL with `err` when it cannot be started: then `done` is not called. */
+struct http_request *http_start(struct http *http, const struct http_call *call, struct error *err);
+/* An idempotent request; `done` follows from the loop with an ERROR_LOST "cancelled". */
+void http_cancel(struct http_request *request);
+/* Reading on is held back / goes on: for a body that its taker cannot keep up with. */
+void http_request_pause(struct http_request *request, bool paused);
+void http_request_resume(struct http_request *request);
+
+/* Percent-encodes for a path segment or a query value (RFC 3986 unreserved stay); to be freed. */
+char *http_escape(const char *text);
+
+/*
+ * A connection that has been upgraded (101 to "Upgrade: tcp", or 200 as old Docker engines answer)
+ * to a raw duplex byte stream, over whatever the server is reached by: unix socket, TCP, TLS.
+ * Built on CURLOPT_CONNECT_ONLY and curl_easy_send/recv.
+ */
+struct http_stream;
+
+struct http_stream_events {
+    /* The server has agreed: bytes may be written. */
+    void (*on_open)(void *data);
+    void (*on_bytes)(void *data, const char *bytes, size_t size);
+    /* Once: the far side closed (err NULL) or it failed, before or after on_open; a refusal quotes
+     * the server's status and message. Nothing follows. Not called after http_stream_close. */
+    void (*on_end)(void *data, long status, const struct error *err);
+};
+
+struct http_stream *http_stream_open(struct http *http, const char *method, const char *path,
+                                     const void *body, size_t body_size,
+                                     const struct http_stream_events *events, void *data,
+                                     struct error *err);
+enum { HTTP_STREAM_QUEUE_CAP = 64 * 1024 * 1024 };
+/* Sends in order; keeps a copy of what cannot go out at once. -EPIPE when it has ended, -ENOBUFS
+ * when the queue's cap would be passed. */
+int http_stream_write(struct http_stream *stream, const void *bytes, size_t size);
+/* Bytes that wait to be sent. */
+size_t http_stream_queued(const struct http_stream *stream);
+/* After what was written, our direction is shut (where the transport can). */
+void http_stream_shutdown(struct http_stream *stream);
+void http_stream_pause(struct http_stream *stream, bool paused);
+/* Ends it; `closed` (may be NULL) is called from the loop when its memory is gone. */
+void http_stream_close(struct http_stream *stream, void (*closed)(void *data), void *data);
+
+#endif

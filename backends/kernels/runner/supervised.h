@@ -1,0 +1,95 @@
+#ifndef CELLBLOCK_RUNNER_SUPERVISED_H
+#define CELLBLOCK_RUNNER_SUPERVISED_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <uv.h>
+
+#include "backends/place.h"
+
+/*
+ * The runner over a single byte stream, for any place with a python3 (3.8 or newer) at the far end:
+ * an exec in a container, ssh, srun. Nothing is installed there.
+ *
+ * The far command is supervised_command(): `python3 -I -u -c BOOTSTRAP` (in a form that survives
+ * being joined by spaces and read by a shell, as ssh does). It reads our package from its stdin,
+ * greets, and is then the supervisor: a small parent that keeps the stream, and forks the worker
+ * that runs the code. So a crash, a kill or a time-out of the worker ends the run and not the
+ * machine: its files stay, and supervised_start_worker makes the next worker.
+ *
+ * The supervisor watches its worker (exit status, signal, resource usage), holds it to the limits
+ * (rlimits, and the whole tree's memory, files and processes by polling), ends all that it left
+ * behind, takes files in (a tar stream), and cleans up after itself when the stream closes. Frames
+ * of both are in frame.h.
+ *
+ * A stranger's bytes before the first greeting (a login banner) are skipped, up to BANNER_CAP; the
+ * last lines of them are quoted when the stream ends before a greeting came.
+ */
+struct supervised;
+
+enum {
+    SUPERVISED_BANNER_CAP = 64 * 1024,
+    SUPERVISED_GREETING_MS = 60 * 1000, /* stream open → the supervisor greets */
+};
+
+/* What carries the bytes; the owner embeds or makes one. */
+struct byte_stream {
+    /* Sends all of it, in order; keeps a copy of what cannot be sent at once. -EPIPE, -ENOBUFS. */
+    int (*write)(struct byte_stream *stream, const void *bytes, size_t size);
+    /* Bytes accepted by write and not sent yet: files are sent no faster than this shrinks. */
+    size_t (*queued)(const struct byte_stream *stream);
+    void (*pause)(struct byte_stream *stream, bool paused); /* may be NULL */
+};
+
+struct supervised_options {
+    const char *workspace; /* folder that is the working directory and HOME: "/workspace"; NULL: a
+                            * private one is made in the far side's temporary folder, and removed at
+                            * the end (supervised_folder says where) */
+    uint64_t memory_mib, disk_mib; /* 0: held by the place itself (an engine), not watched here */
+    unsigned processes;            /* 0: likewise */
+    bool limits_per_process;       /* rlimits as well (not under a cgroup of the place's own) */
+    json_t *env;                   /* of the worker, object of strings, borrowed until greeted */
+};
+
+struct supervised_events {
+    /* The supervisor has greeted; `python` is "3.11.2". A worker can be started. */
+    void (*on_greeting)(void *data, const char *python);
+    /* The worker's process is there and its link can be attached to. */
+    void (*on_worker)(void *data, struct link *link);
+    /* The worker ended; what it had sent has been delivered. EXIT_CODE, EXIT_SIGNAL,
+     * EXIT_OUT_OF_MEMORY, EXIT_DISK. The supervisor is still there. */
+    void (*on_worker_exit)(void *data, const struct machine_exit *exit);
+    /* The supervisor broke the protocol, or did not greet in time: the place should end its stream.
+     * `message` quotes the last lines of what a stranger printed instead. Once, last. */
+    void (*on_broken)(void *data, const char *message);
+};
+
+struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
+                                  const struct supervised_options *options,
+                                  const struct supervised_events *events, void *data);
+/* The argv of the far command, NULL-terminated; static. `shell_safe`: it survives a shell. */
+const char *const *supervised_command(const char *python, bool shell_safe, char **ret_to_free);
+
+/* The stream is open: the package is sent. */
+void supervised_open(struct supervised *s);
+/* Bytes that the far side sent (on its stdout). */
+void supervised_feed(struct supervised *s, const char *bytes, size_t size);
+/* The stream has ended; a worker that lived is reported by on_worker_exit as EXIT_LOST with this
+ * reason (may be NULL), a greeting that had not come by on_broken. */
+void supervised_ended(struct supervised *s, const char *reason);
+
+void supervised_start_worker(struct supervised *s);
+void supervised_interrupt(struct supervised *s); /* SIGINT to the worker's run */
+void supervised_kill(struct supervised *s);      /* SIGKILL to the worker and all it left */
+/* Copies a share in at its dest (mapped into the private folder where there is one), also while a
+ * run goes on; as place_ops.machine_put. */
+void supervised_put(struct supervised *s, const struct share *share, executor_progress progress,
+                    executor_done done, void *data);
+/* See place_ops.machine_folder. */
+const char *supervised_folder(const struct supervised *s);
+/* The last lines that came before the greeting, or "" — for messages. */
+const char *supervised_banner(const struct supervised *s);
+/* Puts that wait are answered with ERROR_LOST; no callback but theirs comes any more. */
+void supervised_close(struct supervised *s, void (*closed)(void *data), void *data);
+
+#endif
