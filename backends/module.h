@@ -9,8 +9,8 @@
  * sessions never use them.
  *
  * A module exports one symbol, `cellblock_module`, of type struct module. The program itself has a
- * small `struct place_ops` for each such backend: its name, capabilities and languages, and an
- * `open` that calls module_open. The place that comes back has the module's own ops.
+ * `struct place_ops` without functions for each such backend (registry.c): its name, capabilities
+ * and languages. The place that comes back from module_open has the module's own, whole ops.
  */
 enum {
     MODULE_VERSION = 1, /* goes up when a structure shared with the modules changes */

@@ -1,6 +1,7 @@
 #include "backends/place.h"
 
 #include "backends/kernel.h"
+#include "backends/module.h"
 #include "backends/registry.h"
 
 int place_open(uv_loop_t *loop, const struct environment *env, struct place **ret,
@@ -11,7 +12,11 @@ int place_open(uv_loop_t *loop, const struct environment *env, struct place **re
     if (!backend) {
         return -1;
     }
-    if (backend->ops->open(loop, env, ret, err) < 0) {
+    if (backend_check_settings(backend, env, err) < 0) {
+        return -1;
+    }
+    if ((backend->ops->open ? backend->ops->open(loop, env, ret, err)
+                            : module_open(backend->name, loop, env, ret, err)) < 0) {
         return -1;
     }
     if (!(*ret)->kernel) {

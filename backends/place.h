@@ -88,6 +88,7 @@ struct place_ops {
     unsigned capabilities;        /* of enum capability */
     const char *const *languages; /* NULL-terminated: "python", "shell" */
 
+    /* NULL in the registry's row of a backend that is a module (module.h). */
     int (*open)(uv_loop_t *loop, const struct environment *env, struct place **ret,
                 struct error *err);
     /* Starts what makes the first run quick (a zygote, a pool); --warm. May be NULL. */

@@ -6,17 +6,56 @@
 #include <string.h>
 
 #include "backends/base/nearest.h"
+#include "backends/command/command.h"
+#include "backends/docker/docker.h"
+#include "backends/jupyter/jupyter.h"
 #include "backends/local/local.h"
 
 enum { NAMES_MAX = 64 };
 
+/* What the program knows of the backends that are modules; their `open` is in the module. */
+static const char *const languages[] = {"python", "shell", NULL};
+static const struct place_ops command_place_ops = {
+    .name = "command", .capabilities = COMMAND_CAPABILITIES, .languages = languages};
+static const struct place_ops docker_place_ops = {
+    .name = "docker", .capabilities = DOCKER_CAPABILITIES, .languages = languages};
+static const struct place_ops jupyter_place_ops = {
+    .name = "jupyter", .capabilities = JUPYTER_CAPABILITIES, .languages = languages};
+
+static const char *const no_aliases[] = {NULL};
+static const char *const docker_aliases[] = {"local-docker", NULL};
+static const char *const jupyter_aliases[] = {"jupyter-server", "local-jupyter", NULL};
 static const char *const local_aliases[] = {"eval", "in-process", "local-eval", NULL};
 
+/* clang-format off */
 const struct backend backends[] = {
-    {"local", "a warm, isolated interpreter on this machine (bubblewrap)", local_aliases,
-     &local_place_ops},
+    {"command", "a process that a command reaches: ssh, srun, kubectl exec, podman run",
+     no_aliases, &command_place_ops,
+     SETTING_COMMAND | SETTING_CPU | SETTING_DISK_MIB | SETTING_MEMORY_MIB | SETTING_POOL |
+     SETTING_PROCESSES | SETTING_PYTHON},
+    {"docker", "a hardened container of a Docker or Podman engine",
+     docker_aliases, &docker_place_ops,
+     SETTING_APT_PACKAGES | SETTING_CPU | SETTING_DISK_MIB | SETTING_HOST | SETTING_IMAGE |
+     SETTING_KERNEL | SETTING_MEMORY_MIB | SETTING_PACKAGES | SETTING_POOL | SETTING_PROCESSES |
+     SETTING_PYTHON | SETTING_READ_ONLY_ROOT | SETTING_RUNTIME | SETTING_USER},
+    {"jupyter", "a kernel of a Jupyter server, at a URL or started here",
+     jupyter_aliases, &jupyter_place_ops,
+     SETTING_HEADERS | SETTING_KERNEL | SETTING_KERNEL_ID | SETTING_PYTHON | SETTING_TOKEN |
+     SETTING_URL},
+    {"local", "a warm, isolated interpreter on this machine (bubblewrap)",
+     local_aliases, &local_place_ops,
+     SETTING_CELLS | SETTING_DISK_MIB | SETTING_ISOLATION | SETTING_KERNEL | SETTING_MEMORY_MIB |
+     SETTING_POOL | SETTING_PROCESSES | SETTING_PYTHON},
     {0},
 };
+
+/* In the order of enum setting's bits. */
+static const char *const setting_names[] = {
+    "apt_packages", "cells", "command", "cpu", "disk_mib", "headers", "host", "image", "isolation",
+    "kernel", "kernel_id", "memory_mib", "packages", "pool", "processes", "python",
+    "read_only_root", "runtime", "token", "url", "user",
+};
+/* clang-format on */
 
 static bool same_name(const char *a, const char *b)
 {
@@ -93,6 +132,54 @@ const struct backend *backend_find(const char *name, struct error *err)
     return NULL;
 }
 
+int backend_choose(const char *name, struct environment *env, struct error *err)
+{
+    const struct backend *backend = backend_find(name, err);
+    char *copy;
+
+    if (!backend) {
+        return -1;
+    }
+    copy = strdup(backend->name);
+    if (!copy) {
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    free(env->backend);
+    env->backend = copy;
+    if (same_name(name, "local-docker") && env->kernel == KERNEL_DEFAULT) {
+        env->kernel = KERNEL_JUPYTER;
+    }
+    env->own_server = same_name(name, "local-jupyter");
+    return 0;
+}
+
+int backend_check_settings(const struct backend *backend, const struct environment *env,
+                           struct error *err)
+{
+    unsigned unknown = env->given & ~backend->settings;
+    unsigned index = 0;
+    char *list;
+
+    if (unknown == 0) {
+        return 0;
+    }
+    while (!(unknown & 1u << index)) {
+        index++;
+    }
+    list = strdup("");
+    for (const struct backend *b = backends; b->name; b++) {
+        if (b->settings & 1u << index) {
+            list_add(&list, b->name);
+        }
+    }
+    error_set(err, ERROR_UNSUPPORTED,
+              "%s: the backend \"%s\" has no such setting and would ignore it; it is one of: %s. "
+              "Leave it out, or choose another backend",
+              setting_names[index], backend->name, list ? list : "?");
+    free(list);
+    return -1;
+}
+
 char *backends_with(enum capability capability)
 {
     char *list = strdup("");
@@ -116,6 +203,13 @@ int place_needs(const struct place *place, enum capability needed, const char *w
 
     if (place_capabilities(place) & (unsigned)needed) {
         return 0;
+    }
+    if (place->ops->capabilities & (unsigned)needed && place->ops != &local_place_ops) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "%s is not supported with this environment's settings (kernel \"%s\", "
+                         "host \"%s\"); backend \"%s\" has it with others",
+                         what, kernel_choice_name(place->env->kernel),
+                         place->env->host ? place->env->host : "default", place->ops->name);
     }
     if (place->ops->capabilities & (unsigned)needed) {
         return error_set(err, ERROR_UNSUPPORTED,

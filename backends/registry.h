@@ -12,12 +12,22 @@ struct backend {
     const char *summary;        /* one line, for `cellblock backends` */
     const char *const *aliases; /* NULL-terminated; case, '_' and '-' do not matter */
     const struct place_ops *ops;
+    unsigned settings; /* of enum setting: those that it knows */
 };
 
 extern const struct backend backends[];
 
 /* By name or alias. NULL and an ERROR_INVALID listing what there is (with the nearest name). */
 const struct backend *backend_find(const char *name, struct error *err);
+
+/* Sets env->backend to the row that the name or alias leads to, and what the alias stands for
+ * besides: local-docker the jupyter kernel, local-jupyter a server of our own. -1 with `err`. */
+int backend_choose(const char *name, struct environment *env, struct error *err);
+
+/* 0 when the row knows all settings that were given outright, or -1 with an ERROR_UNSUPPORTED that
+ * names the first that it does not and who does. */
+int backend_check_settings(const struct backend *backend, const struct environment *env,
+                           struct error *err);
 
 /* "local, docker" of those with the capability, or "none of those built in"; to be freed. */
 char *backends_with(enum capability capability);

@@ -7,6 +7,9 @@
 #include "backends/registry.h"
 #include "backends/share.h"
 
+#define KERNEL_ID_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
+/* token of RFC 9110, section 5.6.2. */
+#define HEADER_CHARACTERS KERNEL_ID_CHARACTERS "!#$%&'*+.^_`|~"
 #define VARIABLE_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_"
 
 static int out_of_memory(struct error *err)
@@ -16,19 +19,7 @@ static int out_of_memory(struct error *err)
 
 static int set_backend(struct environment *env, const json_t *value, struct error *err)
 {
-    const struct backend *backend = backend_find(json_string_value(value), err);
-    char *name;
-
-    if (!backend) {
-        return -1;
-    }
-    name = strdup(backend->name);
-    if (!name) {
-        return out_of_memory(err);
-    }
-    free(env->backend);
-    env->backend = name;
-    return 0;
+    return backend_choose(json_string_value(value), env, err);
 }
 
 static int set_mode(struct environment *env, const json_t *value, struct error *err)
@@ -181,27 +172,171 @@ static int set_lifetime(struct environment *env, const json_t *value, struct err
     return 0;
 }
 
+static int set_kernel(struct environment *env, const json_t *value, struct error *err)
+{
+    return kernel_parse(json_string_value(value), &env->kernel, err);
+}
+
+/* A text that goes on to another program: no NUL, no control characters. */
+static int set_text(char **field, const json_t *value, struct error *err)
+{
+    const char *text = json_string_value(value);
+
+    for (const char *c = text; *c; c++) {
+        if ((unsigned char)*c < ' ' || *c == 0x7f) {
+            return error_set(err, ERROR_INVALID, "\"%.200s\" holds a control character", text);
+        }
+    }
+    if (has_nul(value)) {
+        return error_set(err, ERROR_INVALID, "\"%.200s\" holds a NUL", text);
+    }
+    free(*field);
+    *field = strdup(text);
+    return *field ? 0 : out_of_memory(err);
+}
+
+static int set_image(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->image, value, err);
+}
+
+static int set_runtime(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->runtime, value, err);
+}
+
+static int set_user(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->user, value, err);
+}
+
+static int set_host(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->host, value, err);
+}
+
+static int set_url(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->url, value, err);
+}
+
+static int set_token(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)set_text(&env->token, value, err);
+    /* A token is not quoted in an error. */
+    return env->token ? 0 : error_set(err, ERROR_INVALID, "it holds a control character");
+}
+
+static int set_kernel_id(struct environment *env, const json_t *value, struct error *err)
+{
+    const char *id = json_string_value(value);
+
+    if (has_nul(value) || strspn(id, KERNEL_ID_CHARACTERS) != strlen(id)) {
+        return error_set(err, ERROR_INVALID,
+                         "\"%.64s\" is no kernel's id: letters, digits and - are allowed", id);
+    }
+    return set_text(&env->kernel_id, value, err);
+}
+
+static int set_words(json_t *list, const json_t *value, struct error *err)
+{
+    size_t index;
+    json_t *word;
+
+    json_array_foreach(value, index, word)
+    {
+        if (has_nul(word)) {
+            return error_set(err, ERROR_INVALID, "[%zu] holds a NUL", index);
+        }
+    }
+    return json_array_clear(list) < 0 || json_array_extend(list, (json_t *)value) < 0
+               ? out_of_memory(err)
+               : 0;
+}
+
+static int set_packages(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_words(env->packages, value, err);
+}
+
+static int set_apt_packages(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_words(env->apt_packages, value, err);
+}
+
+static int set_command(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_words(env->command, value, err);
+}
+
+static int set_headers(struct environment *env, const json_t *value, struct error *err)
+{
+    const char *name;
+    json_t *text;
+
+    json_object_foreach((json_t *)value, name, text)
+    {
+        if (name[0] == '\0' || strspn(name, HEADER_CHARACTERS) != strlen(name)) {
+            return error_set(err, ERROR_INVALID, "\"%.64s\" is no name of a header", name);
+        }
+        if (has_nul(text) || strpbrk(json_string_value(text), "\r\n")) {
+            return error_set(err, ERROR_INVALID, "the value of %.64s holds a line end or a NUL",
+                             name);
+        }
+    }
+    return json_object_update(env->headers, (json_t *)value) < 0 ? out_of_memory(err) : 0;
+}
+
+static int set_cpu(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)err;
+    env->cpu = json_number_value(value);
+    return 0;
+}
+
+static int set_read_only_root(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)err;
+    env->read_only_root = json_is_true(value);
+    return 0;
+}
+
 /* Types and ranges have been checked by the schema; the setters check what a schema cannot say. */
 static const struct key {
     const char *name;
     int (*set)(struct environment *env, const json_t *value, struct error *err);
+    unsigned setting; /* of enum setting; 0: every backend has it */
 } keys[] = {
+    {"apt_packages", set_apt_packages, SETTING_APT_PACKAGES},
     {"backend", set_backend},
-    {"cells", set_cells},
-    {"disk_mib", set_disk},
+    {"cells", set_cells, SETTING_CELLS},
+    {"command", set_command, SETTING_COMMAND},
+    {"cpu", set_cpu, SETTING_CPU},
+    {"disk_mib", set_disk, SETTING_DISK_MIB},
     {"env", set_env},
+    {"headers", set_headers, SETTING_HEADERS},
+    {"host", set_host, SETTING_HOST},
     {"idle_timeout_seconds", set_idle_timeout},
-    {"isolation", set_isolation},
+    {"image", set_image, SETTING_IMAGE},
+    {"isolation", set_isolation, SETTING_ISOLATION},
+    {"kernel", set_kernel, SETTING_KERNEL},
+    {"kernel_id", set_kernel_id, SETTING_KERNEL_ID},
     {"max_lifetime_seconds", set_lifetime},
     {"max_timeout_seconds", set_max_timeout},
-    {"memory_mib", set_memory},
+    {"memory_mib", set_memory, SETTING_MEMORY_MIB},
     {"mode", set_mode},
     {"network", set_network},
-    {"pool", set_pool},
-    {"processes", set_processes},
-    {"python", set_python},
+    {"packages", set_packages, SETTING_PACKAGES},
+    {"pool", set_pool, SETTING_POOL},
+    {"processes", set_processes, SETTING_PROCESSES},
+    {"python", set_python, SETTING_PYTHON},
+    {"read_only_root", set_read_only_root, SETTING_READ_ONLY_ROOT},
+    {"runtime", set_runtime, SETTING_RUNTIME},
     {"shares", set_shares},
     {"timeout_seconds", set_timeout},
+    {"token", set_token, SETTING_TOKEN},
+    {"url", set_url, SETTING_URL},
+    {"user", set_user, SETTING_USER},
 };
 
 /* A default that the file did not set follows the one that it did set. */
@@ -231,6 +366,7 @@ int config_fill_environment(struct environment *env, const json_t *object, struc
         if (value && keys[i].set(env, value, err) < 0) {
             return error_wrap(err, "%s", keys[i].name);
         }
+        env->given |= value ? keys[i].setting : 0;
     }
     return check_timeouts(env, object, err);
 }

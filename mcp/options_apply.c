@@ -64,23 +64,7 @@ static int apply_python(const char *python, struct environment *env, struct erro
     }
     free(env->python);
     env->python = path;
-    return 0;
-}
-
-static int apply_backend(const char *name, struct environment *env, struct error *err)
-{
-    const struct backend *backend = backend_find(name, err);
-    char *copy;
-
-    if (!backend) {
-        return -1;
-    }
-    copy = strdup(backend->name);
-    if (!copy) {
-        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "command line");
-    }
-    free(env->backend);
-    env->backend = copy;
+    env->given |= SETTING_PYTHON;
     return 0;
 }
 
@@ -88,7 +72,10 @@ static int apply_to_environment(const struct options *o, struct environment *env
 {
     env->mode = o->has_mode ? o->mode : env->mode;
     env->network = o->has_network ? o->network : env->network;
-    env->isolation = o->has_isolation ? o->isolation : env->isolation;
+    if (o->has_isolation) {
+        env->isolation = o->isolation;
+        env->given |= SETTING_ISOLATION;
+    }
     if (o->has_timeout) {
         env->timeout_seconds = o->timeout_seconds;
         env->max_timeout_seconds = fmax(o->timeout_seconds, env->max_timeout_seconds);
@@ -96,7 +83,7 @@ static int apply_to_environment(const struct options *o, struct environment *env
     if (o->python && apply_python(o->python, env, err) < 0) {
         return -1;
     }
-    return o->backend ? apply_backend(o->backend, env, err) : 0;
+    return o->backend ? backend_choose(o->backend, env, err) : 0;
 }
 
 int options_apply(const struct options *options, struct config *config, struct error *err)

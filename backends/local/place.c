@@ -326,6 +326,11 @@ void place_cell_gone(struct local_place *place, struct live_cell *cell)
 
 static int check_isolation(const struct environment *env, struct error *err)
 {
+    if (env->kernel == KERNEL_JUPYTER) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "kernel \"jupyter\" is not supported by backend \"local\", which has its "
+                         "own runner; backend docker has it, and backend jupyter is one");
+    }
     bool bare = env->isolation == ISOLATION_LANDLOCK || env->isolation == ISOLATION_NONE;
     if (bare && env->cells == CELLS_FORKED) {
         return error_set(err, ERROR_UNSUPPORTED,

@@ -200,7 +200,7 @@ static void unknown_keys_and_values_name_the_nearest(void **state)
                    "dato", "did you mean \"data\"");
     assert_refused(*state, "{\"environments\":{\"a\":{\"network\":\"packages\"}}}",
                    "environments.a.network", "not supported yet");
-    assert_refused(*state, "{\"environments\":{\"a\":{\"image\":\"x\"}}}", "image", "");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"gpu\":\"x\"}}}", "gpu", "");
 }
 
 static void wrong_values_are_named(void **state)
@@ -216,6 +216,15 @@ static void wrong_values_are_named(void **state)
     assert_refused(*state, "{\"environments\":{\"a\":{\"env\":{\"1X\":\"\"}}}}", "env", "1X");
     assert_refused(*state, "{\"environments\":{\"a\":{\"env\":{\"X\":\"\\u0000\"}}}}", "env",
                    "NUL");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"headers\":{\"A b\":\"\"}}}}", "headers",
+                   "A b");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"headers\":{\"A\":\"x\\r\\ny\"}}}}",
+                   "headers", "line end");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"kernel\":\"zmq\"}}}", "kernel", "runner");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"kernel_id\":\"a/b\"}}}", "kernel_id",
+                   "a/b");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"command\":[]}}}", "command", "1");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"image\":\"a\\nb\"}}}", "image", "control");
     assert_refused(*state, "{\"environments\":{\"a\":{\"python\":\"bin/python\"}}}", "python",
                    "absolute");
     assert_refused(*state,

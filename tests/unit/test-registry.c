@@ -53,14 +53,51 @@ static void test_unknown_name_tells_the_nearest_and_all(void **state)
 
 static void test_who_has_a_capability(void **state)
 {
-    char *list = backends_with(CAP_COPY);
+    char *list = backends_with(CAP_MOUNT);
 
     (void)state;
-    assert_string_equal(list, "local");
+    assert_string_equal(list, "docker, local");
     free(list);
     list = backends_with(CAP_CLOUD);
     assert_string_equal(list, "none of those built in");
     free(list);
+}
+
+static void test_an_alias_brings_its_settings(void **state)
+{
+    struct environment env;
+
+    (void)state;
+    assert_int_equal(environment_init(&env, "x", "local"), 0);
+    assert_int_equal(backend_choose("Local_Docker", &env, NULL), 0);
+    assert_string_equal(env.backend, "docker");
+    assert_int_equal(env.kernel, KERNEL_JUPYTER);
+    assert_int_equal(backend_choose("local-jupyter", &env, NULL), 0);
+    assert_string_equal(env.backend, "jupyter");
+    assert_true(env.own_server);
+    assert_int_equal(backend_choose("jupyter_server", &env, NULL), 0);
+    assert_string_equal(env.backend, "jupyter");
+    assert_false(env.own_server);
+    environment_deinit(&env);
+}
+
+static void test_a_setting_that_a_backend_does_not_know(void **state)
+{
+    const struct backend *local = backend_find("local", NULL);
+    struct environment env;
+    struct error err = {0};
+
+    (void)state;
+    assert_int_equal(environment_init(&env, "x", "local"), 0);
+    env.given = SETTING_MEMORY_MIB | SETTING_CELLS;
+    assert_int_equal(backend_check_settings(local, &env, &err), 0);
+    env.given |= SETTING_USER;
+    assert_int_equal(backend_check_settings(local, &env, &err), -1);
+    assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "user: the backend \"local\""));
+    assert_non_null(strstr(err.message, "one of: docker."));
+    error_clear(&err);
+    environment_deinit(&env);
 }
 
 static void test_capabilities_have_names(void **state)
@@ -104,6 +141,8 @@ int main(void)
         cmocka_unit_test(test_names_and_aliases_however_written),
         cmocka_unit_test(test_unknown_name_tells_the_nearest_and_all),
         cmocka_unit_test(test_who_has_a_capability),
+        cmocka_unit_test(test_an_alias_brings_its_settings),
+        cmocka_unit_test(test_a_setting_that_a_backend_does_not_know),
         cmocka_unit_test(test_capabilities_have_names),
         cmocka_unit_test(test_nearest_word),
     };
