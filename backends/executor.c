@@ -7,6 +7,7 @@
 
 enum {
     START_LIMIT_MS = 60 * 1000,
+    START_WHOLE_LIMIT_MS = 1800 * 1000,
     GREETING_LIMIT_MS = 30 * 1000,
     COPIES_LIMIT_MS = 600 * 1000,
     YOUNG_MS = 50,
@@ -99,6 +100,7 @@ static void on_timer(uv_timer_t *timer)
         executor_kill(e);
         break;
     case EXECUTOR_IDLE:
+        executor_run_timer(e); /* its output is being brought into a machine that was kept */
         break;
     }
 }
@@ -212,7 +214,8 @@ static void on_soon(uv_idle_t *soon)
     executor_answer_shares(e);
     executor_close_boxes(e);
     executor_put_shares(e);
-    if (!e->closing && e->state == EXECUTOR_IDLE && e->queue.first) {
+    executor_keep(e);
+    if (!e->closing && e->state == EXECUTOR_IDLE && !e->current && e->queue.first) {
         executor_start(e);
     }
     executor_next(e);
@@ -238,6 +241,7 @@ struct executor *executor_new(struct place *place)
     e->place = place;
     e->limits = (struct executor_limits){
         .start = START_LIMIT_MS,
+        .start_whole = START_WHOLE_LIMIT_MS,
         .greeting = GREETING_LIMIT_MS,
         .copies = COPIES_LIMIT_MS,
         .young = YOUNG_MS,
@@ -265,7 +269,7 @@ void executor_set_idle_output(struct executor *e,
 
 bool executor_started(const struct executor *e)
 {
-    return e->state != EXECUTOR_IDLE;
+    return e->state != EXECUTOR_IDLE || e->box;
 }
 
 bool executor_busy(const struct executor *e)

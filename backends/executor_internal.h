@@ -16,9 +16,13 @@
  * ────────────┴────────── ENDING ◄───────┴──── killed, or stream closed ──┘
  *
  * A box is one started machine; when it has ended a new one is made, and callbacks of an old one
- * are told apart by their box. One timer serves all limits, since only one is running in any
- * state: of the start, the greeting, the copies, the run, the grace after an interrupt, the end
- * after a kill.
+ * are told apart by their box. A machine that outlives its worker (machine_exit.kept) stays the
+ * executor's box while it is IDLE, and is started again.
+ *
+ * A run whose long output is still to be brought into the sandbox (executor_keep.c) stays the
+ * current one, `ending`, until that is done. One timer serves all limits, since only one is running
+ * in any state: of the start, the greeting, the copies, the run, the grace after an interrupt, the
+ * end after a kill.
  *
  * Nothing that a caller can start calls back before it returned: what is due at once is put in a
  * list and done by `soon` (an idle handle, which runs in the next turn of the loop). Machines are
@@ -35,9 +39,10 @@ enum executor_state {
 
 /* Milliseconds. Tests make them shorter. */
 struct executor_limits {
-    uint64_t start;    /* machine_start → on_started */
-    uint64_t greeting; /* on_started → on_ready */
-    uint64_t copies;   /* on_ready → all copies are in */
+    uint64_t start;       /* machine_start → on_started, or a word on what is waited for */
+    uint64_t start_whole; /* machine_start → on_started, however much is said */
+    uint64_t greeting;    /* on_started → on_ready */
+    uint64_t copies;      /* on_ready → all copies are in */
     uint64_t young; /* a run this young may not have reached its code, where an interrupt counts */
     uint64_t grace; /* interrupt → kill */
     uint64_t
@@ -64,8 +69,10 @@ struct run {
     enum stop stop;   /* why it was interrupted, the first reason counts */
     bool interrupted; /* the machine was asked to; until then `young` is waited for */
     bool killed;      /* the grace was over */
+    bool ending;      /* its outcome is decided; its output is being brought in */
     uint64_t started_ns;
     struct spool spools[2];
+    bool kept_here[2]; /* by enum stream: that one's file has been brought in, or could not be */
     struct outcome outcome;
 };
 
@@ -80,6 +87,7 @@ struct box {
     struct executor *executor;
     struct machine *machine;
     bool ready; /* it has been READY: its end is not a failed start */
+    bool again; /* its machine outlived a worker, and is started again */
     bool kill_sent;
     bool closing;
     char *broken;             /* what the worker did wrong; NULL */
@@ -127,9 +135,11 @@ struct executor {
     unsigned entry_count;
     struct answer *answers, **answers_end;
     char *waiting_what; /* the place's last word on its start */
+    struct keep *keep;  /* the output that is being brought in now; NULL */
     char *restart_note; /* for the next run: the sandbox died while nobody looked */
     uv_timer_t timer;
     uv_idle_t soon;
+    uint64_t start_ns;
     unsigned open_handles;
     bool closing;
     bool handles_closing;
@@ -157,6 +167,12 @@ void executor_free_shares(struct executor *e);
 /* The mounts, for a start request; an array to be freed. -1 when out of memory. */
 int executor_mounts(const struct executor *e, struct share ***ret, unsigned *ret_count);
 
+/* executor_keep.c: the output of the current run, which has its outcome. */
+bool executor_keep_due(const struct run *run); /* is there output to be brought in? */
+void executor_keep(struct executor *e);        /* starts that, once it can */
+void executor_keep_give_up(struct executor *e);
+bool executor_puts_share(const struct executor *e); /* executor_share.c: is a copy on its way? */
+
 /* executor_start.c */
 void executor_start(struct executor *e);
 /* Gives the start up: the machine is killed, the waiting runs get the error when it has ended. */
@@ -173,6 +189,7 @@ void executor_run_stop(struct run *run, enum stop stop);
 void executor_run_exited(struct run *run, const struct box *box, const struct machine_exit *exit);
 /* What is still running is cancelled by executor_close; its machine goes as well. */
 void executor_run_abandon(struct run *run);
+void executor_run_end(struct executor *e);  /* the current run's, nothing of it is left to do */
 void executor_announce(struct executor *e); /* on_started of the current run, if it is due */
 void executor_tell_waiting(struct executor *e);
 void executor_fail_queue(struct executor *e, const struct box *box,

@@ -11,6 +11,10 @@
     "The sandbox was ended; variables and files in it are gone, the next run starts afresh with "  \
     "the shares brought in again."
 
+#define GONE_BUT_FILES                                                                             \
+    "Its interpreter was ended; variables are gone, files are kept, and the next run has a fresh " \
+    "interpreter."
+
 enum {
     EXIT_CODE_TIMEOUT = 124, /* as timeout(1) has it */
     MIB = 1024 * 1024,
@@ -87,10 +91,10 @@ static void stopped_by_end(struct run *run)
     char space[64];
 
     set_stop_cause(run);
-    set_note(&run->outcome,
-             run->killed ? "The run %s and did not stop when it was interrupted. " GONE
-                         : "The run %s, was interrupted, and its process ended. " GONE,
-             stop_words(run, space));
+    set_note(&run->outcome, "The run %s%s %s", stop_words(run, space),
+             run->killed ? " and did not stop when it was interrupted."
+                         : ", was interrupted, and its process ended.",
+             run->outcome.files_lost ? GONE : GONE_BUT_FILES);
 }
 
 /* ---- by reply ---- */
@@ -194,6 +198,9 @@ static char *signal_sentence(int number)
 {
     char space[16];
 
+    if (number == 0) {
+        return sentence("its process ended, and the backend does not tell how");
+    }
     return sentence("its process was ended by %s%s", signal_name(number, space),
                     number == SIGSYS ? " (a system call that the sandbox does not allow)" : "");
 }
@@ -261,6 +268,7 @@ void outcome_of_exit(struct run *run, const struct box *box, const struct machin
     char *how;
 
     o->state_lost = true;
+    o->files_lost = !exit->kept;
     o->cpu_ms = exit->cpu_ms;
     o->peak_rss_kib = exit->peak_rss_kib;
     if (run->stop != STOP_NONE) {
@@ -269,7 +277,8 @@ void outcome_of_exit(struct run *run, const struct box *box, const struct machin
     }
     set_exit_cause(o, box, exit);
     how = exit_sentence(box, exit);
-    set_note(o, "The run did not finish: %s. " GONE, how ? how : "its sandbox ended");
+    set_note(o, "The run did not finish: %s. %s", how ? how : "its sandbox ended",
+             o->files_lost ? GONE : GONE_BUT_FILES);
     free(how);
 }
 
@@ -277,6 +286,7 @@ void outcome_of_cancel(struct run *run, bool state_lost)
 {
     run->outcome.cause = CAUSE_CANCELLED;
     run->outcome.state_lost = state_lost;
+    run->outcome.files_lost = state_lost;
     set_note(&run->outcome, state_lost ? "The run was cancelled and the session's sandbox ended."
                                        : "The run was cancelled before it started.");
 }

@@ -305,15 +305,20 @@ static void add_restart_note(struct executor *e, struct outcome *outcome)
     e->restart_note = NULL;
 }
 
+/* How it ended is clear. What happens to the session from now on is not this run's. */
+static void decide(struct run *run)
+{
+    run->outcome.duration_ms = (uv_hrtime() - run->started_ns) / 1000000;
+    add_restart_note(run->executor, &run->outcome);
+}
+
 static void finish_outcome(struct run *run)
 {
     struct outcome *o = &run->outcome;
 
-    o->duration_ms = (uv_hrtime() - run->started_ns) / 1000000;
     for (int i = STREAM_STDOUT; i <= STREAM_STDERR; i++) {
-        spool_finish(&run->spools[i], o->state_lost, &o->full[i]);
+        spool_finish(&run->spools[i], o->files_lost, &o->full[i]);
     }
-    add_restart_note(run->executor, o);
 }
 
 void run_complete(struct run *run)
@@ -322,18 +327,33 @@ void run_complete(struct run *run)
     run_free(run);
 }
 
+void executor_run_end(struct executor *e)
+{
+    struct run *run = e->current;
+
+    e->current = NULL;
+    if (e->state == EXECUTOR_READY || e->state == EXECUTOR_IDLE) {
+        executor_disarm(e);
+    }
+    finish_outcome(run);
+    executor_soon(e);
+    run_complete(run);
+}
+
 /* The current run has its outcome. */
 static void end_current(struct executor *e)
 {
     struct run *run = e->current;
 
-    e->current = NULL;
-    if (e->state == EXECUTOR_READY) {
-        executor_disarm(e);
-    }
+    decide(run);
     set_busy(e, false);
-    finish_outcome(run);
-    run_complete(run);
+    if (executor_keep_due(run)) {
+        run->ending = true;
+        executor_disarm(e);
+        executor_keep(e);
+    } else {
+        executor_run_end(e);
+    }
 }
 
 void executor_run_exited(struct run *run, const struct box *box, const struct machine_exit *exit)
@@ -347,8 +367,13 @@ void executor_run_abandon(struct run *run)
 {
     struct executor *e = run->executor;
 
-    outcome_of_cancel(run, true);
+    if (!run->ending) {
+        outcome_of_cancel(run, true);
+        decide(run);
+    }
+    executor_keep_give_up(e);
     e->current = NULL;
+    run->outcome.files_lost = true;
     finish_outcome(run);
     run_list_push(&e->finished, run);
 }
@@ -387,7 +412,7 @@ void executor_run_stop(struct run *run, enum stop stop)
 {
     struct executor *e = run->executor;
 
-    if (run->stop != STOP_NONE || e->state != EXECUTOR_READY) {
+    if (run->stop != STOP_NONE || run->ending || e->state != EXECUTOR_READY) {
         return; /* on its way out already */
     }
     run->stop = stop;
@@ -406,7 +431,10 @@ void executor_run_timer(struct executor *e)
     if (!run) {
         return;
     }
-    if (run->stop == STOP_NONE) {
+    if (run->ending) {
+        executor_keep_give_up(e);
+        executor_run_end(e);
+    } else if (run->stop == STOP_NONE) {
         executor_run_stop(run, STOP_TIMEOUT);
     } else if (!run->interrupted) {
         interrupt(run);
@@ -438,7 +466,7 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
     if (e->closing || size == 0) {
         return;
     }
-    if (!run) {
+    if (!run || run->ending) {
         if (e->on_idle_output) {
             e->on_idle_output(e->idle_data, stream, bytes, size);
         }
@@ -456,7 +484,7 @@ static void on_display(void *data, const struct display *display)
     struct executor *e = data;
 
     executor_announce(e);
-    if (e->current && !e->closing && e->current->events.on_display) {
+    if (e->current && !e->current->ending && !e->closing && e->current->events.on_display) {
         e->current->events.on_display(e->current->data, display);
     }
 }
@@ -466,7 +494,7 @@ static void on_note(void *data, const char *text)
     struct executor *e = data;
 
     executor_announce(e);
-    if (e->current && !e->closing && e->current->events.on_note) {
+    if (e->current && !e->current->ending && !e->closing && e->current->events.on_note) {
         e->current->events.on_note(e->current->data, text);
     }
 }
@@ -476,7 +504,7 @@ static void on_reply(void *data, const struct kernel_reply *reply)
     struct executor *e = data;
 
     executor_announce(e);
-    if (!e->current || (e->box && e->box->kill_sent)) {
+    if (!e->current || e->current->ending || (e->box && e->box->kill_sent)) {
         return; /* too late: its machine is being ended */
     }
     if (e->closing) {
@@ -484,6 +512,18 @@ static void on_reply(void *data, const struct kernel_reply *reply)
         return;
     }
     outcome_of_reply(e->current, reply);
+    end_current(e);
+    executor_next(e);
+}
+
+static void on_refused(void *data, const struct error *err)
+{
+    struct executor *e = data;
+
+    if (!e->current || e->current->ending || e->closing) {
+        return;
+    }
+    outcome_of_start_error(e->current, err->kind, err->message);
     end_current(e);
     executor_next(e);
 }
@@ -509,4 +549,5 @@ const struct kernel_events executor_kernel_events = {
     .on_note = on_note,
     .on_reply = on_reply,
     .on_broken = on_broken,
+    .on_refused = on_refused,
 };

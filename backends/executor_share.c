@@ -194,16 +194,26 @@ static void put_start(struct executor *e, struct entry *entry)
     e->place->ops->machine_put(e->box->machine, entry->share, put_progress, put_done, put);
 }
 
+bool executor_puts_share(const struct executor *e)
+{
+    for (const struct entry *entry = e->entries; entry; entry = entry->next) {
+        if (entry->state == ENTRY_PUTTING) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* One at a time: two copies into one folder do not get into each other's way, and a failure has
  * left nothing half made. */
 static struct entry *next_due(const struct executor *e)
 {
     struct entry *due = NULL;
 
+    if (e->keep || executor_puts_share(e)) {
+        return NULL;
+    }
     for (struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (entry->state == ENTRY_PUTTING) {
-            return NULL;
-        }
         if (!due && entry->state == ENTRY_NOTED && entry->share->type == SHARE_COPY) {
             due = entry;
         }

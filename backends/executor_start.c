@@ -11,6 +11,14 @@ static void box_free(struct box *box)
     free(box);
 }
 
+static void arm_start(struct executor *e)
+{
+    uint64_t age = (uv_hrtime() - e->start_ns) / 1000000;
+    uint64_t left = age < e->limits.start_whole ? e->limits.start_whole - age : 1;
+
+    executor_arm(e, left < e->limits.start ? left : e->limits.start);
+}
+
 /* ---- what the machine calls ---- */
 
 static void on_waiting(void *data, const char *what)
@@ -26,6 +34,10 @@ static void on_waiting(void *data, const char *what)
     if (copy) {
         free(e->waiting_what);
         e->waiting_what = copy;
+    }
+    if (e->state == EXECUTOR_STARTING) {
+        /* It goes on: an image is being fetched, say. The limit is on silence, and on the whole. */
+        arm_start(e);
     }
     for (struct run *run = e->queue.first; run; run = run->next) {
         run->told = true;
@@ -85,12 +97,30 @@ static struct box *box_new(struct executor *e)
     return box;
 }
 
+/* The one whose machine outlived its worker, or a new one. */
+static struct box *box_to_start(struct executor *e)
+{
+    struct box *box = e->box;
+
+    if (!box) {
+        return box_new(e);
+    }
+    e->box = NULL;
+    box->again = true;
+    box->ready = false;
+    box->kill_sent = false;
+    error_clear(&box->start_error);
+    free(box->broken);
+    box->broken = NULL;
+    return box;
+}
+
 void executor_start(struct executor *e)
 {
     struct start_request request = {0};
     struct machine_exit none = {
         .how = EXIT_LOST, .kind = ERROR_INTERNAL, .message = "out of memory"};
-    struct box *box = box_new(e);
+    struct box *box = box_to_start(e);
 
     if (!box || executor_mounts(e, &box->mounts, &request.mount_count) < 0) {
         if (box) {
@@ -105,7 +135,8 @@ void executor_start(struct executor *e)
     e->box = box;
     e->greeted = false;
     e->state = EXECUTOR_STARTING;
-    executor_arm(e, e->limits.start);
+    e->start_ns = uv_hrtime();
+    arm_start(e);
     e->place->ops->machine_start(box->machine, &request);
 }
 
@@ -160,8 +191,12 @@ static void note_idle_end(struct executor *e, const struct box *box,
     char *note = NULL;
 
     if (asprintf(&note,
-                 "The session was restarted before this run, since %s while nothing was running; "
-                 "its variables and files are gone, the shares were brought in again.",
+                 exit->kept
+                     ? "The session was restarted before this run, since %s while nothing was "
+                       "running; its variables are gone, its files are kept."
+                     : "The session was restarted before this run, since %s while nothing was "
+                       "running; its variables and files are gone, the shares were brought "
+                       "in again.",
                  how ? how : "its sandbox ended") < 0) {
         note = NULL;
     }
@@ -170,13 +205,46 @@ static void note_idle_end(struct executor *e, const struct box *box,
     e->restart_note = note;
 }
 
+/* The machine that was to be started again is gone as well: a new one is made. */
+static void note_lost_machine(struct executor *e, const struct machine_exit *exit)
+{
+    char *note = NULL;
+
+    if (asprintf(
+            &note,
+            "The session's sandbox was gone when this run came%s%s; its files are gone too, the "
+            "shares were brought in again.",
+            exit->message ? ": " : "", exit->message ? exit->message : "") < 0) {
+        note = NULL;
+    }
+    free(e->restart_note);
+    e->restart_note = note;
+}
+
+static void tell_end(struct executor *e, struct box *box, const struct machine_exit *exit)
+{
+    if (e->current && !e->current->ending) {
+        executor_run_exited(e->current, box, exit);
+    } else if (box->ready) {
+        note_idle_end(e, box, exit);
+    } else if (box->again && !exit->kept && exit->how == EXIT_LOST &&
+               box->start_error.kind == ERROR_NONE) {
+        note_lost_machine(e, exit);
+    } else {
+        executor_fail_queue(e, box, exit);
+    }
+}
+
 void executor_box_ended(struct box *box, const struct machine_exit *exit)
 {
     struct executor *e = box->executor;
+    struct machine_exit end = *exit;
 
     if (box != e->box) {
         return;
     }
+    /* One that did not get ready is not trusted to get there the next time. */
+    end.kept = exit->kept && box->ready && !e->closing;
     e->state = EXECUTOR_ENDING;
     if (e->kernel) {
         /* The last words come before the end that they belong to; the link is not ours later. */
@@ -186,17 +254,15 @@ void executor_box_ended(struct box *box, const struct machine_exit *exit)
     }
     executor_disarm(e);
     e->state = EXECUTOR_IDLE;
-    e->box = NULL;
-    executor_forget_puts(e);
-    if (e->current) {
-        executor_run_exited(e->current, box, exit);
-    } else if (box->ready) {
-        note_idle_end(e, box, exit);
-    } else {
-        executor_fail_queue(e, box, exit);
+    if (!end.kept) {
+        e->box = NULL;
+        executor_forget_puts(e);
     }
-    box->next = e->ended;
-    e->ended = box;
+    tell_end(e, box, &end);
+    if (!end.kept) {
+        box->next = e->ended;
+        e->ended = box;
+    }
     executor_soon(e);
 }
 

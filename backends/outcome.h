@@ -51,7 +51,8 @@ struct outcome {
     int signal; /* number, 0 when none; signal_name() gives "SIGSEGV" */
     struct run_error error;
     char *note;      /* a sentence for people: how it ended, what was kept; NULL when ok */
-    bool state_lost; /* variables and files of the session are gone; the next run starts afresh */
+    bool state_lost; /* the session's variables are gone; the next run starts afresh */
+    bool files_lost; /* its files too */
     int execution_count;
     uint64_t duration_ms; /* from the moment the code started, by our monotonic clock */
     uint64_t cpu_ms;

@@ -1,6 +1,7 @@
 #include "backends/spool.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -9,18 +10,24 @@
 void spool_init(struct spool *s, struct machine *machine)
 {
     *s = (struct spool){.machine = machine, .fd = -1};
-    if (machine && !machine->place->ops->machine_spool_open) {
-        s->machine = NULL;
-    }
+    s->here = machine && !machine->place->ops->machine_spool_open;
     buffer_init(&s->head, RUN_SPOOL_AFTER);
 }
 
-static void end_keeping(struct spool *s)
+static void close_file(struct spool *s)
 {
-    s->over = true;
     if (s->fd >= 0) {
         (void)close(s->fd);
         s->fd = -1;
+    }
+}
+
+/* A file that is here is still needed. */
+static void end_keeping(struct spool *s)
+{
+    s->over = true;
+    if (!s->here) {
+        close_file(s);
     }
     buffer_deinit(&s->head);
 }
@@ -28,8 +35,19 @@ static void end_keeping(struct spool *s)
 void spool_deinit(struct spool *s)
 {
     end_keeping(s);
+    close_file(s);
     free(s->path);
     s->path = NULL;
+}
+
+/* No name: nothing is left behind, however we end. */
+static int open_here(struct spool *s)
+{
+    const char *folder = getenv("TMPDIR");
+
+    s->fd =
+        open(folder && folder[0] == '/' ? folder : "/tmp", O_TMPFILE | O_RDWR | O_CLOEXEC, 0600);
+    return s->fd < 0 ? -errno : 0;
 }
 
 /* The sandbox's code owns the folder: whatever it put there, only a plain file is written to. */
@@ -77,8 +95,8 @@ static int start_file(struct spool *s, const char *run, enum stream stream)
         s->path = NULL;
         return -ENOMEM;
     }
-    r = open_file(s);
-    if (r == 0) {
+    r = s->here ? open_here(s) : open_file(s);
+    if (r == 0 && !s->here) {
         r = name_as_seen(s);
     }
     if (r < 0) {
@@ -136,10 +154,30 @@ void spool_write(struct spool *s, const char *run, enum stream stream, const cha
     }
 }
 
+bool spool_is_here(const struct spool *s)
+{
+    return s->here && s->fd >= 0 && s->kept > 0;
+}
+
+int spool_source(const struct spool *s)
+{
+    char path[64];
+    int fd;
+
+    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", s->fd);
+    fd = open(path, O_PATH | O_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+void spool_was_lost(struct spool *s)
+{
+    s->kept = 0;
+}
+
 void spool_finish(struct spool *s, bool gone, struct full_output *ret)
 {
     *ret = (struct full_output){.total = s->total};
-    if (!gone && s->kept > 0) {
+    if (!gone && s->kept > 0 && (!s->here || name_as_seen(s) == 0)) {
         ret->path = s->path;
         ret->kept = s->kept;
         s->path = NULL;

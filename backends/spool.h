@@ -11,12 +11,16 @@
 /*
  * The full output of one stream of one run, kept in the session's own files.
  *
+ * Where the server cannot write the sandbox's files (place_ops.machine_spool_open is NULL) the file
+ * is kept here while output comes, and executor_keep.c brings it in.
+ *
  * Nothing is made for short output: the first RUN_SPOOL_AFTER bytes wait in memory, and the file is
  * opened when one more comes. A write that fails (the sandbox's disk is full) ends the keeping,
  * never the run; `kept` against `total` tells it.
  */
 struct spool {
     struct machine *machine; /* NULL: only count */
+    bool here; /* the file is a nameless one of ours, to be brought into the sandbox at the end */
     struct buffer head;
     char *path;
     int fd;
@@ -25,13 +29,20 @@ struct spool {
     uint64_t kept;
 };
 
-/* `machine` may be NULL, or have no files to write to: then bytes are only counted. */
+/* With a NULL `machine` bytes are only counted. */
 void spool_init(struct spool *s, struct machine *machine);
 void spool_deinit(struct spool *s);
 
 /* Takes the bytes in; `run` and `stream` name the file, should one be needed. */
 void spool_write(struct spool *s, const char *run, enum stream stream, const char *bytes,
                  size_t size);
+
+/* Is there a file here that the sandbox is still to get? */
+bool spool_is_here(const struct spool *s);
+/* A descriptor of it (O_PATH, the caller's), or -errno. */
+int spool_source(const struct spool *s);
+/* It did not get there. */
+void spool_was_lost(struct spool *s);
 
 /* Closes the file and says what became of the stream. With `gone` the session's files are lost, and
  * so nothing was kept. */

@@ -273,7 +273,7 @@ static void say_full(struct content *c, const struct content_run *run, const str
         return;
     }
     text_number(c->streams[stream].total, total);
-    if (!full->path || !run->files_kept || o->state_lost) {
+    if (!full->path || !run->files_kept || o->files_lost) {
         content_say(c, "%s has %s bytes; the middle was left out here and is not kept.", name,
                     total);
         return;

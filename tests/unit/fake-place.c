@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include <cmocka.h>
 
@@ -130,7 +131,7 @@ static void say(struct fake_machine *m, struct saying *s)
         break;
     case SAY_PUT: {
         struct error err = {0};
-        if (m->ended || m->place->put == FAKE_PUT_FAILS) {
+        if (m->closed || m->place->put == FAKE_PUT_FAILS) {
             (void)error_set(&err, ERROR_REFUSED, "no leave to read it");
         }
         s->done(s->data, err.kind ? &err : NULL);
@@ -233,6 +234,7 @@ static void machine_start(struct machine *machine, const struct start_request *r
 {
     struct fake_machine *m = machine_of(machine);
 
+    m->ended = m->dying = false; /* a machine that was kept is started again */
     m->place->starts++;
     m->place->mount_count = request->mount_count;
     machine->events.on_waiting(machine->data, "making a fake sandbox");
@@ -254,7 +256,11 @@ static void machine_put(struct machine *machine, const struct share *share,
 {
     struct fake_machine *m = machine_of(machine);
 
-    (void)share;
+    struct stat st;
+
+    assert_int_equal(fstat(share->fd, &st), 0);
+    m->place->put_size = (long)st.st_size;
+    (void)snprintf(m->place->put_dest, sizeof(m->place->put_dest), "%s", share->dest);
     m->place->puts++;
     progress(data, "copying");
     if (m->place->put != FAKE_PUT_NEVER) {
@@ -364,6 +370,13 @@ void fake_place_init(struct fake_place *p)
     *p = (struct fake_place){0};
     assert_int_equal(uv_loop_init(&p->loop), 0);
     p->base = (struct place){&fake_ops, &p->loop, &p->env, 0, &runner_kernel};
+}
+
+void fake_place_without_spools(struct fake_place *p)
+{
+    p->ops = fake_ops;
+    p->ops.machine_spool_open = NULL;
+    p->base.ops = &p->ops;
 }
 
 void fake_place_deinit(struct fake_place *p)

@@ -20,6 +20,7 @@ enum fake_interrupt { FAKE_INTERRUPT_IGNORED, FAKE_INTERRUPT_OBEYED, FAKE_INTERR
 
 struct fake_place {
     struct place base;
+    struct place_ops ops; /* when they are not the usual ones */
     struct environment env;
     uv_loop_t loop;
     enum fake_start start;
@@ -33,9 +34,13 @@ struct fake_place {
     int starts, kills, interrupts, puts, live, runs, acks, busy;
     unsigned mount_count;
     char spool_dir[64]; /* "" : machine_spool_open fails */
+    char put_dest[128]; /* of the last put, and the size of its source */
+    long put_size;
 };
 
 void fake_place_init(struct fake_place *p);
+/* From now on a place whose files the server cannot write: machine_spool_open is NULL. */
+void fake_place_without_spools(struct fake_place *p);
 /* Closes the place's loop, which must be empty, and checks that no machine is left. */
 void fake_place_deinit(struct fake_place *p);
 

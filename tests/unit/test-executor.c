@@ -13,265 +13,7 @@
 
 #include "backends/executor_internal.h"
 #include "backends/kernels/runner/frame.h"
-#include "fake-place.h"
-
-enum { PATIENCE_MS = 3000 };
-
-/* What one run's callbacks said, in order: "w" waiting, "s" started, text as printed (stderr in
- * capitals' place: "!text"), "d" display, "c" clear, "n" note, "." done. */
-struct record {
-    struct run *cancel_in_output;
-    struct executor *executor; /* closed in on_done when `close_in_done` */
-    struct full_output full[2];
-    int done;
-    enum cause cause;
-    int exit_code, signal;
-    bool state_lost, has_exit_code;
-    bool inside; /* the start function has not returned */
-    bool close_in_done;
-    char log[512];
-    char note[512], etype[64], evalue[128];
-    char path[128];
-};
-
-struct context {
-    struct fake_place place;
-    struct executor *e;
-    char idle[256];
-    bool closed;
-    int next_id;
-};
-
-static void log_add(struct record *r, const char *text, size_t size)
-{
-    assert_false(r->inside);
-    assert_int_equal(r->done, 0);
-    size_t used = strlen(r->log);
-    if (used + size + 1 < sizeof(r->log)) {
-        memcpy(r->log + used, text, size);
-        r->log[used + size] = '\0';
-    }
-}
-
-static void on_waiting(void *data, const char *what)
-{
-    assert_true(strlen(what) > 0);
-    log_add(data, "w", 1);
-}
-
-static void on_started(void *data)
-{
-    log_add(data, "s", 1);
-}
-
-static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
-{
-    struct record *r = data;
-
-    if (stream == STREAM_STDERR) {
-        log_add(r, "!", 1);
-    }
-    log_add(r, bytes, size);
-    if (r->cancel_in_output) {
-        run_cancel(r->cancel_in_output);
-    }
-}
-
-static void on_display(void *data, const struct display *display)
-{
-    log_add(data, display->kind == DISPLAY_CLEAR ? "c" : "d", 1);
-}
-
-static void on_note(void *data, const char *text)
-{
-    (void)text;
-    log_add(data, "n", 1);
-}
-
-static void copy_text(char *to, size_t size, const char *text)
-{
-    (void)snprintf(to, size, "%s", text ? text : "");
-}
-
-static void on_done(void *data, const struct outcome *o)
-{
-    struct record *r = data;
-
-    log_add(r, ".", 1);
-    r->done++;
-    r->cause = o->cause;
-    r->state_lost = o->state_lost;
-    r->has_exit_code = o->has_exit_code;
-    r->exit_code = o->exit_code;
-    r->signal = o->signal;
-    copy_text(r->note, sizeof(r->note), o->note);
-    copy_text(r->etype, sizeof(r->etype), o->error.etype);
-    copy_text(r->evalue, sizeof(r->evalue), o->error.evalue);
-    copy_text(r->path, sizeof(r->path), o->full[0].path);
-    r->full[0] = o->full[0];
-    r->full[1] = o->full[1];
-    if (r->close_in_done) {
-        executor_close(r->executor, NULL, NULL);
-    }
-}
-
-static const struct run_events events = {on_waiting, on_started, on_output,
-                                         on_display, on_note,    on_done};
-
-static void on_idle_output(void *data, enum stream stream, const char *bytes, size_t size)
-{
-    struct context *c = data;
-
-    (void)stream;
-    strncat(c->idle, bytes, size);
-}
-
-static void on_closed(void *data, const struct error *err)
-{
-    struct context *c = data;
-
-    assert_null(err);
-    c->closed = true;
-}
-
-/* ---- helpers ---- */
-
-static int setup(void **state)
-{
-    struct context *c = calloc(1, sizeof(*c));
-
-    assert_non_null(c);
-    fake_place_init(&c->place);
-    c->e = executor_new(&c->place.base);
-    assert_non_null(c->e);
-    executor_set_idle_output(c->e, on_idle_output, c);
-    c->e->limits = (struct executor_limits){
-        .start = 50, .greeting = 50, .copies = 50, .grace = 30, .broken = 20, .kill = 50};
-    *state = c;
-    return 0;
-}
-
-static void ignore_timer(uv_timer_t *timer)
-{
-    (void)timer;
-}
-
-/* Runs the loop until *flag, and fails when that takes too long. */
-static void until(struct context *c, const int *flag)
-{
-    uv_timer_t guard;
-    uint64_t start = uv_hrtime();
-
-    uv_timer_init(&c->place.loop, &guard);
-    uv_timer_start(&guard, ignore_timer, PATIENCE_MS, 0);
-    while (!*flag && uv_hrtime() - start < (uint64_t)PATIENCE_MS * 1000000) {
-        uv_run(&c->place.loop, UV_RUN_ONCE);
-    }
-    uv_close((uv_handle_t *)&guard, NULL);
-    uv_run(&c->place.loop, UV_RUN_NOWAIT);
-    assert_true(*flag);
-}
-
-static void turns(struct context *c, int count)
-{
-    while (count-- > 0) {
-        uv_run(&c->place.loop, UV_RUN_NOWAIT);
-    }
-}
-
-static void close_executor(struct context *c)
-{
-    if (c->e) {
-        executor_close(c->e, on_closed, c);
-        c->e = NULL;
-        assert_false(c->closed);
-        uv_run(&c->place.loop, UV_RUN_DEFAULT);
-        assert_true(c->closed);
-    }
-}
-
-static int teardown(void **state)
-{
-    struct context *c = *state;
-
-    close_executor(c);
-    uv_run(&c->place.loop, UV_RUN_DEFAULT);
-    fake_place_deinit(&c->place);
-    free(c);
-    return 0;
-}
-
-static struct run *run_as(struct context *c, struct record *r, const char *language, double seconds)
-{
-    char id[RUN_ID_SIZE];
-    struct error err = {0};
-    struct run *run;
-
-    (void)snprintf(id, sizeof(id), "r-%d", ++c->next_id);
-    r->inside = true;
-    run = executor_run(c->e,
-                       &(struct run_request){.id = id,
-                                             .language = language,
-                                             .code = "x",
-                                             .code_size = 1,
-                                             .timeout_seconds = seconds,
-                                             .keep_full_output = true},
-                       &events, r, &err);
-    r->inside = false;
-    assert_non_null(run);
-    assert_int_equal(r->done, 0);
-    return run;
-}
-
-static struct run *run(struct context *c, struct record *r)
-{
-    return run_as(c, r, "python", 2);
-}
-
-/* ---- what runs do ---- */
-
-static void does_ok(struct fake_machine *m, const char *id)
-{
-    fake_print(m, STREAM_STDOUT, "hello");
-    fake_done(m, id, "\"status\":\"ok\",\"execution_count\":1");
-}
-
-static void does_nothing(struct fake_machine *m, const char *id)
-{
-    (void)m;
-    (void)id;
-}
-
-static void does_print_and_hang(struct fake_machine *m, const char *id)
-{
-    (void)id;
-    fake_print(m, STREAM_STDOUT, "before");
-    fake_frame(m, FRAME_NOTE, "{\"text\":\"look\"}");
-}
-
-static void does_crash(struct fake_machine *m, const char *id)
-{
-    (void)id;
-    fake_print(m, STREAM_STDOUT, "last words");
-    fake_exit(m, (struct machine_exit){.how = EXIT_SIGNAL, .signal = SIGSEGV, .cpu_ms = 3});
-}
-
-static void does_os_exit(struct fake_machine *m, const char *id)
-{
-    (void)id;
-    fake_end_stream(m);
-    fake_exit(m, (struct machine_exit){.how = EXIT_CODE, .code = 3});
-}
-
-static void warm_up(struct context *c)
-{
-    struct record r = {0};
-
-    c->place.on_run = does_ok;
-    (void)run(c, &r);
-    until(c, &r.done);
-    assert_int_equal(r.cause, CAUSE_OK);
-}
+#include "executor-record.h"
 
 /* ---- the ordinary way ---- */
 
@@ -388,20 +130,20 @@ static void test_refusals_make_no_callback(void **state)
     struct run_request request = {
         .id = "r-1", .language = "cobol", .code = "x", .code_size = 1, .timeout_seconds = 1};
 
-    assert_null(executor_run(c->e, &request, &events, &r, &err));
+    assert_null(executor_run(c->e, &request, &record_events, &r, &err));
     assert_int_equal(err.kind, ERROR_UNSUPPORTED);
     assert_non_null(strstr(err.message, "python, shell"));
     request.language = "python";
     request.timeout_seconds = 0;
-    assert_null(executor_run(c->e, &request, &events, &r, &err));
+    assert_null(executor_run(c->e, &request, &record_events, &r, &err));
     assert_int_equal(err.kind, ERROR_INVALID);
     request.timeout_seconds = 1;
     request.code = "\xff";
-    assert_null(executor_run(c->e, &request, &events, &r, &err));
+    assert_null(executor_run(c->e, &request, &record_events, &r, &err));
     assert_int_equal(err.kind, ERROR_INVALID);
     request.code = "x";
     request.id = "../up";
-    assert_null(executor_run(c->e, &request, &events, &r, &err));
+    assert_null(executor_run(c->e, &request, &record_events, &r, &err));
     assert_int_equal(err.kind, ERROR_INVALID);
     error_clear(&err);
 }
@@ -419,7 +161,7 @@ static void test_queue_has_a_cap(void **state)
     assert_null(executor_run(
         c->e,
         &(struct run_request){.id = "r-x", .language = "python", .code = "", .timeout_seconds = 1},
-        &events, &r[RUN_QUEUE_CAP], &err));
+        &record_events, &r[RUN_QUEUE_CAP], &err));
     assert_int_equal(err.kind, ERROR_LIMIT);
     error_clear(&err);
     close_executor(c);
@@ -828,19 +570,6 @@ static void test_close_from_completion(void **state)
 
 /* ---- long output ---- */
 
-static void does_flood(struct fake_machine *m, const char *id)
-{
-    char line[1001];
-
-    memset(line, 'x', 1000);
-    line[1000] = '\0';
-    for (int i = 0; i < 20; i++) {
-        fake_print(m, STREAM_STDOUT, line);
-        fake_frame(m, FRAME_NOTE, "{\"text\":\"so that it comes in pieces\"}");
-    }
-    fake_done(m, id, "\"status\":\"ok\"");
-}
-
 static void test_long_output_is_kept_in_a_file(void **state)
 {
     struct context *c = *state;
@@ -1043,7 +772,7 @@ static void test_copies_have_a_limit(void **state)
     assert_non_null(strstr(r.note, "copies"));
 }
 
-#define CASE(function) cmocka_unit_test_setup_teardown(function, setup, teardown)
+#define CASE(function) cmocka_unit_test_setup_teardown(function, record_setup, record_teardown)
 
 int main(void)
 {
