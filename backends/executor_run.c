@@ -136,7 +136,8 @@ static int check_request(const struct executor *e, const struct run_request *req
     if (e->closing) {
         return error_set(err, ERROR_LOST, "the session is being closed");
     }
-    if (!knows_language(ops, request->language)) {
+    if (!(place_capabilities(e->place) & CAP_KERNELSPECS) &&
+        !knows_language(ops, request->language)) {
         return refuse_language(ops, request->language, err);
     }
     if (request->stdin_text && !(place_capabilities(e->place) & CAP_STDIN)) {

@@ -357,9 +357,9 @@ const struct tool run_code_tool = {
     .name = "run_code",
     .title = "Run code",
     .description =
-        "Runs Python (or a shell script, with language \"shell\") in an isolated sandbox on this "
-        "machine and returns what it printed, the value of the last expression, figures and other "
-        "rich output, and how it ended.\n"
+        "Runs Python (or a shell script, with language \"shell\") in an isolated sandbox and "
+        "returns what it printed, the value of the last expression, figures and other rich "
+        "output, and how it ended.\n"
         "- Variables, imports and files stay from call to call within a session; \"ephemeral\": "
         "true runs in a fresh sandbox that is thrown away.\n"
         "- End with an expression to see its value (a DataFrame, say); matplotlib figures are "
