@@ -8,6 +8,7 @@ something could not be measured that should have been.
 
 import argparse
 import contextlib
+import functools
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ import sys
 import tempfile
 import time
 
+import remote
 import rivals
 import wire
 from support import processes
@@ -259,7 +261,8 @@ def bench_death(report):
 
 
 BENCHES = {"spawn": bench_spawn, "warm": bench_warm, "fresh": bench_fresh, "output": bench_output,
-           "sessions": bench_sessions, "death": bench_death}
+           "sessions": bench_sessions, "death": bench_death,
+           **{name: functools.partial(one, times=times) for name, one in remote.BENCHES.items()}}
 
 
 def main():
