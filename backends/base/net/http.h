@@ -29,7 +29,8 @@ struct http_options {
     bool use_proxy; /* http_proxy, https_proxy, no_proxy of the environment count */
     const char *const
         *headers; /* "Name: value" sent with every request; NULL-terminated, or NULL */
-    unsigned connect_timeout_ms; /* 0: 10 s */
+    unsigned connect_timeout_ms; /* 0: 10 s; of name, connection and TLS together */
+    unsigned answer_timeout_ms;  /* of a stream: from connected to agreed or refused; 0: 60 s */
     bool quick_ack; /* TCP_QUICKACK is set again before each read: a server that writes in two small
                      * pieces otherwise costs 40 ms a message (tcp(7)) */
 };
@@ -61,7 +62,7 @@ struct http_call {
     /* A body that is made piece by piece (sent chunked): fills `space`, returns the bytes written,
      * 0 at the end, -errno to give up, or -EAGAIN: asked again after http_request_resume. */
     ptrdiff_t (*read_body)(void *data, char *space, size_t size);
-    size_t body_cap;     /* of the reply; 0: HTTP_BODY_CAP */
+    size_t body_cap;     /* of the reply; 0: HTTP_BODY_CAP, or no end where on_body takes it */
     unsigned timeout_ms; /* of the whole exchange; 0: none (a stream) */
     unsigned idle_ms;    /* most time without a byte in either direction; 0: 60 s, UINT_MAX: none */
     /* The status line and headers are in. May be NULL. */
@@ -82,6 +83,21 @@ void http_cancel(struct http_request *request);
 void http_request_pause(struct http_request *request, bool paused);
 void http_request_resume(struct http_request *request);
 
+/*
+ * Kinds of errors here: ERROR_LOST (nothing listens, cut, not HTTP, cancelled), ERROR_TIMEOUT,
+ * ERROR_LIMIT (a cap), ERROR_REFUSED (a certificate, the rights on a socket), ERROR_INVALID (a file
+ * or value that was given). No message holds a query, a header's value or a body that was sent.
+ */
+
+/* What a server says of its refusal: "message" (or "reason") of a JSON object, else the body's
+ * first line; without control characters, at most 500 bytes, "" when it says nothing. To be freed;
+ * NULL without memory. */
+char *http_message(const char *body, size_t size);
+/* The kind of error that a status of 300 and above is. */
+enum error_kind http_status_kind(long status);
+/* Sets err to "WHAT: the server answered 404: MESSAGE" for a reply that is not 2xx. Returns -1. */
+int http_refusal(const struct http_reply *reply, const char *what, struct error *err);
+
 /* Percent-encodes for a path segment or a query value (RFC 3986 unreserved stay); to be freed. */
 char *http_escape(const char *text);
 
@@ -97,21 +113,26 @@ struct http_stream_events {
     void (*on_open)(void *data);
     void (*on_bytes)(void *data, const char *bytes, size_t size);
     /* Once: the far side closed (err NULL) or it failed, before or after on_open; a refusal quotes
-     * the server's status and message. Nothing follows. Not called after http_stream_close. */
+     * the server's status and message. `status`: of the answer, 0 when none came. Nothing follows
+     * but http_stream_close, which is still to be called. Not called after http_stream_close. */
     void (*on_end)(void *data, long status, const struct error *err);
 };
 
+/* Connects and sends the request. A body is JSON. `http` may be closed before the stream is: that
+ * ends it. */
 struct http_stream *http_stream_open(struct http *http, const char *method, const char *path,
                                      const void *body, size_t body_size,
                                      const struct http_stream_events *events, void *data,
                                      struct error *err);
 enum { HTTP_STREAM_QUEUE_CAP = 64 * 1024 * 1024 };
-/* Sends in order; keeps a copy of what cannot go out at once. -EPIPE when it has ended, -ENOBUFS
- * when the queue's cap would be passed. */
+/* Sends in order; keeps a copy of what cannot go out at once, and before on_open of everything.
+ * -EPIPE when it has ended, was shut down or the far side takes no more (on_end then follows by
+ * itself), -ENOBUFS when the queue's cap would be passed. */
 int http_stream_write(struct http_stream *stream, const void *bytes, size_t size);
 /* Bytes that wait to be sent. */
 size_t http_stream_queued(const struct http_stream *stream);
-/* After what was written, our direction is shut (where the transport can). */
+/* After what was written, our direction is shut. Under TLS it is the TCP connection's direction
+ * that is shut, without a closing alert: libcurl has no call for that. */
 void http_stream_shutdown(struct http_stream *stream);
 void http_stream_pause(struct http_stream *stream, bool paused);
 /* Ends it; `closed` (may be NULL) is called from the loop when its memory is gone. */
