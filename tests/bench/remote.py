@@ -149,8 +149,10 @@ def plain_gateway(url, token):
 @contextlib.contextmanager
 def kernel_client(url, token):
     """jupyter-kernel-client, which code-sandboxes and jupyter-mcp-server are built on."""
-    from jupyter_kernel_client import KernelClient
-    with KernelClient(server_url=url, token=token) as client:
+    from jupyter_kernel_client import JupyterKernelClient
+    # Kernel Gateway takes no bearer token, which is what this client would send.
+    with JupyterKernelClient(server_url=url, token=token,
+                             headers={"Authorization": f"token {token}"}) as client:
         yield lambda: client.execute("1+1")
 
 
@@ -211,7 +213,7 @@ def bare_start(command, env):
 
 def bench_command(report, times):
     """ssh and srun: the start beside the bare command's, and a warm run."""
-    for name in ("sshd", "slurm"):
+    for name in ("ssh", "slurm"):
         info = ENGINES[name]().start()
         env = info.get("env", {})
         command = [word.replace("{memory_mib}", "256") for word in info["command"]]
