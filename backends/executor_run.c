@@ -459,6 +459,15 @@ static void on_ready(void *data, const char *description)
     executor_check_ready(e);
 }
 
+static void on_leftover(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct executor *e = data;
+
+    if (!e->closing && size > 0 && e->on_idle_output) {
+        e->on_idle_output(e->idle_data, stream, bytes, size);
+    }
+}
+
 static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
 {
     struct executor *e = data;
@@ -468,9 +477,7 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
         return;
     }
     if (!run || run->ending) {
-        if (e->on_idle_output) {
-            e->on_idle_output(e->idle_data, stream, bytes, size);
-        }
+        on_leftover(e, stream, bytes, size);
         return;
     }
     executor_announce(e);
@@ -546,6 +553,7 @@ static void on_broken(void *data, const char *why)
 const struct kernel_events executor_kernel_events = {
     .on_ready = on_ready,
     .on_output = on_output,
+    .on_leftover = on_leftover,
     .on_display = on_display,
     .on_note = on_note,
     .on_reply = on_reply,

@@ -49,6 +49,8 @@ struct kernel_events {
     /* Instead of on_reply: the run was not started (a language that the far side turned out not to
      * have); the session is as it was. */
     void (*on_refused)(void *data, const struct error *err);
+    /* Output of before the run that is going. */
+    void (*on_leftover)(void *data, enum stream stream, const char *bytes, size_t size);
 };
 
 struct kernel_ops {

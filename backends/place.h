@@ -161,6 +161,9 @@ struct link_events {
     void (*on_output)(void *data, enum stream stream, const char *bytes, size_t size);
     /* The peer closed the stream, or it failed. Not called after link_ops.end. */
     void (*on_end)(void *data);
+    /* Output that was printed before the run that has been sent began, where the far side can tell:
+     * it is not that run's. */
+    void (*on_leftover)(void *data, enum stream stream, const char *bytes, size_t size);
 };
 
 struct link_ops {

@@ -278,6 +278,17 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
     leave(r);
 }
 
+static void on_leftover(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct runner *r = data;
+
+    enter(r);
+    if (!r->detached && r->events.on_leftover) {
+        r->events.on_leftover(r->data, stream, bytes, size);
+    }
+    leave(r);
+}
+
 static void on_end(void *data)
 {
     struct runner *r = data;
@@ -303,7 +314,7 @@ static struct kernel *runner_attach(struct link *link, const struct kernel_event
     buffer_init(&r->in, FRAME_HEADER + FRAME_PAYLOAD_CAP + FEED_SIZE);
     buffer_init(&r->late, FRAME_HEADER + FRAME_PAYLOAD_CAP + FEED_SIZE);
     buffer_init(&r->out, FRAME_HEADER + FRAME_PAYLOAD_CAP);
-    link->events = (struct link_events){on_frames, on_output, on_end};
+    link->events = (struct link_events){on_frames, on_output, on_end, on_leftover};
     link->data = r;
     return (struct kernel *)r;
 }
@@ -364,7 +375,7 @@ static void runner_detach(struct kernel *k)
 {
     struct runner *r = runner_of(k);
 
-    r->link->events = (struct link_events){no_bytes, no_output, no_end};
+    r->link->events = (struct link_events){no_bytes, no_output, no_end, no_output};
     r->link->data = NULL;
     r->link = NULL;
     enter(r);

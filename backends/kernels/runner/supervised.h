@@ -15,12 +15,13 @@
  * being joined by spaces and read by a shell, as ssh does). It reads our package from its stdin,
  * greets, and is then the supervisor: a small parent that keeps the stream, and forks the worker
  * that runs the code. So a crash, a kill or a time-out of the worker ends the run and not the
- * machine: its files stay, and supervised_start_worker makes the next worker.
+ * machine: its files stay, and supervised_start_worker makes the next worker. Nothing is sent
+ * before its bootstrap has answered, so that what is not our bootstrap never reads it.
  *
  * The supervisor watches its worker (exit status, signal, resource usage), holds it to the limits
  * (rlimits, and the whole tree's memory, files and processes by polling), ends all that it left
- * behind, takes files in (a tar stream), and cleans up after itself when the stream closes. Frames
- * of both are in frame.h.
+ * behind, takes files in (a tar stream), and cleans up after itself when the stream closes. Its
+ * frames are in frame_supervisor.h, the worker's in frame.h.
  *
  * A stranger's bytes before the first greeting (a login banner) are skipped, up to BANNER_CAP; the
  * last lines of them are quoted when the stream ends before a greeting came.
@@ -36,7 +37,7 @@ enum {
 struct byte_stream {
     /* Sends all of it, in order; keeps a copy of what cannot be sent at once. -EPIPE, -ENOBUFS. */
     int (*write)(struct byte_stream *stream, const void *bytes, size_t size);
-    /* Bytes accepted by write and not sent yet: files are sent no faster than this shrinks. */
+    /* Bytes accepted by write and not sent yet; may be NULL. */
     size_t (*queued)(const struct byte_stream *stream);
     void (*pause)(struct byte_stream *stream, bool paused); /* may be NULL */
 };
@@ -48,29 +49,35 @@ struct supervised_options {
     uint64_t memory_mib, disk_mib; /* 0: held by the place itself (an engine), not watched here */
     unsigned processes;            /* 0: likewise */
     bool limits_per_process;       /* rlimits as well (not under a cgroup of the place's own) */
-    json_t *env;                   /* of the worker, object of strings, borrowed until greeted */
+    bool warm;   /* get ready for a quick first run while there is time (a pool): takes longer */
+    json_t *env; /* of the worker, object of strings; may be NULL */
 };
 
 struct supervised_events {
     /* The supervisor has greeted; `python` is "3.11.2". A worker can be started. */
     void (*on_greeting)(void *data, const char *python);
-    /* The worker's process is there and its link can be attached to. */
+    /* The worker's process is there and its link can be attached to. Whoever attaches later (a
+     * pool's machine) calls supervised_attached then; until it does, what comes is kept. */
     void (*on_worker)(void *data, struct link *link);
     /* The worker ended; what it had sent has been delivered. EXIT_CODE, EXIT_SIGNAL,
      * EXIT_OUT_OF_MEMORY, EXIT_DISK. The supervisor is still there. */
     void (*on_worker_exit)(void *data, const struct machine_exit *exit);
     /* The supervisor broke the protocol, or did not greet in time: the place should end its stream.
-     * `message` quotes the last lines of what a stranger printed instead. Once, last. */
+     * `message` quotes the last lines of what a stranger printed instead. Once, last: a worker that
+     * lived has been reported as EXIT_LOST before, puts are answered. */
     void (*on_broken)(void *data, const char *message);
 };
 
 struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
                                   const struct supervised_options *options,
                                   const struct supervised_events *events, void *data);
-/* The argv of the far command, NULL-terminated; static. `shell_safe`: it survives a shell. */
+/* The argv of the far command, NULL-terminated, in memory that is to be freed. It means the same
+ * whether it is given to a process as it is or joined by spaces and read by a shell; with
+ * `shell_safe` a `python` of which that is not true (a space in it, say) gives NULL, as does a lack
+ * of memory. */
 const char *const *supervised_command(const char *python, bool shell_safe, char **ret_to_free);
 
-/* The stream is open: the package is sent. */
+/* The stream is open: the greeting is waited for. */
 void supervised_open(struct supervised *s);
 /* Bytes that the far side sent (on its stdout). */
 void supervised_feed(struct supervised *s, const char *bytes, size_t size);
@@ -78,9 +85,13 @@ void supervised_feed(struct supervised *s, const char *bytes, size_t size);
  * reason (may be NULL), a greeting that had not come by on_broken. */
 void supervised_ended(struct supervised *s, const char *reason);
 
+/* Once greeted, and when no worker is there; on_worker or on_worker_exit follows. */
 void supervised_start_worker(struct supervised *s);
+/* Somebody has attached to the link since on_worker: what has come is delivered. */
+void supervised_attached(struct supervised *s);
 void supervised_interrupt(struct supervised *s); /* SIGINT to the worker's run */
-void supervised_kill(struct supervised *s);      /* SIGKILL to the worker and all it left */
+/* SIGKILL to the worker and all it left; on_worker_exit follows if there was one. */
+void supervised_kill(struct supervised *s);
 /* Copies a share in at its dest (mapped into the private folder where there is one), also while a
  * run goes on; as place_ops.machine_put. */
 void supervised_put(struct supervised *s, const struct share *share, executor_progress progress,

@@ -1,0 +1,72 @@
+#ifndef CELLBLOCK_RUNNER_FRAME_SUPERVISOR_H
+#define CELLBLOCK_RUNNER_FRAME_SUPERVISOR_H
+
+#include "backends/kernels/runner/frame.h"
+
+/*
+ * The supervisor's own frames (supervised.h), on the same stream as those of frame.h.
+ *
+ * Before any frame, in this order: the bootstrap prints MARKER, its Python's version and
+ * MARKER_END; the server sends the package as u32 little-endian length and a zip; frames follow.
+ * Nothing is sent before the marker came, so nothing that is not our bootstrap ever reads it (a
+ * shell would take it for commands).
+ *
+ * direction      type       payload
+ * to supervisor  SETUP      {"workspace":"/…"|null,"memory":bytes,"disk":bytes,"processes":int,
+ *                            "rlimits":bool,"warm":bool,"env":{name:value}}: once, first; 0 is no
+ *                            limit
+ * to supervisor  START      empty: make a worker; none may be there
+ * to supervisor  INTERRUPT  empty: SIGINT to the worker's process group
+ * to supervisor  KILL       empty: end the worker and all that it left; EXIT follows if one was
+ *                            there
+ * to supervisor  PUT        {"id":int,"dest":"/…","limit":bytes}: a share comes. dest is below the
+ *                            private folder where there is one
+ * to supervisor  PIECE      u32 little-endian id, then raw bytes of its tar stream, whose members
+ *                            all have one first component: the share itself
+ * to supervisor  PUT_END    {"id":int,"whole":bool}: that was all of it, or it is given up
+ * to server      HELLO      {"cellblock":1,"python":"3.11.2","implementation":"CPython",
+ *                            "folder":"/…"|null}: the answer to SETUP
+ * to server      STARTED    {"pid":int}: the answer to START, or EXIT
+ * to server      BEGUN      empty: the RUN is given to the worker; output before this frame is not
+ *                            the run's
+ * to server      EXIT       {"how":"code"|"signal"|"memory"|"disk"|"files"|"processes"|"protocol"|
+ *                            "failed","code":int,"signal":int,"used":int,"limit":int,"cpu_ms":int,
+ *                            "peak_rss_kib":int,"text":"…"}: the worker ended, nothing of it is
+ *                            left, all it has sent went before
+ * to server      TAKEN      {"id":int,"bytes":int}: so many bytes of the pieces, in all, were used
+ * to server      PUT_DONE   {"id":int,"error":null|{"kind":"exists"|"space"|"refused"|"limit"|
+ *                            "invalid"|"stopped"|"internal","text":"…"}}: the answer to PUT, also
+ *                            before its end
+ *
+ * Frames of the worker (0x10–0x1f) pass unchanged, RUN and ACK pass to it. ACKs are answered by the
+ * supervisor itself: it reads what was printed before it passes a frame on. Nothing in a frame of
+ * the far side's is taken for granted: whatever runs there may have taken its place.
+ */
+enum supervisor_frame {
+    FRAME_SETUP = 0x20,
+    FRAME_START = 0x21,
+    FRAME_INTERRUPT = 0x22,
+    FRAME_KILL = 0x23,
+    FRAME_PUT = 0x24,
+    FRAME_PIECE = 0x25,
+    FRAME_PUT_END = 0x26,
+    FRAME_HELLO = 0x30,
+    FRAME_STARTED = 0x31,
+    FRAME_BEGUN = 0x32,
+    FRAME_EXIT = 0x33,
+    FRAME_TAKEN = 0x34,
+    FRAME_PUT_DONE = 0x35,
+};
+
+enum {
+    FRAME_SUPERVISOR_VERSION = 1,
+    FRAME_SUPERVISOR_CAP = 64 * 1024, /* of those that the supervisor itself makes */
+    FRAME_PUT_WINDOW = 1024 * 1024,   /* bytes of pieces that are sent and not taken yet */
+};
+
+#define FRAME_MARKER                                                                               \
+    "\x02"                                                                                         \
+    "cellblock-stream-1 "
+#define FRAME_MARKER_END '\x03'
+
+#endif

@@ -1,0 +1,115 @@
+#ifndef CELLBLOCK_RUNNER_SUPERVISED_INTERNAL_H
+#define CELLBLOCK_RUNNER_SUPERVISED_INTERNAL_H
+
+#include "backends/base/buffer.h"
+#include "backends/base/net/tar.h"
+#include "backends/kernels/runner/frame_supervisor.h"
+#include "backends/kernels/runner/supervised.h"
+
+/*
+ * Theory of operation (for the files supervised*.c only; callers read supervised.h).
+ *
+ *   NEW ── open ──► BANNER ── marker: the package and SETUP go out ──► HELLO ──► UP ──► OVER
+ *
+ * supervised.c takes the stream apart. Frames of the worker are handed to the link piece by piece
+ * as they come, never collected (the kernel does that); the supervisor's own are small, collected,
+ * and given to supervised_take_frame. Callbacks may lead back here, and may make it be OVER: all
+ * that follows one looks at the phase again. supervised_put.c sends shares, one at a time.
+ */
+enum supervised_phase {
+    PHASE_NEW,
+    PHASE_BANNER,
+    PHASE_HELLO,
+    PHASE_UP,
+    PHASE_OVER,
+};
+
+enum worker_state {
+    WORKER_NONE,
+    WORKER_STARTING,
+    WORKER_LIVE,
+};
+
+/* Where the payload that is coming in goes. */
+enum route {
+    ROUTE_OWN,      /* collected in `frame` */
+    ROUTE_LINK,     /* to the kernel, with its header */
+    ROUTE_LEFTOVER, /* text that was printed before the run that has been asked for */
+    ROUTE_NOBODY,
+};
+
+enum {
+    SUPERVISED_EARLY_CAP = 1024 * 1024, /* of what a worker sends before somebody has attached */
+};
+
+struct put;
+
+struct supervised {
+    uv_loop_t *loop;
+    struct byte_stream *stream;
+    struct supervised_options options; /* workspace and env are owned */
+    struct supervised_events events;
+    void *data;
+    enum supervised_phase phase;
+    uv_timer_t greeting;
+    uv_timer_t progress; /* of a put */
+    uv_idle_t soon;      /* what must not happen inside of a call: an exit, the next put */
+    unsigned open_handles;
+
+    struct buffer banner; /* what came before the marker */
+    char *banner_end;     /* its last lines, for messages */
+    char *folder;
+
+    unsigned char header[FRAME_HEADER];
+    size_t header_size; /* bytes of it that are there */
+    size_t left;        /* of the payload, to come */
+    enum route route;
+    struct buffer frame;
+    struct buffer early;
+
+    struct link link;
+    enum worker_state worker;
+    bool kill_sent;
+    bool lost;         /* an exit is due: the start came when all was over */
+    unsigned runs_due; /* runs sent that the supervisor has not taken in yet */
+
+    struct put *puts; /* the first is the one that is going */
+    unsigned put_number;
+    unsigned open_puts; /* also those that are answered and not freed yet */
+    bool closing;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* A parsed EXIT; its message is owned. */
+struct exit_frame {
+    struct machine_exit exit;
+    char *text;
+};
+
+/* supervised.c */
+int supervised_send(struct supervised *s, enum supervisor_frame type, const void *payload,
+                    size_t size);
+int supervised_send_json(struct supervised *s, enum supervisor_frame type, json_t *json_owned);
+void supervised_break(struct supervised *s, const char *format, ...)
+    __attribute__((format(printf, 2, 3)));
+void supervised_maybe_free(struct supervised *s);
+void supervised_soon(
+    struct supervised *s); /* lets supervised_puts_go_on be called, from the loop */
+void supervised_show_progress(struct supervised *s, bool show);
+
+/* supervised_frames.c: a whole frame of the supervisor's own. */
+void supervised_take_frame(struct supervised *s, const struct frame *frame);
+/* Text of a stranger's for our messages: its last lines, without control characters. To be freed.
+ */
+char *supervised_last_lines(const char *text, size_t size);
+
+/* supervised_put.c */
+void supervised_puts_go_on(struct supervised *s); /* starts the next one if one is due */
+void supervised_puts_lost(struct supervised *s);  /* answers all of them */
+void supervised_put_taken(struct supervised *s, json_int_t id, json_int_t bytes);
+/* `kind` NULL: it is there. */
+void supervised_put_done(struct supervised *s, json_int_t id, const char *kind, const char *text);
+void supervised_put_progress(struct supervised *s);
+
+#endif

@@ -1,0 +1,250 @@
+"""The supervisor's children: the worker that runs the code, and the takers of shares."""
+
+import fcntl
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+
+from cellblock_worker import family, session, taking
+
+PIPE_SIZE = 256 * 1024
+_F_SETPIPE_SZ = 1031
+_PACKAGES = ".local/cellblock-packages"
+_DEFAULTS = {
+    "LANG": "C.UTF-8",
+    "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+    "PIP_NO_CACHE_DIR": "1",
+    "PIP_NO_INPUT": "1",
+}
+
+
+def _pipe():
+    """A pipe with room for some output: its two ends, the first of which does not block."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    try:
+        fcntl.fcntl(read, _F_SETPIPE_SZ, PIPE_SIZE)
+    except OSError:
+        pass  # not this system, or not more for this user
+    return read, write
+
+
+def _forget_signals():
+    """In a child: signals are as in any Python."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, signal.SIG_DFL)
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _close_all_but(kept):
+    """In a child: closes what came from the supervisor, above all the stream."""
+    try:
+        open_ones = [int(name) for name in os.listdir("/proc/self/fd")]
+    except OSError:
+        open_ones = list(range(1024))
+    for fd in open_ones:
+        if fd > 2 and fd not in kept:
+            try:
+                os.close(fd)
+            except OSError:
+                continue
+
+
+def _limit(number, value):
+    """Sets both limits, as far as the system's own allow."""
+    hard = resource.getrlimit(number)[1]
+    if hard != resource.RLIM_INFINITY:
+        value = min(value, hard)
+    try:
+        resource.setrlimit(number, (value, value))
+    except (ValueError, OSError):
+        pass
+
+
+def _threads_of_user():
+    """How many threads this user has on the whole system: what RLIMIT_NPROC counts."""
+    user = os.getuid()
+    count = 0
+    for name in os.listdir("/proc"):
+        if not name.isdigit():
+            continue
+        try:
+            if os.stat("/proc/" + name).st_uid == user:
+                count += len(os.listdir("/proc/%s/task" % name))
+        except OSError:
+            continue
+    return count
+
+
+def set_limits(setup):
+    """The limits of each process."""
+    _limit(resource.RLIMIT_CORE, 0)
+    if not setup.rlimits:
+        return
+    if setup.memory:
+        _limit(resource.RLIMIT_DATA, setup.memory)
+    if setup.disk:
+        _limit(resource.RLIMIT_FSIZE, setup.disk)
+    if setup.processes:
+        try:
+            _limit(resource.RLIMIT_NPROC, setup.processes + _threads_of_user())
+        except OSError:
+            pass  # no /proc: what there is cannot be counted
+
+
+def add_usual_paths():
+    """What -I has left out of sys.path, which users of this machine expect: PYTHONPATH and the
+    user's own packages. The supervisor itself had to start without."""
+    import site
+
+    known = set(sys.path)
+    entries = [entry for entry in os.environ.get("PYTHONPATH", "").split(os.pathsep) if entry]
+    sys.path[:0] = [entry for entry in entries if entry not in known]
+    try:
+        own = site.getusersitepackages()
+    except (AttributeError, KeyError, OSError):
+        return
+    if own not in known and os.path.isdir(own):
+        site.addsitedir(own)
+
+
+class Setup:
+    """What the server wants of its workers (the SETUP frame), and the folders that came of it."""
+
+    def __init__(self, request):
+        self.memory = int(request.get("memory") or 0)
+        self.disk = int(request.get("disk") or 0)
+        self.processes = int(request.get("processes") or 0)
+        self.rlimits = bool(request.get("rlimits"))
+        self.warm = bool(request.get("warm"))
+        self.env = {str(name): str(value) for name, value in (request.get("env") or {}).items()}
+        self.workspace = request.get("workspace")
+        self.folder = None  # the private one
+
+    def home(self):
+        """The working directory."""
+        return self.workspace or os.path.join(self.folder, "workspace")
+
+    def root(self):
+        """Below which the dests of shares are."""
+        return self.folder or "/"
+
+    def watched(self):
+        """The folders whose files count."""
+        if self.folder:
+            return [self.folder]
+        return [self.workspace]
+
+    def environment(self):
+        """The variables of the worker."""
+        home = self.home()
+        found = dict(os.environ)
+        for name, value in _DEFAULTS.items():
+            found.setdefault(name, value)
+        found.update(HOME=home, TERM="dumb", PIP_TARGET=os.path.join(home, _PACKAGES))
+        if self.folder:
+            found["TMPDIR"] = os.path.join(self.folder, "tmp")
+        temporary = found.get("TMPDIR", "/tmp")
+        found.setdefault("MPLCONFIGDIR", os.path.join(temporary, "matplotlib"))
+        mine = os.path.dirname(sys.executable or "")
+        path = found.get("PATH") or "/usr/local/bin:/usr/bin:/bin"
+        if mine and mine not in path.split(os.pathsep):
+            path = mine + os.pathsep + path
+        found["PATH"] = path
+        found.pop("OLDPWD", None)
+        found["PWD"] = home
+        found.update(self.env)
+        return found
+
+
+class Worker:
+    """A worker process and our ends of its streams."""
+
+    def __init__(self, setup):
+        ours, theirs = socket.socketpair()
+        self.out, out_write = _pipe()
+        self.err, err_write = _pipe()
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                ours.close()
+                _become_worker(setup, parent, theirs.detach(), out_write, err_write)
+            finally:
+                os._exit(70)
+        theirs.close()
+        os.close(out_write)
+        os.close(err_write)
+        ours.setblocking(False)
+        self.frames = ours.detach()
+
+    def close(self):
+        """Closes what is still open."""
+        for fd in (self.frames, self.out, self.err):
+            if fd >= 0:
+                os.close(fd)
+        self.frames = self.out = self.err = -1
+
+
+def _become_worker(setup, parent, frames_fd, out, err):
+    """In the child; does not return."""
+    os.setsid()
+    family.die_with(parent)
+    family.set_dumpable(True)
+    _forget_signals()
+    null = os.open(os.devnull, os.O_RDONLY)
+    for fd, number in ((null, 0), (out, 1), (err, 2)):
+        os.dup2(fd, number)
+    _close_all_but((frames_fd,))
+    variables = setup.environment()
+    os.environ.clear()
+    os.environ.update(variables)
+    os.chdir(setup.home())
+    set_limits(setup)
+    session.serve(frames_fd)
+    os._exit(0)
+
+
+class Taker:
+    """A process that takes a share in, and our end of its stream."""
+
+    def __init__(self, number, root, dest, limit):
+        import tarfile  # noqa: F401  before the fork, once for all of them
+
+        ours, theirs = socket.socketpair()
+        self.number = number
+        self.fed = 0  # bytes of pieces that it has been given
+        self.answer = b""
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                _forget_signals()
+                family.die_with(parent)
+                fd = theirs.detach()
+                _close_all_but((fd,))
+                taking.receive(fd, root, dest, limit)
+            finally:
+                os._exit(70)
+        theirs.close()
+        ours.setblocking(False)
+        self.fd = ours.detach()
+
+    def close(self):
+        """Closes its stream: one that has not got all of it undoes what it has done."""
+        if self.fd >= 0:
+            os.close(self.fd)
+        self.fd = -1
+
+    def problem(self, status):
+        """What it said, or None when all went well."""
+        try:
+            said = json.loads(self.answer.decode("ascii"))
+        except ValueError:
+            how = "by signal %d" % (status & 127) if status & 127 else "without a word"
+            return {"kind": "internal", "text": "the process that took it in ended " + how}
+        return said if isinstance(said, dict) else None

@@ -1,0 +1,707 @@
+"""The far end of a byte stream: a small parent that keeps the stream, and workers that run code.
+
+It relays frames (frame.h) between the server and the worker, makes frames of what the worker
+prints, takes shares in, holds the worker to its limits, says how it ended, and cleans up after
+itself when the stream closes. Its own frames are those of frame_supervisor.h. One thread, one
+poll; it never runs code of the user's and never waits for anybody but in that poll.
+"""
+
+import errno
+import json
+import os
+import platform
+import select
+import signal
+import struct
+import sys
+import time
+import traceback
+from collections import deque
+
+from cellblock_worker import cgroups, family, folders, frames, session
+from cellblock_worker.offspring import PIPE_SIZE, Setup, Taker, Worker, add_usual_paths
+from cellblock_worker.streams import keep_high
+
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END = range(0x20, 0x27)
+HELLO, STARTED, BEGUN, EXIT, TAKEN, PUT_DONE = range(0x30, 0x36)
+STDOUT, STDERR = 0x11, 0x12
+FROM_WORKER = frozenset(
+    (frames.GREETING, frames.DISPLAY, frames.CLEAR, frames.NOTE, frames.DONE)
+)
+VERSION = 1
+HEADER = frames.HEADER
+NUMBER = struct.Struct("<I")
+READ_SIZE = 256 * 1024
+OUT_HIGH = 1024 * 1024  # bytes waiting for the server, past which nothing more is read for it
+WRITE_PARTS = 64
+PENDING_CAP = 2 * frames.PAYLOAD_CAP
+WATCH_BUSY = 0.05  # seconds
+WATCH_IDLE = 1.0
+WALK_BUDGET = 0.002  # of adding up files at a time
+FILES_SHIFT = 13  # one file for each 8 KiB of the disk limit
+CLOSED_GRACE = 0.1  # a worker that ends closes its streams a moment before
+END_GRACE = 3.0  # for takers, when all is over
+SYNC = b'"sync": true}'  # the end of a frame that waits for an ACK (display.py puts it there)
+ACK = HEADER.pack(0, frames.ACK)
+
+
+class Over(Exception):
+    """The stream has ended, or what came on it is no protocol of ours."""
+
+
+class Queue:
+    """Bytes on their way to a descriptor that does not block."""
+
+    def __init__(self, fd):
+        self.fd = fd
+        self.size = 0
+        self._parts = deque()
+
+    def add(self, *parts):
+        """Appends; nothing is written yet."""
+        for part in parts:
+            if part:
+                self._parts.append(part)
+                self.size += len(part)
+
+    def write(self):
+        """Writes what can be written. Raises OSError when nobody reads any more."""
+        parts = self._parts
+        while parts:
+            some = [parts[n] for n in range(min(len(parts), WRITE_PARTS))]
+            try:
+                done = os.writev(self.fd, some)
+            except BlockingIOError:
+                return
+            self.size -= done
+            while done > 0 and done >= len(parts[0]):
+                done -= len(parts.popleft())
+            if done > 0:
+                parts[0] = memoryview(parts[0])[done:]
+
+
+def read_some(fd, size=READ_SIZE):
+    """What can be read at once: bytes, b"" at the end, None when there is nothing now."""
+    try:
+        return os.read(fd, size)
+    except BlockingIOError:
+        return None
+    except OSError:
+        return b""
+
+
+def split_frames(buffer):
+    """The whole frames at the front of `buffer`, taken off it, as (type, header and payload)."""
+    start = 0
+    found = []
+    while len(buffer) - start >= HEADER.size:
+        size, kind = HEADER.unpack_from(buffer, start)
+        if size > frames.PAYLOAD_CAP:
+            raise Over("a frame of %d bytes" % size)
+        end = start + HEADER.size + size
+        if len(buffer) < end:
+            break
+        found.append((kind, bytes(memoryview(buffer)[start:end])))
+        start = end
+    if start:
+        del buffer[:start]
+    return found
+
+
+def _object(frame):
+    """The JSON object of a frame."""
+    try:
+        value = json.loads(str(memoryview(frame)[HEADER.size :], "utf-8") or "{}")
+    except ValueError:
+        raise Over("a frame that is not JSON") from None
+    if not isinstance(value, dict):
+        raise Over("a frame that is no object")
+    return value
+
+
+class Supervisor:
+    """See above."""
+
+    def __init__(self, stream_in, stream_out, wakeup):
+        self._stream = stream_in
+        self._wakeup = wakeup
+        self._input = bytearray()
+        self._out = Queue(stream_out)
+        self._poll = select.poll()
+        self._interest = {}
+        self._setup = None
+        self._lock = -1
+        self._prepared = False
+        self._worker = None
+        self._to_worker = None
+        self._from_worker = bytearray()
+        self._busy = False
+        self._closed_at = None  # when the worker's end of the frames was seen to be closed
+        self._takers = {}
+        self._feeds = {}
+        self._oom = cgroups.OutOfMemory()
+        self._next_watch = None
+        self._walk = self._count = None
+        self._handlers = {
+            SETUP: self._take_setup,
+            START: self._take_start,
+            INTERRUPT: self._take_interrupt,
+            KILL: self._take_kill,
+            PUT: self._take_put,
+            PIECE: self._take_piece,
+            PUT_END: self._take_put_end,
+            frames.RUN: self._take_run,
+            frames.ACK: self._take_ack,
+        }
+
+    # ---- the loop ----
+
+    def run(self):
+        """Serves the stream until it ends; leaves nothing behind."""
+        try:
+            while True:
+                self._register()
+                for fd, events in self._poll.poll(self._patience()):
+                    self._look_at(fd, events)
+                self._watch()
+                self._out.write()
+        except (Over, BrokenPipeError, ConnectionResetError):
+            pass
+        finally:
+            self._clean_up()
+
+    def _wanted(self):
+        """(descriptor, events) of all that is waited for now."""
+        yield self._wakeup, select.POLLIN
+        room = self._out.size < OUT_HIGH
+        yield self._stream, select.POLLIN
+        if self._out.size:
+            yield self._out.fd, select.POLLOUT
+        worker = self._worker
+        if worker is not None:
+            if room:
+                yield worker.out, select.POLLIN
+                yield worker.err, select.POLLIN
+            events = select.POLLIN if room else 0
+            yield worker.frames, events | (select.POLLOUT if self._to_worker.size else 0)
+        for number, taker in self._takers.items():
+            feed = self._feeds[number]
+            yield taker.fd, select.POLLIN | (select.POLLOUT if feed.size else 0)
+
+    def _register(self):
+        """Brings the poll object up to date."""
+        before = self._interest
+        now = {}
+        for fd, events in self._wanted():
+            if fd >= 0 and events:
+                now[fd] = now.get(fd, 0) | events
+        if now == before:
+            return
+        for fd in before:
+            if fd not in now:
+                try:
+                    self._poll.unregister(fd)
+                except KeyError:
+                    continue
+        for fd, events in now.items():
+            if before.get(fd) != events:
+                self._poll.register(fd, events)
+        self._interest = now
+
+    def _forget(self, fd):
+        """Before a descriptor is closed: its number may be another's soon."""
+        if self._interest.pop(fd, None) is not None:
+            self._poll.unregister(fd)
+
+    def _patience(self):
+        """How long to wait, in milliseconds; None for ever."""
+        times = []
+        if self._worker is not None:
+            if self._next_watch is not None:
+                times.append(self._next_watch)
+            if self._closed_at is not None:
+                times.append(self._closed_at + CLOSED_GRACE)
+        if not times:
+            return None
+        return max(0, int((min(times) - time.monotonic()) * 1000) + 1)
+
+    def _look_at(self, fd, events):
+        """Something can be done with a descriptor."""
+        worker = self._worker
+        if fd == self._stream:
+            self._read_stream()
+        elif fd == self._out.fd:
+            if events & select.POLLERR:  # nobody reads any more
+                raise Over("closed")
+            self._out.write()
+        elif fd == self._wakeup:
+            self._take_signals()
+        elif worker is not None and fd == worker.frames:
+            if events & select.POLLOUT:
+                self._feed_worker()
+            if events & ~select.POLLOUT:
+                self._read_frames()
+        elif worker is not None and fd in (worker.out, worker.err):
+            self._read_output(fd)
+        else:
+            self._look_at_takers(fd, events)
+
+    def _send(self, kind, payload):
+        """A frame of ours to the server."""
+        self._out.add(frames.frame(kind, payload))
+
+    # ---- from the server ----
+
+    def _read_stream(self):
+        data = read_some(self._stream)
+        if data is None:
+            return
+        if not data:
+            raise Over("end of stream")
+        self._input += data
+        for kind, frame in split_frames(self._input):
+            handler = self._handlers.get(kind)
+            if handler is None or (self._setup is None) != (kind == SETUP):
+                raise Over("a frame of type %d" % kind)
+            handler(frame)
+
+    def _take_setup(self, frame):
+        setup = Setup(_object(frame))
+        if setup.workspace is None:
+            setup.folder, self._lock = folders.make()
+        else:
+            os.makedirs(setup.workspace, exist_ok=True)
+        self._setup = setup
+        self._send(
+            HELLO,
+            {
+                "cellblock": VERSION,
+                "python": platform.python_version(),
+                "implementation": platform.python_implementation(),
+                "folder": setup.folder,
+            },
+        )
+        self._out.write()  # now: what follows takes a while
+        self._prepare()
+
+    def _prepare(self):
+        """Imports what workers need, once for all of them."""
+        if self._prepared:
+            return
+        add_usual_paths()
+        try:
+            session.prepare(warm=self._setup.warm)
+        except Exception as error:  # an IPython that is broken must not be the end
+            sys.stderr.write("IPython cannot be used: %r\n" % (error,))
+            session.prepare(plain=True, warm=False)
+        self._prepared = True
+
+    def _take_start(self, _frame):
+        if self._worker is not None:
+            raise Over("a start while a worker is there")
+        self._oom.begin()
+        try:
+            self._worker = Worker(self._setup)
+        except OSError as error:
+            self._send(EXIT, {"how": "failed", "text": "making its process: %s" % error.strerror})
+            return
+        self._to_worker = Queue(self._worker.frames)
+        del self._from_worker[:]
+        self._busy = False
+        self._closed_at = None
+        setup = self._setup
+        if setup.memory or setup.disk or setup.processes:
+            self._next_watch = time.monotonic() + WATCH_IDLE
+        self._send(STARTED, {"pid": self._worker.pid})
+
+    def _take_run(self, frame):
+        """What was printed before it is not the run's: it goes first, and BEGUN says so."""
+        if self._worker is None:
+            return
+        self._drain_output()
+        self._out.add(HEADER.pack(0, BEGUN))
+        if not self._busy:
+            self._busy = True
+            if self._next_watch is not None:
+                self._next_watch = time.monotonic() + WATCH_BUSY
+        self._to_worker.add(frame)
+        self._feed_worker()
+
+    def _take_ack(self, _frame):
+        """We have answered that ourselves."""
+
+    def _take_interrupt(self, _frame):
+        if self._worker is not None:
+            try:
+                os.killpg(self._worker.pid, signal.SIGINT)
+            except OSError:
+                pass
+
+    def _take_kill(self, _frame):
+        self._end_worker({"how": "signal", "signal": int(signal.SIGKILL)})
+
+    # ---- the worker ----
+
+    def _feed_worker(self):
+        if self._to_worker.size > PENDING_CAP:
+            raise Over("more requests than a worker may have waiting")
+        try:
+            self._to_worker.write()
+        except OSError:
+            self._to_worker = Queue(self._worker.frames)  # it has gone, as will be told
+
+    def _read_frames(self):
+        data = read_some(self._worker.frames)
+        if data is None:
+            return
+        if not data:
+            self._forget(self._worker.frames)
+            os.close(self._worker.frames)
+            self._worker.frames = -1
+            self._closed_at = time.monotonic()
+            return
+        self._from_worker += data
+        try:
+            found = split_frames(self._from_worker)
+        except Over:
+            self._end_worker({"how": "protocol"})
+            return
+        if found:
+            self._drain_output()  # text that was printed before comes before
+            self._relay(found)
+
+    def _relay(self, found):
+        """Frames of the worker, to the server; those that ask for it are acknowledged."""
+        for kind, frame in found:
+            if kind not in FROM_WORKER:
+                self._end_worker({"how": "protocol"})
+                return
+            self._out.add(frame)
+            if kind == frames.DONE:
+                self._busy = False
+            elif kind in (frames.DISPLAY, frames.CLEAR) and frame.endswith(SYNC):
+                self._to_worker.add(ACK)
+                self._feed_worker()
+
+    def _read_output(self, fd):
+        """What one pipe holds, as a frame; at its end it is closed."""
+        data = read_some(fd, PIPE_SIZE)
+        worker = self._worker
+        if data:
+            kind = STDOUT if fd == worker.out else STDERR
+            self._out.add(HEADER.pack(len(data), kind), data)
+        elif data is not None:
+            self._forget(fd)
+            os.close(fd)
+            if fd == worker.out:
+                worker.out = -1
+            else:
+                worker.err = -1
+        return bool(data)
+
+    def _drain_output(self):
+        for fd in (self._worker.out, self._worker.err):
+            if fd >= 0:
+                self._read_output(fd)
+
+    def _take_signals(self):
+        numbers = read_some(self._wakeup) or b""
+        if any(number != signal.SIGCHLD for number in numbers):
+            raise Over("asked to end")
+        self._reap()
+
+    def _reap(self):
+        """Takes in who has ended; whether anybody but takers is left."""
+        while True:
+            try:
+                pid, status, usage = os.wait4(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if pid == 0:
+                break
+            if self._worker is not None and pid == self._worker.pid:
+                self._worker.pid = 0
+                self._end_worker(self._how_it_ended(status), usage)
+            for taker in list(self._takers.values()):
+                if taker.pid == pid:
+                    taker.pid = 0
+                    self._end_taker(taker, status)
+        return bool(family.members(self._taker_pids()))
+
+    def _how_it_ended(self, status):
+        """The fields of an EXIT that a wait status means."""
+        if not os.WIFSIGNALED(status):
+            return {"how": "code", "code": os.WEXITSTATUS(status)}
+        number = os.WTERMSIG(status)
+        if number == signal.SIGKILL and self._oom.struck():
+            return {"how": "memory", "limit": self._oom.limit()}
+        return {"how": "signal", "signal": number}
+
+    def _end_worker(self, how, usage=None):
+        """Ends the worker if it lives, and all that it left; says how it was."""
+        worker, self._worker = self._worker, None
+        if worker is None:
+            return
+        self._next_watch = self._walk = None
+        usage = self._end_offspring(worker, usage)
+        self._last_words(worker, how)
+        if usage is not None:
+            how["cpu_ms"] = int((usage.ru_utime + usage.ru_stime) * 1000)
+            how["peak_rss_kib"] = usage.ru_maxrss
+        if how["how"] == "memory":
+            peak = how.get("peak_rss_kib", 0) * 1024
+            how["limit"] = how.get("limit") or peak
+            how.setdefault("used", how["limit"])
+        self._send(EXIT, how)
+        for fd in (worker.frames, worker.out, worker.err):
+            self._forget(fd)
+        worker.close()
+
+    def _end_offspring(self, worker, usage):
+        """Kills until only takers are left; the worker's resource usage if it was not known."""
+        known = [usage]
+
+        def reap():
+            while True:
+                try:
+                    pid, status, used = os.wait4(-1, os.WNOHANG)
+                except ChildProcessError:
+                    return False
+                if pid == 0:
+                    return bool(family.members(self._taker_pids())) or worker.pid > 0
+                if pid == worker.pid:
+                    worker.pid = 0
+                    known[0] = used
+                for taker in list(self._takers.values()):
+                    if taker.pid == pid:
+                        taker.pid = 0
+                        self._end_taker(taker, status)
+
+        family.kill_all(self._taker_pids(), group=worker.pid)
+        family.end_all(reap, self._taker_pids())
+        return known[0]
+
+    def _last_words(self, worker, how):
+        """What its streams still hold, before its end is told."""
+        self._worker = worker
+        try:
+            for _ in range(256):
+                if worker.frames < 0:
+                    break
+                data = read_some(worker.frames)
+                if not data:
+                    break
+                self._from_worker += data
+            try:
+                found = split_frames(self._from_worker)
+            except Over:
+                found = []
+            self._drain_output()
+            for kind, frame in found:
+                if kind in FROM_WORKER:
+                    self._out.add(frame)
+            for _ in range(4):
+                self._drain_output()
+        finally:
+            self._worker = None
+
+    # ---- limits ----
+
+    def _watch(self):
+        """Looks at the limits when it is time."""
+        if self._worker is None:
+            return
+        now = time.monotonic()
+        if self._closed_at is not None and now >= self._closed_at + CLOSED_GRACE:
+            self._end_worker({"how": "protocol"})
+            return
+        if self._next_watch is None or now < self._next_watch:
+            return
+        over = self._past_memory() or self._past_disk()
+        if over:
+            self._end_worker(over)
+            return
+        wait = WATCH_BUSY if self._busy else WATCH_IDLE
+        if self._walk is not None:
+            wait = WALK_BUDGET * 4
+        self._next_watch = time.monotonic() + wait
+
+    def _past_memory(self):
+        """The fields of an EXIT when there is too much memory or too many processes."""
+        setup = self._setup
+        if not (setup.memory or setup.processes):
+            return None
+        pids = family.members(self._taker_pids())
+        if setup.processes and len(pids) > setup.processes:
+            return {"how": "processes", "used": len(pids), "limit": setup.processes}
+        if setup.memory:
+            used = family.memory_of(pids, setup.memory)
+            if used > setup.memory:
+                return {"how": "memory", "used": used, "limit": setup.memory}
+        return None
+
+    def _past_disk(self):
+        """Likewise for files, which are added up a little at a time."""
+        limit = self._setup.disk
+        if not limit:
+            return None
+        if self._walk is None:
+            self._count = folders.Count()
+            self._walk = folders.walk(self._setup.watched(), self._count, WALK_BUDGET)
+        for _ in self._walk:
+            return None  # not done
+        self._walk = None
+        files = (limit >> FILES_SHIFT) + 4096
+        if self._count.bytes > limit:
+            return {"how": "disk", "used": self._count.bytes, "limit": limit}
+        if self._count.files > files:
+            return {"how": "files", "used": self._count.files, "limit": files}
+        return None
+
+    # ---- shares ----
+
+    def _taker_pids(self):
+        return [taker.pid for taker in self._takers.values() if taker.pid]
+
+    def _take_put(self, frame):
+        request = _object(frame)
+        number = int(request.get("id") or 0)
+        if number in self._takers:
+            raise Over("a put of a number that is taken")
+        try:
+            taker = Taker(
+                number, self._setup.root(), str(request["dest"]), int(request.get("limit") or 0)
+            )
+        except OSError as error:
+            problem = {"kind": "internal", "text": "making a process for it: %s" % error.strerror}
+            self._send(PUT_DONE, {"id": number, "error": problem})
+            return
+        self._takers[number] = taker
+        self._feeds[number] = Queue(taker.fd)
+
+    def _take_piece(self, frame):
+        (number,) = NUMBER.unpack_from(frame, HEADER.size)
+        taker = self._takers.get(number)
+        if taker is None or taker.fd < 0:
+            return  # it has failed already
+        data = memoryview(frame)[HEADER.size + NUMBER.size :]
+        if not data:
+            return
+        feed = self._feeds[number]
+        if feed.size > PENDING_CAP:
+            raise Over("more of a share than was asked for")
+        feed.add(NUMBER.pack(len(data)), data)
+        taker.fed += len(data)
+        self._feed_taker(taker)
+
+    def _take_put_end(self, frame):
+        request = _object(frame)
+        taker = self._takers.get(request.get("id"))
+        if taker is None or taker.fd < 0:
+            return
+        if request.get("whole"):
+            self._feeds[taker.number].add(NUMBER.pack(0))
+            self._feed_taker(taker)
+        else:
+            self._close_taker(taker)
+
+    def _feed_taker(self, taker):
+        feed = self._feeds[taker.number]
+        before = feed.size
+        try:
+            feed.write()
+        except OSError:
+            self._feeds[taker.number] = Queue(taker.fd)  # it has ended, as will be told
+            return
+        if feed.size < before:
+            self._send(TAKEN, {"id": taker.number, "bytes": max(0, taker.fed - feed.size)})
+
+    def _close_taker(self, taker):
+        if taker.fd >= 0:
+            self._forget(taker.fd)
+        taker.close()
+        self._feeds[taker.number] = Queue(-1)
+
+    def _look_at_takers(self, fd, events):
+        for taker in list(self._takers.values()):
+            if taker.fd != fd:
+                continue
+            if events & select.POLLOUT:
+                self._feed_taker(taker)
+            if events & ~select.POLLOUT:
+                data = read_some(fd, 4096)
+                if data:
+                    taker.answer += data
+                elif data is not None:
+                    self._close_taker(taker)
+
+    def _end_taker(self, taker, status):
+        """Its process has ended."""
+        while taker.fd >= 0:
+            data = read_some(taker.fd, 4096)
+            if not data:
+                break
+            taker.answer += data
+        self._close_taker(taker)
+        del self._takers[taker.number], self._feeds[taker.number]
+        self._send(PUT_DONE, {"id": taker.number, "error": taker.problem(status)})
+
+    # ---- the end ----
+
+    def _clean_up(self):
+        """Nothing of ours is left: no process, no folder."""
+        for taker in list(self._takers.values()):
+            self._close_taker(taker)
+        self._worker = None
+        limit = time.monotonic() + END_GRACE
+        family.end_all(self._reap, self._taker_pids())
+        while self._takers and time.monotonic() < limit:
+            self._reap()
+            time.sleep(0.005)
+        family.end_all(self._reap)
+        if self._setup is not None and self._setup.folder:
+            folders.remove(self._setup.folder)
+
+
+def _take_stream():
+    """Moves the stream to descriptors of our own that no child ever gets, so that fds 0 and 1 are
+    free, and opens the pipe that signals come by."""
+    kept = []
+    for fd in (0, 1):
+        high = keep_high(fd)
+        if high < 0:
+            raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+        os.set_blocking(high, False)
+        kept.append(high)
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    os.close(null)
+    return kept
+
+
+def _open_signals():
+    """A pipe on which the numbers of signals come."""
+    read, write = os.pipe()
+    os.set_blocking(read, False)
+    os.set_blocking(write, False)
+    signal.set_wakeup_fd(write, warn_on_full_buffer=False)
+    for number in (signal.SIGCHLD, signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda _number, _frame: None)
+    signal.signal(signal.SIGPIPE, signal.SIG_IGN)
+    return read
+
+
+def main():
+    """The life of the far side."""
+    stream_in, stream_out = _take_stream()
+    family.set_dumpable(False)
+    family.adopt_orphans()
+    wakeup = _open_signals()
+    try:
+        Supervisor(stream_in, stream_out, wakeup).run()
+    except BaseException:
+        traceback.print_exc()
+    finally:
+        sys.stderr.flush()
+        os._exit(0)

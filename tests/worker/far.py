@@ -1,0 +1,151 @@
+"""Drives a far side: a supervisor on two pipes, and the frames that it sends."""
+
+import glob
+import json
+import os
+import select
+import struct
+import subprocess
+import tarfile
+import time
+from io import BytesIO
+
+HERE = os.path.dirname(os.path.abspath(__file__))
+SOURCE = os.path.normpath(os.path.join(HERE, "../../backends/kernels/runner/worker"))
+HEADER = struct.Struct("<IB")
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END = range(0x20, 0x27)
+RUN = 0x01
+NAMES = {
+    0x10: "greeting", 0x11: "stdout", 0x12: "stderr", 0x13: "display", 0x14: "clear", 0x15: "note",
+    0x1F: "done", 0x30: "hello", 0x31: "started", 0x32: "begun", 0x33: "exit", 0x34: "taken",
+    0x35: "put_done",
+}
+LAUNCH = (
+    "import sys\n"
+    "sys.path.insert(0, {source!r})\n"
+    "from cellblock_worker import supervisor\n"
+    "supervisor.main()\n"
+)
+
+
+class Gone(Exception):
+    """The far side has ended."""
+
+
+class Far:
+    """A supervisor process, and the frames that came from it, as (name, payload)."""
+
+    def __init__(self, python, setup=None, env=None, cwd="/", command=()):
+        self.process = subprocess.Popen(
+            [*command, python, "-I", "-u", "-c", LAUNCH.format(source=SOURCE)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd, bufsize=0,
+            env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1",
+                 **(env or {})})
+        self.events = []
+        self._buffer = b""
+        if setup is not False:
+            self.send(SETUP, {"workspace": None, "env": {}, **(setup or {})})
+            self.hello = self.wait("hello")
+            self.folder = self.hello["folder"]
+
+    def send(self, kind, payload=b""):
+        data = payload if isinstance(payload, bytes) else json.dumps(payload).encode()
+        self.process.stdin.write(HEADER.pack(len(data), kind) + data)
+
+    def _frame(self):
+        size, kind = HEADER.unpack_from(self._buffer)
+        end = HEADER.size + size
+        if len(self._buffer) < end:
+            return None
+        data, self._buffer = self._buffer[HEADER.size:end], self._buffer[end:]
+        name = NAMES[kind]
+        if name not in ("stdout", "stderr"):
+            data = json.loads(data.decode("utf-8") or "{}")
+        return name, data
+
+    def next(self, timeout=20):
+        """The next frame."""
+        limit = time.monotonic() + timeout
+        while True:
+            if len(self._buffer) >= HEADER.size:
+                frame = self._frame()
+                if frame:
+                    self.events.append(frame)
+                    return frame
+            left = limit - time.monotonic()
+            if left <= 0 or not select.select([self.process.stdout], [], [], left)[0]:
+                raise TimeoutError(f"no frame in {timeout} s; so far {self.events[-5:]}")
+            data = os.read(self.process.stdout.fileno(), 1 << 20)
+            if not data:
+                raise Gone()
+            self._buffer += data
+
+    def wait(self, name, timeout=20):
+        """The payload of the next frame of this name; those before it are in `events`."""
+        while True:
+            got, data = self.next(timeout)
+            if got == name:
+                return data
+
+    def start(self):
+        """A worker, as far as its greeting."""
+        self.send(START)
+        pid = self.wait("started")["pid"]
+        self.wait("greeting")
+        return pid
+
+    def begin(self, code, language="python", **more):
+        self.events.clear()
+        self.send(RUN, {"run": "r-1", "language": language, "code": code, **more})
+
+    def run(self, code, timeout=20, **more):
+        """One run: its DONE; what came before is in `events`."""
+        self.begin(code, **more)
+        return self.wait("done", timeout)
+
+    def text(self, name="stdout"):
+        """What was printed."""
+        return b"".join(data for got, data in self.events if got == name).decode()
+
+    def put(self, dest, archive, number=1, limit=0, whole=True, piece=100_000):
+        """Puts an archive; its `error`."""
+        self.send(PUT, {"id": number, "dest": dest, "limit": limit})
+        for start in range(0, len(archive), piece):
+            self.send(PIECE, struct.pack("<I", number) + archive[start:start + piece])
+        self.send(PUT_END, {"id": number, "whole": whole})
+        return self.wait("put_done")["error"]
+
+    def close(self):
+        """Ends the stream; the far side has a few seconds to clean up."""
+        self.process.stdin.close()
+        try:
+            self.process.wait(10)
+        finally:
+            self.process.kill()
+            self.process.wait()
+            self.process.stdout.close()
+
+
+def archive_of(files, top="share"):
+    """A tar of {name: bytes | None: a folder | ("link", target)}; "" is the top itself."""
+    data = BytesIO()
+    with tarfile.open(fileobj=data, mode="w", format=tarfile.PAX_FORMAT) as archive:
+        for name, content in files.items():
+            info = tarfile.TarInfo(top + ("/" + name if name else ""))
+            info.mtime = 1_600_000_000
+            if content is None:
+                info.type, info.mode = tarfile.DIRTYPE, 0o755
+                archive.addfile(info)
+            elif isinstance(content, tuple):
+                info.type, info.linkname = tarfile.SYMTYPE, content[1]
+                archive.addfile(info)
+            else:
+                info.size, info.mode = len(content), 0o640
+                archive.addfile(info, BytesIO(content))
+    return data.getvalue()
+
+
+def package_files():
+    """name → bytes of the package, as the archive has them."""
+    return {"cellblock_worker/" + os.path.basename(path): open(path, "rb").read()
+            for path in glob.glob(os.path.join(SOURCE, "cellblock_worker", "*.py"))}
