@@ -92,7 +92,7 @@ struct box {
     bool closing;
     char *broken;             /* what the worker did wrong; NULL */
     struct error start_error; /* why the start was given up */
-    struct share **mounts;    /* of the start request */
+    struct share **shares;    /* of the start request */
 };
 
 enum entry_state {
@@ -164,8 +164,9 @@ bool executor_shares_are_in(const struct executor *e);
 void executor_forget_puts(struct executor *e); /* the machine has ended */
 void executor_answer_shares(struct executor *e);
 void executor_free_shares(struct executor *e);
-/* The mounts, for a start request; an array to be freed. -1 when out of memory. */
-int executor_mounts(const struct executor *e, struct share ***ret, unsigned *ret_count);
+/* The shares of a start request, in one array that is to be freed. -1 when out of memory. */
+int executor_start_shares(const struct executor *e, struct share ***ret,
+                          struct start_request *request);
 
 /* executor_keep.c: the output of the current run, which has its outcome. */
 bool executor_keep_due(const struct run *run); /* is there output to be brought in? */

@@ -100,21 +100,31 @@ const struct share *executor_share(const struct executor *e, unsigned index)
     return NULL;
 }
 
-int executor_mounts(const struct executor *e, struct share ***ret, unsigned *ret_count)
+static unsigned list_shares(const struct executor *e, enum share_type type, struct share **to)
 {
-    struct share **mounts = calloc((size_t)e->entry_count + 1, sizeof(struct share *));
     unsigned count = 0;
 
-    if (!mounts) {
-        return -1;
-    }
     for (const struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (entry->share->type == SHARE_MOUNT) {
-            mounts[count++] = entry->share;
+        if (entry->share->type == type) {
+            to[count++] = entry->share;
         }
     }
-    *ret = mounts;
-    *ret_count = count;
+    return count;
+}
+
+int executor_start_shares(const struct executor *e, struct share ***ret,
+                          struct start_request *request)
+{
+    struct share **all = calloc((size_t)e->entry_count + 1, sizeof(struct share *));
+
+    if (!all) {
+        return -1;
+    }
+    request->mount_count = list_shares(e, SHARE_MOUNT, all);
+    request->mounts = all;
+    request->copy_count = list_shares(e, SHARE_COPY, all + request->mount_count);
+    request->copies = all + request->mount_count;
+    *ret = all;
     return 0;
 }
 

@@ -7,7 +7,7 @@ static void box_free(struct box *box)
 {
     error_clear(&box->start_error);
     free(box->broken);
-    free(box->mounts);
+    free(box->shares);
     free(box);
 }
 
@@ -60,8 +60,8 @@ static void on_started(void *data, struct link *link)
         }
         return;
     }
-    free(box->mounts);
-    box->mounts = NULL;
+    free(box->shares);
+    box->shares = NULL;
     e->state = EXECUTOR_PREPARING;
     e->kernel = e->place->kernel->attach(link, &executor_kernel_events, e);
     if (!e->kernel) {
@@ -122,7 +122,7 @@ void executor_start(struct executor *e)
         .how = EXIT_LOST, .kind = ERROR_INTERNAL, .message = "out of memory"};
     struct box *box = box_to_start(e);
 
-    if (!box || executor_mounts(e, &box->mounts, &request.mount_count) < 0) {
+    if (!box || executor_start_shares(e, &box->shares, &request) < 0) {
         if (box) {
             box->next = e->ended;
             e->ended = box;
@@ -131,7 +131,6 @@ void executor_start(struct executor *e)
         executor_soon(e);
         return;
     }
-    request.mounts = box->mounts;
     e->box = box;
     e->greeted = false;
     e->state = EXECUTOR_STARTING;

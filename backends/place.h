@@ -71,6 +71,10 @@ struct machine_events {
 struct start_request {
     struct share *const *mounts; /* borrowed until on_started or on_exit */
     unsigned mount_count;
+    /* Those that machine_put brings in afterwards, for a place that must make room for them when it
+     * makes the machine; borrowed likewise. More may be put later. */
+    struct share *const *copies;
+    unsigned copy_count;
 };
 
 /* One thing that a backend needs or can use, for `cellblock doctor`. Texts are the caller's to read
