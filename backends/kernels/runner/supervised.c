@@ -122,13 +122,18 @@ void supervised_ended(struct supervised *s, const char *reason)
         s->banner_end ? s->banner_end : "", s->banner_end && *s->banner_end ? ")" : "");
 }
 
+static unsigned greeting_ms(const struct supervised *s)
+{
+    return s->options.greeting_ms ? s->options.greeting_ms : SUPERVISED_GREETING_MS;
+}
+
 static void on_greeting_limit(uv_timer_t *timer)
 {
     struct supervised *s = timer->data;
 
     end_banner(s);
-    supervised_break(s, "no answer from a python3 at the other end within %d s; %s%s",
-                     SUPERVISED_GREETING_MS / 1000,
+    supervised_break(s, "no answer from a python3 at the other end within %u s; %s%s",
+                     greeting_ms(s) / 1000,
                      s->banner_end && *s->banner_end ? "it printed: " : NOTHING_SAID,
                      s->banner_end ? s->banner_end : "");
 }
@@ -520,7 +525,7 @@ struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
 void supervised_open(struct supervised *s)
 {
     s->phase = PHASE_BANNER;
-    (void)uv_timer_start(&s->greeting, on_greeting_limit, SUPERVISED_GREETING_MS, 0);
+    (void)uv_timer_start(&s->greeting, on_greeting_limit, greeting_ms(s), 0);
 }
 
 void supervised_maybe_free(struct supervised *s)

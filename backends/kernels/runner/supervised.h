@@ -30,7 +30,7 @@ struct supervised;
 
 enum {
     SUPERVISED_BANNER_CAP = 64 * 1024,
-    SUPERVISED_GREETING_MS = 60 * 1000, /* stream open → the supervisor greets */
+    SUPERVISED_GREETING_MS = 60 * 1000, /* stream open → the supervisor greets, if not told else */
 };
 
 /* What carries the bytes; the owner embeds or makes one. */
@@ -49,6 +49,7 @@ struct supervised_options {
     uint64_t memory_mib, disk_mib; /* 0: held by the place itself (an engine), not watched here */
     unsigned processes;            /* 0: likewise */
     bool limits_per_process;       /* rlimits as well (not under a cgroup of the place's own) */
+    unsigned greeting_ms;          /* 0: SUPERVISED_GREETING_MS */
     bool warm;   /* get ready for a quick first run while there is time (a pool): takes longer */
     json_t *env; /* of the worker, object of strings; may be NULL */
 };
@@ -100,6 +101,9 @@ void supervised_put(struct supervised *s, const struct share *share, executor_pr
 const char *supervised_folder(const struct supervised *s);
 /* The last lines that came before the greeting, or "" — for messages. */
 const char *supervised_banner(const struct supervised *s);
+/* A stranger's text for our messages: its last lines, joined, without control characters. To be
+ * freed; NULL when out of memory. */
+char *supervised_last_lines(const char *text, size_t size);
 /* Puts that wait are answered with ERROR_LOST; no callback but theirs comes any more. */
 void supervised_close(struct supervised *s, void (*closed)(void *data), void *data);
 

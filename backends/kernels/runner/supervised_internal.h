@@ -100,9 +100,6 @@ void supervised_show_progress(struct supervised *s, bool show);
 
 /* supervised_frames.c: a whole frame of the supervisor's own. */
 void supervised_take_frame(struct supervised *s, const struct frame *frame);
-/* Text of a stranger's for our messages: its last lines, without control characters. To be freed.
- */
-char *supervised_last_lines(const char *text, size_t size);
 
 /* supervised_put.c */
 void supervised_puts_go_on(struct supervised *s); /* starts the next one if one is due */
