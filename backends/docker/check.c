@@ -1,0 +1,75 @@
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "backends/docker/internal.h"
+
+/* What `cellblock doctor` is told, after a trial run: what that has shown of engine, image and
+ * leftovers. */
+
+static void tell(void (*each)(void *data, const struct place_check *check), void *data,
+                 const char *name, bool ok, bool required, const char *detail, const char *fix)
+{
+    struct place_check check = {name, ok, required, detail, ok ? NULL : fix};
+    each(data, &check);
+}
+
+static void check_engine(const struct docker_place *place,
+                         void (*each)(void *data, const struct place_check *check), void *data)
+{
+    const struct engine_facts *facts = engine_facts(place->engine);
+    char detail[512];
+
+    if (!facts) {
+        tell(each, data, "engine", false, true,
+             place->last_error ? place->last_error : "no container was asked for",
+             "systemctl start docker");
+        return;
+    }
+    (void)snprintf(detail, sizeof(detail), "%s %s (API 1.%d) at %s",
+                   facts->podman ? "Podman" : "Docker", facts->version, facts->api_minor,
+                   facts->name);
+    tell(each, data, "engine", true, true, detail, NULL);
+}
+
+static void check_image(const struct docker_place *place,
+                        void (*each)(void *data, const struct place_check *check), void *data)
+{
+    char detail[512];
+    char fix[320];
+    bool ok = image_facts(place->image) != NULL;
+
+    (void)snprintf(detail, sizeof(detail), "%.200s%s%.250s", place->image_name,
+                   ok || !place->last_error ? "" : ": ",
+                   ok || !place->last_error ? "" : place->last_error);
+    (void)snprintf(fix, sizeof(fix), "docker pull %.200s", place->image_name);
+    tell(each, data, "image", ok, true, detail, fix);
+}
+
+static void check_orphans(const struct docker_place *place,
+                          void (*each)(void *data, const struct place_check *check), void *data)
+{
+    const struct orphans *o = &place->orphans;
+    char detail[512];
+    bool ok = o->found == o->removed;
+
+    (void)snprintf(detail, sizeof(detail),
+                   o->found ? "%u of servers that are gone, %u of them removed%s%.200s" : "none",
+                   o->found, o->removed, o->failed ? ": " : "", o->failed ? o->failed : "");
+    tell(each, data, "left containers", ok, false, detail,
+         "docker rm -f $(docker ps -aq --filter label=cellblock.server)");
+}
+
+void docker_check(struct place *base, void (*each)(void *data, const struct place_check *check),
+                  void *data)
+{
+    const struct docker_place *place = (const struct docker_place *)base;
+
+    check_engine(place, each, data);
+    if (engine_facts(place->engine)) {
+        check_image(place, each, data);
+        check_orphans(place, each, data);
+    }
+    if (place->left) {
+        tell(each, data, "removal", false, false, place->left, "docker rm -f NAME");
+    }
+}

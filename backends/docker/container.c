@@ -1,0 +1,287 @@
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/docker/internal.h"
+
+/* A container while it lives: its owner, its supervisor, its worker. */
+
+struct container *container_new(struct docker_place *place, const struct start_request *request,
+                                bool warm, const struct container_events *events, void *owner)
+{
+    struct container *c = calloc(1, sizeof(*c));
+
+    if (!c) {
+        return NULL;
+    }
+    c->place = place;
+    c->events = events;
+    c->owner = owner;
+    c->request = *request;
+    c->warm = warm;
+    c->wanted = true;
+    (void)snprintf(c->name, sizeof(c->name), "cellblock-%s-%u", place->server, ++place->made);
+    uv_timer_init(place->base.loop, &c->timer);
+    c->timer.data = c;
+    c->next = place->containers;
+    place->containers = c;
+    container_prepare(c);
+    return c;
+}
+
+void container_own(struct container *c, const struct container_events *events, void *owner)
+{
+    c->events = events;
+    c->owner = owner;
+}
+
+void container_attached(struct container *c)
+{
+    if (c->supervised) {
+        supervised_attached(c->supervised);
+    }
+}
+
+/* ---- time ---- */
+
+static void on_timer(uv_timer_t *timer)
+{
+    struct container *c = timer->data;
+    c->on_time(c);
+}
+
+void container_arm(struct container *c, uint64_t ms, void (*on_time)(struct container *c))
+{
+    c->on_time = on_time;
+    uv_timer_start(&c->timer, on_timer, ms, 0);
+}
+
+/* ---- the worker's end ---- */
+
+static void tell_held(struct container *c)
+{
+    struct machine_exit exit = c->held;
+
+    c->has_held = false;
+    c->killing = false;
+    exit.kept = true;
+    if (c->oom && exit.how != EXIT_CODE) {
+        exit.how = EXIT_OUT_OF_MEMORY;
+        exit.limit = c->place->base.env->memory_mib * 1024 * 1024;
+        exit.used = exit.limit;
+    }
+    c->oom = false;
+    if (c->events) {
+        c->events->on_worker_exit(c->owner, &exit);
+    }
+}
+
+/* A SIGKILL that nobody here sent may be the engine's for want of memory: it says so in a moment.
+ */
+static bool may_be_memory(const struct container *c, const struct machine_exit *exit)
+{
+    return exit->how == EXIT_SIGNAL && exit->signal == SIGKILL && !c->killing && !c->oom;
+}
+
+static void on_worker_exit(void *data, const struct machine_exit *exit)
+{
+    struct container *c = data;
+
+    c->link = NULL;
+    if (c->state != CONTAINER_UP) {
+        return; /* the container's end says more */
+    }
+    uv_timer_stop(&c->timer);
+    c->held = *exit;
+    c->held.message = NULL;
+    c->has_held = true;
+    if (may_be_memory(c, exit)) {
+        container_arm(c, OOM_WORD_MS, tell_held);
+    } else {
+        tell_held(c);
+    }
+}
+
+/* ---- the supervisor ---- */
+
+static void on_greeting(void *data, const char *python)
+{
+    struct container *c = data;
+
+    (void)python;
+    if (c->state != CONTAINER_STARTING && c->state != CONTAINER_GREETING) {
+        return;
+    }
+    uv_timer_stop(&c->timer);
+    c->state = CONTAINER_UP;
+    if (c->wanted) {
+        supervised_start_worker(c->supervised);
+    }
+}
+
+static void on_worker(void *data, struct link *link)
+{
+    struct container *c = data;
+
+    if (c->state != CONTAINER_UP) {
+        return;
+    }
+    c->wanted = false;
+    c->link = link;
+    if (c->events) {
+        c->events->on_worker(c->owner, link);
+    }
+}
+
+static void on_broken(void *data, const char *message)
+{
+    container_fail(data, ERROR_LOST, "what runs in the container does not keep the protocol: %s",
+                   message ? message : "it broke off");
+}
+
+int container_supervise(struct container *c)
+{
+    static const struct supervised_events events = {on_greeting, on_worker, on_worker_exit,
+                                                    on_broken};
+    const struct environment *env = c->place->base.env;
+    struct supervised_options options = {
+        .workspace = "/workspace",
+        .memory_mib = env->memory_mib,
+        .limits_per_process = true,
+        .warm = c->warm,
+        .env = env->env,
+    };
+
+    c->supervised =
+        supervised_new(c->place->base.loop, attach_stream(c->attach), &options, &events, c);
+    if (!c->supervised) {
+        container_fail(c, ERROR_INTERNAL, "out of memory");
+        return -1;
+    }
+    supervised_open(c->supervised);
+    return 0;
+}
+
+/* ---- what a machine asks ---- */
+
+void container_start_worker(struct container *c)
+{
+    c->wanted = true;
+    c->oom = false;
+    supervised_start_worker(c->supervised);
+}
+
+void container_interrupt(struct container *c)
+{
+    if (c->state == CONTAINER_UP && c->link) {
+        supervised_interrupt(c->supervised);
+    }
+}
+
+static void on_kill_time(struct container *c)
+{
+    container_fail(c, ERROR_LOST,
+                   "its container did not react when its worker was to be ended (is it paused?), "
+                   "and was removed");
+}
+
+void container_kill(struct container *c)
+{
+    if (c->has_held) {
+        return; /* it has ended, and is told in a moment */
+    }
+    c->killing = true;
+    if (c->state == CONTAINER_UP) {
+        container_arm(c, KILL_MS, on_kill_time);
+        supervised_kill(c->supervised);
+    } else if (c->state < CONTAINER_UP) {
+        container_fail(c, ERROR_LOST, "it was ended while it was being started");
+    }
+}
+
+void container_put(struct container *c, const struct share *share, executor_progress progress,
+                   executor_done done, void *data)
+{
+    supervised_put(c->supervised, share, progress, done, data);
+}
+
+bool container_has_folder_for(const struct container *c, const char *dest)
+{
+    const char *folder;
+    json_t *value;
+
+    json_object_foreach(c->folders, folder, value)
+    {
+        size_t n = strlen(folder);
+        if (strncmp(dest, folder, n) == 0 && dest[n] == '/') {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* ---- the engine's word ---- */
+
+static void on_died(struct container *c)
+{
+    struct machine_exit exit = {.how = EXIT_LOST, .kind = ERROR_LOST};
+    char *message = NULL;
+
+    if (c->oom) {
+        exit.how = EXIT_OUT_OF_MEMORY;
+        exit.limit = c->place->base.env->memory_mib * 1024 * 1024;
+        exit.used = exit.limit;
+    } else if (c->died) {
+        const char *words = c->attach ? attach_last_words(c->attach) : "";
+        message = engine_text("the container %s ended with exit code %d%s%s%s", c->name,
+                              c->exit_code, c->exit_code == 137 ? " (killed from outside)" : "",
+                              words[0] ? "; its last words: " : "", words);
+    } else {
+        message = engine_text("the engine closed the connection to the container %s: %s", c->name,
+                              c->reason ? c->reason : "no reason was given");
+    }
+    exit.message = message;
+    container_gone(c, &exit);
+    free(message);
+}
+
+void container_stream_ended(struct container *c, const struct error *err)
+{
+    if (c->state >= CONTAINER_ENDED) {
+        return;
+    }
+    if (c->state < CONTAINER_GREETING) {
+        container_fail(c, ERROR_LOST, "the engine did not attach to the container %s: %s", c->name,
+                       err ? err->message : "it closed the connection");
+        return;
+    }
+    c->state = CONTAINER_ENDED;
+    c->reason = err && err->message ? strdup(err->message) : NULL;
+    if (c->died || (err && err->kind != ERROR_LOST)) {
+        on_died(c);
+    } else {
+        container_arm(c, WORD_MS, on_died);
+    }
+}
+
+void container_engine_word(struct container *c, const char *action, int exit_code)
+{
+    if (strcmp(action, "oom") == 0) {
+        c->oom = true;
+        if (c->has_held) {
+            uv_timer_stop(&c->timer);
+            tell_held(c);
+        } else if (c->state == CONTAINER_UP && c->link && !c->killing) {
+            /* The engine ends any process of a container that is past its limit, and the code
+             * cannot know which: what goes on is not what was asked for. */
+            container_kill(c);
+        }
+    } else {
+        c->died = true;
+        c->exit_code = exit_code;
+        if (c->state == CONTAINER_ENDED) {
+            uv_timer_stop(&c->timer);
+            on_died(c);
+        }
+    }
+}

@@ -1,0 +1,214 @@
+#ifndef CELLBLOCK_DOCKER_INTERNAL_H
+#define CELLBLOCK_DOCKER_INTERNAL_H
+
+#include "backends/docker/attach.h"
+#include "backends/docker/docker.h"
+#include "backends/docker/engine.h"
+#include "backends/docker/pull.h"
+#include "backends/docker/spec.h"
+#include "backends/kernels/runner/supervised.h"
+#include "backends/place.h"
+
+/*
+ * The docker place. Theory of operation:
+ *
+ *   place      one engine, one image; finds both when the first container is wanted
+ *   container  one container with its supervisor and worker, from its creation to its removal. It
+ *              belongs to a machine, to the pool, or to nobody (then it is being removed)
+ *   machine    what the executor sees: takes a container from the pool or has one made
+ *
+ * A container is created with a name of ours, attached to, and then started: its first process is
+ * the runner's supervisor, and our connection is its stdin. So a container cannot outlive us: when
+ * the connection goes (a crash, a SIGKILL), the supervisor ends, the container with it, and the
+ * engine removes it (AutoRemove). What still stays (a paused one, say) has labels that tell whose
+ * it is, and is removed by the next server on this machine, or by doctor.
+ *
+ * How a container ended is the engine's word: its stream of events says "die" with an exit code and
+ * "oom". The supervisor's word on its worker comes first, since it comes earlier.
+ */
+
+enum {
+    POOL_CAP = 16,
+    SERVER_ID_SIZE = 17, /* 16 hexadecimal digits and NUL */
+    NAME_SIZE = 64,
+    ID_SIZE = 72,
+    POOL_FILL_MS = 30, /* after a container was taken: out of the way of the run that took it */
+    WORD_MS = 1000,    /* the stream of a container ended: its "die" event is waited for */
+    OOM_WORD_MS = 200, /* a worker ended by SIGKILL: an "oom" event is waited for */
+    KILL_MS = 3000,    /* a worker was to be killed: then the container is */
+    REMOVE_MS = 10 * 1000,
+    REMOVE_TRIES = 100,
+    REMOVE_AGAIN_MS = 100,
+    CREATE_MS = 30 * 1000,
+};
+
+struct docker_place;
+struct container;
+
+/* ---- container.c, container_start.c, container_end.c ---- */
+
+struct container_events {
+    void (*on_waiting)(void *data, const char *what);
+    /* A worker is there. */
+    void (*on_worker)(void *data, struct link *link);
+    /* The worker ended; the container is still there. */
+    void (*on_worker_exit)(void *data, const struct machine_exit *exit);
+    /* The container ended or could not be made; it is nobody's from now on. */
+    void (*on_gone)(void *data, const struct machine_exit *exit);
+};
+
+enum container_state {
+    CONTAINER_PREPARING, /* the engine, the image */
+    CONTAINER_CREATING,
+    CONTAINER_ATTACHING,
+    CONTAINER_STARTING,
+    CONTAINER_GREETING, /* it runs; its supervisor has not greeted */
+    CONTAINER_UP,
+    CONTAINER_ENDED,   /* its stream has; the reason is waited for */
+    CONTAINER_CLOSING, /* nobody's; it is being removed */
+};
+
+struct container {
+    struct container *next;
+    struct docker_place *place;
+    enum container_state state;
+    char name[NAME_SIZE];
+    char id[ID_SIZE];
+    const struct container_events *events; /* NULL: nobody's */
+    void *owner;
+    struct start_request request; /* what it points at is borrowed until it is created */
+    json_t *folders;              /* where its code can write: an object whose keys are paths */
+
+    struct attach *attach;
+    struct supervised *supervised;
+    struct link *link; /* of the worker, NULL: none is there */
+    bool warm;         /* made for the pool */
+    bool wanted;       /* one is to be made */
+    bool killing;      /* the worker is ended because we said so */
+
+    uv_timer_t timer;
+    void (*on_time)(struct container *c);
+    unsigned waiting;  /* answers that are to come */
+    bool asked;        /* a create was sent: it may be there */
+    bool tried_image;  /* the image was gone at the first create */
+    bool tried_create; /* the first create had no answer */
+    bool removing;
+    unsigned remove_tries;
+    bool removed;
+    bool timer_closed;
+
+    bool oom, died; /* the engine's events */
+    int exit_code;
+    bool has_held; /* the worker's end, until it is known whether it was memory */
+    struct machine_exit held;
+    char *reason; /* why the stream ended, as far as the transport knows */
+};
+
+/* NULL when out of memory. It starts by itself; its first event comes from the loop. */
+struct container *container_new(struct docker_place *place, const struct start_request *request,
+                                bool warm, const struct container_events *events, void *owner);
+/* From the pool to a machine, which has attached when it calls container_attached. */
+void container_attached(struct container *c);
+void container_own(struct container *c, const struct container_events *events, void *owner);
+void container_start_worker(struct container *c); /* after on_worker_exit */
+void container_interrupt(struct container *c);
+/* Ends the worker, or the container when it does not react. */
+void container_kill(struct container *c);
+void container_put(struct container *c, const struct share *share, executor_progress progress,
+                   executor_done done, void *data);
+/* Is this dest inside of a folder that was made for its code to write? */
+bool container_has_folder_for(const struct container *c, const char *dest);
+/* Removes it; nobody's from now on. No event follows. */
+void container_close(struct container *c);
+/* What the engine's stream of events says about it. */
+void container_engine_word(struct container *c, const char *action, int exit_code);
+
+/* Between the three files. */
+void container_prepare(struct container *c);
+void container_fail(struct container *c, enum error_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void container_gone(struct container *c, const struct machine_exit *exit);
+void container_arm(struct container *c, uint64_t ms, void (*on_time)(struct container *c));
+void container_stream_ended(struct container *c, const struct error *err);
+void container_settle(struct container *c);
+/* An answer came. False when the container is being closed: nothing else is to be done. */
+bool container_answered(struct container *c);
+int container_supervise(struct container *c); /* -1: it has failed */
+
+/* ---- place.c ---- */
+
+struct orphans {
+    bool looked;
+    unsigned found, removed;
+    char *failed; /* why one could not be removed */
+};
+
+struct docker_place {
+    struct place base;
+    struct engine *engine;
+    struct image *image;
+    const char *image_name;
+    json_t *labels; /* of all that is ours */
+    char server[SERVER_ID_SIZE];
+    unsigned made; /* containers, for their names */
+    struct container *containers;
+    struct container *pool[POOL_CAP];
+    unsigned pool_count;
+    bool pool_failed; /* not tried again before a machine is wanted */
+    unsigned machines;
+    struct engine_lines *events;
+    struct orphans orphans;
+    char *left; /* what could not be removed, for doctor */
+    char *last_error;
+    uv_timer_t fill;
+    uv_timer_t idle;
+    unsigned open_timers;
+    bool closing;
+    bool engine_closing;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+extern const struct place_ops docker_place_ops;
+
+/* The engine is connected and has the image. */
+void place_prepare(struct docker_place *place, engine_done done, void *data);
+void place_container_freed(struct docker_place *place, struct container *c);
+void place_touch(struct docker_place *place);
+void place_maybe_closed(struct docker_place *place);
+
+/* ---- pool.c ---- */
+
+/* A container that is ready, or the one that is nearest to it; NULL. */
+struct container *pool_take(struct docker_place *place);
+void pool_fill(struct docker_place *place);
+void pool_fill_later(struct docker_place *place);
+void pool_drop(struct docker_place *place);
+
+/* ---- events.c: the engine's stream of events, opened when it is not ---- */
+void events_watch(struct docker_place *place);
+
+/* ---- orphans.c ---- */
+
+/* The labels that say whose a container is; NULL when out of memory. */
+json_t *orphans_labels(const char *server);
+/* Is the server that these labels name on this host, and gone? */
+bool orphans_is_dead(json_t *labels);
+/* Looks for containers of dead servers, once, and removes them. */
+void orphans_sweep(struct docker_place *place);
+
+/* ---- machine.c, check.c ---- */
+
+struct machine *docker_machine_new(struct place *place, const struct machine_events *events,
+                                   void *data);
+void docker_machine_start(struct machine *m, const struct start_request *request);
+void docker_machine_put(struct machine *m, const struct share *share, executor_progress progress,
+                        executor_done done, void *data);
+void docker_machine_interrupt(struct machine *m);
+void docker_machine_kill(struct machine *m);
+void docker_machine_close(struct machine *m, void (*closed)(void *data), void *data);
+int docker_share_check(struct place *place, const struct share *share, struct error *err);
+void docker_check(struct place *place, void (*each)(void *data, const struct place_check *check),
+                  void *data);
+
+#endif

@@ -1,0 +1,269 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "backends/docker/internal.h"
+
+static const char *const languages[] = {"python", "shell", NULL};
+
+static const char default_image[] = "python:3.11-slim";
+
+/* ---- getting ready ---- */
+
+/* One who waits for engine and image. */
+struct wish {
+    struct docker_place *place;
+    engine_done done;
+    void *data;
+};
+
+static void grant(struct wish *wish, const struct error *err)
+{
+    struct wish w = *wish;
+
+    free(wish);
+    if (err) {
+        free(w.place->last_error);
+        w.place->last_error = err->message ? strdup(err->message) : NULL;
+    }
+    w.done(w.data, err);
+}
+
+static void on_image(void *data, const struct error *err)
+{
+    grant(data, err);
+}
+
+static void on_engine(void *data, const struct error *err)
+{
+    struct wish *wish = data;
+    struct docker_place *place = wish->place;
+
+    if (err) {
+        grant(wish, err);
+        return;
+    }
+    events_watch(place);
+    orphans_sweep(place);
+    image_ensure(place->image, on_image, wish);
+}
+
+void place_prepare(struct docker_place *place, engine_done done, void *data)
+{
+    struct wish *wish = calloc(1, sizeof(*wish));
+
+    if (!wish) {
+        static const struct error err = {.kind = ERROR_INTERNAL,
+                                         .message = (char *)"out of memory"};
+        done(data, &err);
+        return;
+    }
+    *wish = (struct wish){place, done, data};
+    engine_connect(place->engine, on_engine, wish);
+}
+
+/* What all wait for is told to all who wait. */
+static void on_image_line(void *data, const char *line)
+{
+    struct docker_place *place = data;
+
+    for (struct container *c = place->containers; c; c = c->next) {
+        if (c->state == CONTAINER_PREPARING && c->events && c->events->on_waiting) {
+            c->events->on_waiting(c->owner, line);
+        }
+    }
+}
+
+/* ---- closing ---- */
+
+static void maybe_free(struct docker_place *place)
+{
+    void (*closed)(void *data) = place->closed;
+    void *data = place->closed_data;
+
+    if (place->engine || place->open_timers > 0) {
+        return;
+    }
+    if (place->image) {
+        image_free(place->image);
+    }
+    json_decref(place->labels);
+    free(place->orphans.failed);
+    free(place->left);
+    free(place->last_error);
+    free(place);
+    closed(data);
+}
+
+static void on_timer_closed(uv_handle_t *handle)
+{
+    struct docker_place *place = handle->data;
+
+    place->open_timers--;
+    maybe_free(place);
+}
+
+static void on_engine_closed(void *data)
+{
+    struct docker_place *place = data;
+
+    place->engine = NULL;
+    maybe_free(place);
+}
+
+void place_maybe_closed(struct docker_place *place)
+{
+    if (!place->closing || place->engine_closing || place->containers || place->machines > 0) {
+        return;
+    }
+    place->engine_closing = true;
+    uv_close((uv_handle_t *)&place->fill, on_timer_closed);
+    uv_close((uv_handle_t *)&place->idle, on_timer_closed);
+    if (place->engine) {
+        engine_close(place->engine, on_engine_closed, place);
+    }
+}
+
+void place_container_freed(struct docker_place *place, struct container *c)
+{
+    for (struct container **at = &place->containers; *at; at = &(*at)->next) {
+        if (*at == c) {
+            *at = c->next;
+            break;
+        }
+    }
+    place_maybe_closed(place);
+}
+
+static void close_place(struct place *base, void (*closed)(void *data), void *data)
+{
+    struct docker_place *place = (struct docker_place *)base;
+
+    place->closing = true;
+    place->closed = closed;
+    place->closed_data = data;
+    uv_timer_stop(&place->fill);
+    uv_timer_stop(&place->idle);
+    pool_drop(place);
+    place_maybe_closed(place);
+}
+
+/* ---- idle ---- */
+
+/* Nothing has used the place for the idle time: the pool goes, the next run brings it back. */
+static void on_idle(uv_timer_t *timer)
+{
+    struct docker_place *place = timer->data;
+
+    if (place->machines == 0) {
+        uv_timer_stop(&place->fill);
+        pool_drop(place);
+    }
+}
+
+void place_touch(struct docker_place *place)
+{
+    if (!place->closing) {
+        uint64_t ms = (uint64_t)(place->base.env->idle_timeout_seconds * 1000);
+        uv_timer_start(&place->idle, on_idle, ms, 0);
+        uv_unref((uv_handle_t *)&place->idle);
+    }
+}
+
+/* ---- opening ---- */
+
+static int check_settings(const struct environment *env, struct error *err)
+{
+    struct endpoint endpoint = {0};
+    struct spec_user user;
+
+    if (env->kernel == KERNEL_JUPYTER) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "kernel \"jupyter\" is not built into the docker backend; leave `kernel` "
+                         "out, or run a Jupyter server in a container and use the backend jupyter");
+    }
+    if (json_array_size(env->packages) || json_array_size(env->apt_packages)) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "packages: an image is built of them with kernel \"jupyter\" only; name "
+                         "an `image` that has them, or install them in the session (%%pip)");
+    }
+    if (env->host && endpoint_parse(env->host, "host", &endpoint, err) < 0) {
+        return -1;
+    }
+    endpoint_deinit(&endpoint);
+    return spec_user(env, NULL, &user, err);
+}
+
+static int make_parts(struct docker_place *place)
+{
+    uint64_t random[1];
+
+    if (getentropy(random, sizeof(random)) < 0) {
+        return -1;
+    }
+    (void)snprintf(place->server, sizeof(place->server), "%016llx", (unsigned long long)random[0]);
+    place->labels = orphans_labels(place->server);
+    place->engine = engine_new(place->base.loop, place->base.env);
+    place->image =
+        place->engine ? image_new(place->engine, place->image_name, on_image_line, place) : NULL;
+    return place->labels && place->image ? 0 : -1;
+}
+
+static void nobody(void *data)
+{
+    (void)data;
+}
+
+static int open_place(uv_loop_t *loop, const struct environment *env, struct place **ret,
+                      struct error *err)
+{
+    struct docker_place *place;
+
+    if (check_settings(env, err) < 0) {
+        return -1;
+    }
+    place = calloc(1, sizeof(*place));
+    if (!place) {
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    place->base = (struct place){.ops = &docker_place_ops, .loop = loop, .env = env};
+    place->image_name = env->image ? env->image : default_image;
+    uv_timer_init(loop, &place->fill);
+    uv_timer_init(loop, &place->idle);
+    place->fill.data = place->idle.data = place;
+    place->open_timers = 2;
+    if (make_parts(place) < 0) {
+        place->closing = true;
+        place->closed = nobody;
+        place_maybe_closed(place);
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    *ret = &place->base;
+    return 0;
+}
+
+static void warm(struct place *base)
+{
+    struct docker_place *place = (struct docker_place *)base;
+
+    place_touch(place);
+    pool_fill(place);
+}
+
+const struct place_ops docker_place_ops = {
+    .name = "docker",
+    .capabilities = DOCKER_CAPABILITIES,
+    .languages = languages,
+    .open = open_place,
+    .warm = warm,
+    .check = docker_check,
+    .close = close_place,
+    .share_check = docker_share_check,
+    .machine_new = docker_machine_new,
+    .machine_start = docker_machine_start,
+    .machine_put = docker_machine_put,
+    .machine_interrupt = docker_machine_interrupt,
+    .machine_kill = docker_machine_kill,
+    .machine_close = docker_machine_close,
+};

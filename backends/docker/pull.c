@@ -1,0 +1,267 @@
+#include "backends/docker/pull.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+struct waiter {
+    struct waiter *next;
+    engine_done done;
+    void *data;
+};
+
+struct image {
+    struct engine *engine;
+    const char *name;
+    void (*on_line)(void *data, const char *line);
+    void *data;
+    struct image_facts facts;
+    bool seen;
+    bool busy;
+    bool pulled; /* in this round: it is not tried twice */
+    struct waiter *waiters;
+    json_t *layers; /* id → [current, total] of what is being fetched */
+    char *refused;  /* the reason that the stream gave */
+    uint64_t told_ns;
+};
+
+struct image *image_new(struct engine *engine, const char *name,
+                        void (*on_line)(void *data, const char *line), void *data)
+{
+    struct image *i = calloc(1, sizeof(*i));
+
+    if (i) {
+        i->engine = engine;
+        i->name = name;
+        i->on_line = on_line;
+        i->data = data;
+    }
+    return i;
+}
+
+static void drop_facts(struct image *i)
+{
+    free(i->facts.user);
+    json_decref(i->facts.volumes);
+    i->facts = (struct image_facts){0};
+    i->seen = false;
+}
+
+void image_free(struct image *i)
+{
+    drop_facts(i);
+    json_decref(i->layers);
+    free(i->refused);
+    free(i);
+}
+
+const struct image_facts *image_facts(const struct image *i)
+{
+    return i->seen ? &i->facts : NULL;
+}
+
+void image_forget(struct image *i)
+{
+    if (!i->busy) {
+        drop_facts(i);
+    }
+}
+
+char *image_full_name(const char *name)
+{
+    const char *slash = strrchr(name, '/');
+    bool tagged = strchr(slash ? slash : name, ':') || strchr(name, '@');
+
+    return engine_text("%s%s", name, tagged ? "" : ":latest");
+}
+
+static void tell(struct image *i, const struct error *err)
+{
+    struct waiter *waiters = i->waiters;
+
+    i->busy = false;
+    i->waiters = NULL;
+    while (waiters) {
+        struct waiter *w = waiters;
+        waiters = w->next;
+        w->done(w->data, err);
+        free(w);
+    }
+}
+
+/* ---- fetching ---- */
+
+static void sum_layers(const struct image *i, json_int_t *ret_have, json_int_t *ret_all)
+{
+    const char *id;
+    json_t *pair;
+
+    *ret_have = *ret_all = 0;
+    json_object_foreach(i->layers, id, pair)
+    {
+        *ret_have += json_integer_value(json_array_get(pair, 0));
+        *ret_all += json_integer_value(json_array_get(pair, 1));
+    }
+}
+
+static void tell_progress(struct image *i)
+{
+    uint64_t now = uv_hrtime();
+    char line[400];
+    json_int_t have;
+    json_int_t all;
+
+    if (now - i->told_ns < (uint64_t)PULL_LINE_MS * 1000000) {
+        return;
+    }
+    i->told_ns = now;
+    sum_layers(i, &have, &all);
+    (void)snprintf(line, sizeof(line), "fetching the image %.200s: %lld of %lld MiB", i->name,
+                   (long long)(have >> 20), (long long)(all >> 20));
+    i->on_line(i->data, line);
+}
+
+static void take_layer(struct image *i, json_t *value)
+{
+    json_t *detail = json_object_get(value, "progressDetail");
+    json_int_t current = json_integer_value(json_object_get(detail, "current"));
+    json_int_t total = json_integer_value(json_object_get(detail, "total"));
+    const char *id = json_string_value(json_object_get(value, "id"));
+    const char *status = json_string_value(json_object_get(value, "status"));
+
+    if (id && status && strcmp(status, "Downloading") == 0 && current >= 0 && total > 0 &&
+        total < (json_int_t)1 << 50 && current <= total &&
+        json_object_size(i->layers) < PULL_LAYERS_CAP) {
+        json_object_set_new(i->layers, id, json_pack("[I, I]", current, total));
+    }
+}
+
+static void on_value(void *data, json_t *value)
+{
+    struct image *i = data;
+    const char *error = json_string_value(json_object_get(value, "error"));
+
+    if (error && !i->refused) {
+        i->refused = engine_text("%.1000s", error);
+        engine_plain(i->refused);
+    }
+    take_layer(i, value);
+    tell_progress(i);
+}
+
+static void fail_pull(struct image *i, const char *reason)
+{
+    struct error err = {0};
+    const struct engine_facts *facts = engine_facts(i->engine);
+
+    error_set(&err, ERROR_NOT_FOUND,
+              "the image %.200s is not in the engine (%s), which could not fetch it: %s. Check the "
+              "name, or bring it in with `docker pull`, `docker load -i FILE` or `docker import "
+              "ROOT.tar NAME`",
+              i->name, facts ? facts->name : "gone", reason);
+    tell(i, &err);
+    error_clear(&err);
+}
+
+static void look(struct image *i);
+
+static void on_pulled(void *data, long status, const struct error *err)
+{
+    struct image *i = data;
+
+    (void)status;
+    if (i->refused || err) {
+        fail_pull(i, i->refused ? i->refused : err->message);
+        return;
+    }
+    look(i);
+}
+
+static void pull(struct image *i)
+{
+    static const struct engine_lines_events events = {on_value, on_pulled};
+    struct error err = {0};
+    char *full = image_full_name(i->name);
+    char *escaped = full ? http_escape(full) : NULL;
+    char *path = escaped ? engine_text("/images/create?fromImage=%s", escaped) : NULL;
+
+    free(full);
+    free(escaped);
+    free(i->refused);
+    i->refused = NULL;
+    json_decref(i->layers);
+    i->layers = json_object();
+    i->pulled = true;
+    tell_progress(i);
+    if (!engine_lines_open(i->engine, "POST", path, &events, i, &err)) {
+        fail_pull(i, err.message);
+    }
+    error_clear(&err);
+}
+
+/* ---- looking ---- */
+
+static void take_facts(struct image *i, json_t *reply)
+{
+    json_t *config = json_object_get(reply, "Config");
+    const char *user = json_string_value(json_object_get(config, "User"));
+    json_t *volumes = json_object_get(config, "Volumes");
+
+    drop_facts(i);
+    i->facts.user = strdup(user ? user : "");
+    i->facts.volumes = json_is_object(volumes) ? json_incref(volumes) : NULL;
+    i->seen = true;
+}
+
+static void on_inspected(void *data, long status, json_t *reply, const struct error *err)
+{
+    struct image *i = data;
+    struct error why = {0};
+
+    if (!err) {
+        take_facts(i, reply);
+        tell(i, NULL);
+    } else if (status == 404 && !i->pulled) {
+        pull(i);
+    } else if (status == 404) {
+        fail_pull(i, "it says to have fetched it, and does not have it");
+    } else {
+        error_copy(&why, err);
+        error_wrap(&why, "the image %.200s", i->name);
+        tell(i, &why);
+        error_clear(&why);
+    }
+}
+
+static void look(struct image *i)
+{
+    char *escaped = http_escape(i->name);
+
+    engine_call(i->engine, &(struct engine_call){
+                               .method = "GET",
+                               .path = escaped ? engine_text("/images/%s/json", escaped) : NULL,
+                               .done = on_inspected,
+                               .data = i});
+    free(escaped);
+}
+
+void image_ensure(struct image *i, engine_done done, void *data)
+{
+    struct waiter *w = calloc(1, sizeof(*w));
+
+    if (!w) {
+        static const struct error err = {.kind = ERROR_INTERNAL,
+                                         .message = (char *)"out of memory"};
+        done(data, &err);
+        return;
+    }
+    *w = (struct waiter){i->waiters, done, data};
+    i->waiters = w;
+    if (i->seen) {
+        tell(i, NULL); /* callers are in a callback of the engine's already */
+    } else if (!i->busy) {
+        i->busy = true;
+        i->pulled = false;
+        look(i);
+    }
+}
