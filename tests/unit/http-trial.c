@@ -128,7 +128,7 @@ struct trial_told *trial_get(struct trial *t, const char *path)
 void trial_until(struct trial *t, const int *counter, int n)
 {
     while (*counter < n) {
-        assert_int_not_equal(uv_run(&t->loop, UV_RUN_ONCE), 0);
+        assert_true(uv_run(&t->loop, UV_RUN_ONCE) != 0 || *counter >= n);
     }
 }
 
