@@ -32,8 +32,14 @@ KEPT_INPUTS = 2000
 FIGURE = ("matplotlib.figure", "Figure")
 _HEAD = re.compile(r"\s*(\w+)")
 _REPR = re.compile(r"_repr_\w*_\Z|_ipython_display_\Z|__repr__\Z")
+_CATCHERS = ("catch_format_error", "wrapper")  # as IPython 8 and 9 name it
 _SIMPLE = frozenset((int, str, bool, float, complex, bytes, list, dict, tuple, set))
 _BY_REPR = frozenset((int, str, bool))
+
+
+def _is_format_catcher(code):
+    """Whether this is where IPython catches what a representation raises."""
+    return code.co_name in _CATCHERS and code.co_filename.endswith("formatters.py")
 
 
 class _Store(dict):
@@ -250,7 +256,7 @@ class Shell(InteractiveShell):
         exc_type, value, tb = exc_tuple or sys.exc_info()
         if exc_type is None or value is None:
             return
-        if tb is not None and tb.tb_frame.f_code.co_name == "catch_format_error":
+        if tb is not None and _is_format_catcher(tb.tb_frame.f_code):
             self._note_format(value, tb)
         elif isinstance(value, UsageError):
             write_err("UsageError: %s\n" % value)

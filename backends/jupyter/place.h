@@ -1,0 +1,43 @@
+#ifndef CELLBLOCK_JUPYTER_PLACE_H
+#define CELLBLOCK_JUPYTER_PLACE_H
+
+#include "backends/jupyter/jupyter.h"
+#include "backends/jupyter/own_server.h"
+#include "backends/kernels/jupyter/jupyter.h"
+
+/*
+ * The jupyter place: a machine is a session on a Jupyter server (kernels/jupyter/jupyter.h). The
+ * server is at a URL, or one of our own that is started when the first machine wants it and ends
+ * with the place.
+ */
+extern const struct place_ops jupyter_module_ops;
+
+struct jupyter_machine;
+
+struct jupyter_place {
+    struct place base;
+    struct jupyter_server *server; /* NULL until our own one is ready */
+    struct websocket_context *websockets;
+    struct own_server *own;
+    struct jupyter_machine *machines;
+    bool closing;
+    unsigned closing_parts;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* check.c */
+void jupyter_check(struct place *place, void (*each)(void *data, const struct place_check *check),
+                   void *data);
+
+/* address.c: what the environment says of a server at a URL. 0, or -1 with `err`. */
+struct jupyter_address {
+    char *url; /* without query */
+    char *token;
+    char **headers; /* "Name: value", NULL-terminated */
+};
+int jupyter_address_parse(const struct environment *env, struct jupyter_address *ret,
+                          struct error *err);
+void jupyter_address_deinit(struct jupyter_address *address);
+
+#endif

@@ -1,0 +1,544 @@
+"""What is put into a Python kernel, so that a run there is what it is with the runner.
+
+Sent as one silent request when a session starts (see ../bundle.py), together with the worker's
+package, of which it uses the shell, the streams, tracebacks, commands and figures. It leaves no
+name with the user: all of it lives in modules of sys.modules. Two ways lead in afterwards:
+
+- execute requests whose code begins with MARK are taken before the kernel sees them; what follows
+  is one JSON object, in a comment. A kernel that was replaced meanwhile runs nothing then, and its
+  reply lacks the member `cellblock`: nothing is ever run by a kernel that has no helper.
+- messages of type `cellblock_request` on the control channel, which has a thread of its own: so
+  interrupts and copies work while code is running.
+
+Standard library and what every IPython kernel has.
+"""
+
+import asyncio
+import inspect
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import threading
+import time
+import types
+
+from cellblock_jupyter_files import Puts, end_processes
+from cellblock_jupyter_pump import Pump
+from cellblock_worker import coroutines, figures, frames, interrupts, packages, session
+from cellblock_worker import ipy as worker_ipy
+from cellblock_worker.display import Publisher
+from cellblock_worker.streams import find_c_stdout
+from IPython.core.displayhook import DisplayHook
+from IPython.core.displaypub import DisplayPublisher
+
+MARK = "# cellblock "
+MARKER = "CELLBLOCK_SESSION"
+VERSION = "@VERSION@"
+INTERRUPT_PATIENCE = 0.9
+_BORROWED = (
+    "_note_format",
+    "_record",
+    "ask_exit",
+    "showindentationerror",
+    "showsyntaxerror",
+    "showtraceback",
+    "simple_is_simple",
+    "system_raw",
+)
+_KINDS = {"result": "execute_result", "display": "display_data", "update": "update_display_data"}
+
+
+class _Quiet:
+    """What ipykernel expects of its own classes and ours have no use for."""
+
+    def set_parent(self, parent):
+        """Who asked is known to the channel."""
+
+    set_thread_parent = set_parent
+
+    def reset_thread_parent(self, token):
+        """Nothing was set."""
+
+
+class _DisplayPublisher(_Quiet, worker_ipy._Publisher):
+    """display() and clear_output() by way of our publisher."""
+
+
+class _DisplayHook(_Quiet, worker_ipy._DisplayHook):
+    """Values of code that goes through IPython's own run_cell."""
+
+
+assert issubclass(_DisplayHook, DisplayHook) and issubclass(_DisplayPublisher, DisplayPublisher)
+
+
+class Channel:
+    """Where the worker sends its frames: they become messages of the kernel."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+        self.parent = {}
+        self.done = None
+        self.notes = []
+        self.displays = 0
+        self.closed = False
+        self.pump = Pump(self._stream)
+
+    def begin(self, parent):
+        """A run begins: what was printed up to now belongs to what was before."""
+        self.pump.settle()
+        self.parent = parent
+        self.done = None
+        self.notes = []
+        self.displays = 0
+        self.pump.sent = [0, 0]
+
+    def close_in_child(self):
+        """After a fork made by the user's code."""
+        self.closed = True
+
+    def send(self, kind, payload, wait=False):
+        """One frame of the worker."""
+        if self.closed:
+            return
+        if kind == frames.DONE:
+            self.pump.settle(last=True)
+            self.done = payload
+        elif kind == frames.NOTE:
+            self.notes.append(payload["text"])
+        else:
+            found = json.loads(payload)
+            with interrupts.shielded():
+                if wait:
+                    self.pump.settle()
+                self.displays += 1
+                self._display(kind, found)
+
+    def _display(self, kind, found):
+        """A display, or the order to clear."""
+        if kind == frames.CLEAR:
+            self.publish("clear_output", {"wait": found["wait"]})
+            return
+        content = {"data": found["data"], "metadata": found["metadata"], "transient": {}}
+        if found["display_id"] is not None:
+            content["transient"]["display_id"] = found["display_id"]
+        if found["kind"] == "result":
+            content["execution_count"] = self.kernel.shell.execution_count
+        self.publish(_KINDS[found["kind"]], content)
+
+    def _stream(self, name, text):
+        """Text that was printed."""
+        self.publish("stream", {"name": name, "text": text})
+
+    def publish(self, kind, content):
+        """Sends to everybody who listens."""
+        topic = ("kernel.%s.%s" % (self.kernel.ident, kind)).encode()
+        self.kernel.session.send(
+            self.kernel.iopub_socket, kind, content, parent=self.parent, ident=topic
+        )
+
+
+class Shell(worker_ipy.IPythonShell):
+    """The worker's shell on the namespace and the IPython of the kernel."""
+
+    def __init__(self, publisher, kernel):
+        super().__init__(publisher)
+        self.kernel = kernel
+
+    def start(self):
+        """Takes the kernel's shell as it is."""
+        self.ip = ip = self.kernel.shell
+        self.module, self.namespace = ip.user_module, ip.user_ns
+        self._inputs = (ip.history_manager.input_hist_parsed, ip.history_manager.input_hist_raw)
+        self._magics = ip.magics_manager.magics["line"]
+        self._callbacks = ip.events.callbacks
+        self._usual_transformers = self._transformers()
+        self._usual_runner = ip.loop_runner
+        self._formatter = None
+        self._hook = _DisplayHook(parent=ip, shell=ip, cache_size=ip.cache_size)
+        self._publisher = _DisplayPublisher(parent=ip, shell=ip)
+        self._before = None
+        self._magics_before = {}
+        self.fresh = dict(self.namespace)
+
+    def enter(self):
+        """Our ways of showing, of exits and of errors take the place of the kernel's."""
+        if self._before is not None:
+            return
+        ip = self.ip
+        self._before = {
+            "attributes": {n: vars(ip).get(n, self) for n in _BORROWED + ("enable_matplotlib",)},
+            "system": (vars(ip).get("system", self), vars(ip).get("system_piped", self)),
+            "names": {n: self.namespace.get(n, self) for n in ("exit", "quit")},
+            "hook": (ip.displayhook, ip.display_trap.hook, sys.displayhook),
+            "publisher": ip.display_pub,
+            "formatter": ip.display_formatter,
+        }
+        ip.outlet, ip.failure, ip.format_failed = self.publisher, None, False
+        for name in _BORROWED:
+            setattr(ip, name, types.MethodType(getattr(worker_ipy.Shell, name), ip))
+        ip.system = ip.system_piped = ip.system_raw
+        ip.enable_matplotlib = self._enable_matplotlib
+        leave = worker_ipy._Exit(ip)
+        self.namespace.update(exit=leave, quit=leave)
+        ip.displayhook = ip.display_trap.hook = self._hook
+        ip.display_pub = self._publisher
+        self._take_formatter()
+        ip.builtin_trap.__enter__()
+
+    def _take_formatter(self):
+        """The kernel's formatter with everything that was registered, and figures as we show
+        them."""
+        ip = self.ip
+        if self._formatter is None:
+            ip._printers = None
+            self._formatter = worker_ipy._Formatter(parent=ip)
+            ip.display_formatter = self._formatter
+            worker_ipy.register_figures(self._formatter)
+            ip.configurables.append(worker_ipy.InlineBackend(parent=ip))
+        ip.display_formatter = self._formatter
+
+    def _enable_matplotlib(self, gui=None):
+        """Figures are shown in any case."""
+        if gui in (None, "inline", "auto", "agg"):
+            return "inline", "agg"
+        return type(self.ip).enable_matplotlib(self.ip, gui)
+
+    def leave(self):
+        """Everything is as the kernel had it."""
+        before, self._before = self._before, None
+        if before is None:
+            return
+        ip = self.ip
+        ip.builtin_trap.__exit__(None, None, None)
+        for name, value in before["attributes"].items():
+            _put_back(ip, name, value, self)
+        _put_back(ip, "system", before["system"][0], self)
+        _put_back(ip, "system_piped", before["system"][1], self)
+        for name, value in before["names"].items():
+            if value is self:
+                self.namespace.pop(name, None)
+            else:
+                self.namespace[name] = value
+        ip.displayhook, ip.display_trap.hook, sys.displayhook = before["hook"]
+        ip.display_pub = before["publisher"]
+        ip.display_formatter = before["formatter"]
+
+
+def _put_back(obj, name, value, absent):
+    """Gives an instance its attribute back, or takes ours away."""
+    if value is absent:
+        vars(obj).pop(name, None)
+    else:
+        setattr(obj, name, value)
+
+
+class Helper:
+    """One of our sessions in this kernel."""
+
+    def __init__(self, kernel):
+        self.kernel = kernel
+        self.current = None
+        self.last = None
+        self.folder = None
+        self.own = True
+        self.puts = None
+        self.channel = self.worker = self.shell = None
+        self._original = kernel.do_execute
+        self._kept_streams = None
+
+    # ---- coming and going ----
+
+    def install(self):
+        """Takes requests that are ours before the kernel does."""
+        kernel, original = self.kernel, self._original
+        if inspect.iscoroutinefunction(original):
+
+            async def do_execute(code, silent, *args, **options):
+                """Ours, or the kernel's own."""
+                if code.startswith(MARK):
+                    return self.answer(code)
+                return await original(code, silent, *args, **options)
+
+        else:
+
+            def do_execute(code, silent, *args, **options):
+                """Ours, or the kernel's own."""
+                if code.startswith(MARK):
+                    return self.answer(code)
+                return original(code, silent, *args, **options)
+
+        kernel.do_execute = do_execute
+        kernel.control_handlers["cellblock_request"] = self.on_control
+
+    def uninstall(self):
+        """Leaves the kernel as it was."""
+        if self.shell is not None:
+            self.shell.leave()
+        vars(self.kernel).pop("do_execute", None)
+        if not inspect.iscoroutinefunction(self._original) or self._original is not getattr(
+            self.kernel, "do_execute", None
+        ):
+            self.kernel.do_execute = self._original
+        self.kernel.control_handlers.pop("cellblock_request", None)
+        for name in list(sys.modules):
+            if name.startswith(("cellblock_worker", "cellblock_jupyter")):
+                del sys.modules[name]
+
+    def hello(self, request):
+        """The session's folder and environment; what this kernel is."""
+        self.own = bool(request.get("own", True))
+        self._make_folder(request)
+        self.puts = Puts(self.folder or "")
+        if self.own:
+            self._settle_in(request)
+        if self.worker is None:
+            self._make_worker()
+        greeting = json.loads(session._greeting_of(self.shell))
+        greeting.update(
+            folder=self.folder,
+            pid=os.getpid(),
+            threads=getattr(self.kernel, "control_thread", None) is not None,
+            execution_count=self.kernel.shell.execution_count - 1,
+        )
+        return greeting
+
+    def _make_folder(self, request):
+        """The folder of before, or a new one; none where a workspace is given."""
+        if request.get("workspace"):
+            self.folder = None
+            self.workspace = request["workspace"]
+            return
+        folder = request.get("folder")
+        if not folder:
+            folder = tempfile.mkdtemp(prefix="cellblock-")
+        for name in ("workspace", "tmp"):
+            os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
+        self.folder = folder
+        self.workspace = os.path.join(folder, "workspace")
+
+    def _settle_in(self, request):
+        """Home, temporary files, packages and working directory are the session's own."""
+        end_processes(request.get("session", ""), MARKER)
+        figures.choose_backend()
+        environ = os.environ
+        environ[MARKER] = request.get("session", "")
+        environ["HOME"] = self.workspace
+        if self.folder:
+            environ["TMPDIR"] = os.path.join(self.folder, "tmp")
+            environ["PIP_TARGET"] = os.path.join(self.workspace, ".local/cellblock-packages")
+        for name, value in (request.get("env") or {}).items():
+            environ[name] = str(value)
+        time.tzset()
+        tempfile.tempdir = None
+        os.makedirs(self.workspace, exist_ok=True)
+        os.chdir(self.workspace)
+        if "PIP_TARGET" in environ:
+            packages.prepare_path()
+        if hasattr(self.kernel, "_execute_sleep"):
+            self.kernel._execute_sleep = 0
+
+    def _make_worker(self):
+        """The worker's parts, put together for this kernel."""
+        kept = self._keep_streams()
+        find_c_stdout()
+        self.channel = Channel(self.kernel)
+        self.channel.pump.start()
+        self.shell = Shell(Publisher(), self.kernel)
+        self.shell.start()
+        if self.own:
+            self.shell.enter()
+            worker_ipy._add_magics(self.shell.ip)
+        session._known_builtins.update(vars(session.builtins))
+        self.worker = session.Worker(self.shell, self.channel)
+        if not self.own:
+            self._kept_streams = kept
+            self._give_streams_back()
+
+    # ---- streams of a kernel that others use too ----
+
+    def _keep_streams(self):
+        names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
+        kept = {"objects": {name: getattr(sys, name) for name in names}, "fds": {}}
+        if not self.own:
+            for fd in (0, 1, 2):
+                try:
+                    kept["fds"][fd] = os.dup(fd)
+                except OSError:
+                    continue
+        return kept
+
+    def _give_streams_back(self):
+        """The kernel's own streams, until the next run of ours."""
+        for fd, copy in self._kept_streams["fds"].items():
+            os.dup2(copy, fd)
+        for name, value in self._kept_streams["objects"].items():
+            setattr(sys, name, value)
+
+    # ---- requests on the shell channel ----
+
+    def answer(self, code):
+        """The reply to one request of ours; it never fails itself."""
+        reply = {"status": "ok", "user_expressions": {}, "payload": []}
+        try:
+            request = json.loads(code[len(MARK) :])
+            found = self.hello(request) if request["op"] == "hello" else self.run(request)
+            reply["cellblock"] = json.loads(frames.encode(found))
+        except BaseException as error:
+            reply["cellblock"] = {"failed": "%s: %s" % (type(error).__name__, error)}
+        reply["execution_count"] = self.kernel.shell.execution_count - 1
+        return reply
+
+    def run(self, request):
+        """One run of the user's code, from beginning to end."""
+        parent = self._parent()
+        run = request.get("run")
+        ip = self.kernel.shell
+        self.channel.begin(parent)
+        self.shell.execution_count = ip.execution_count - 1
+        if not self.own:
+            self.shell.enter()
+        outer = _leave_loop()
+        self.current = run
+        try:
+            self.worker._answer(request)
+        finally:
+            self.current = None
+            _back_to_loop(outer)
+            if self.worker.pid == os.getpid():
+                ip.execution_count = self.shell.execution_count + 1
+            if not self.own:
+                self.shell.leave()
+                self._give_streams_back()
+        done = dict(self.channel.done)
+        done.update(
+            sent=self.channel.pump.sent, displays=self.channel.displays, notes=self.channel.notes
+        )
+        self.last = done
+        return done
+
+    def _parent(self):
+        """The request that is being answered, as the parent of what it puts out."""
+        get = getattr(self.kernel, "get_parent", None)
+        found = get() if get is not None else self.kernel._parent_header
+        return found.get("header", found)
+
+    # ---- requests on the control channel ----
+
+    def on_control(self, stream, ident, parent):
+        """A message of type cellblock_request."""
+        content = parent.get("content") or {}
+        name = content.get("op", "")
+        try:
+            op = getattr(self, "op_" + name, None)
+            if op is None:
+                raise ValueError("no such op: %s" % name)
+            reply = op(content, parent.get("buffers") or ()) or {}
+        except Exception as error:
+            reply = {"error": str(error) or type(error).__name__, "errno": _errno(error)}
+        self.kernel.session.send(stream, "cellblock_reply", reply, parent, ident=ident)
+
+    def op_ping(self, _content, _buffers):
+        """Is it there?"""
+
+    def op_interrupt(self, content, _buffers):
+        """Ctrl-C for a run: when it has begun, and never for another one."""
+        run = content.get("run")
+        end = time.monotonic() + INTERRUPT_PATIENCE
+        while time.monotonic() < end:
+            if self.current == run and interrupts._inside:
+                _interrupt_group()
+                return {"done": True}
+            if self.last is not None and self.last.get("run") == run:
+                break
+            time.sleep(0.002)
+        return {"done": False}
+
+    def op_status(self, _content, _buffers):
+        """Which run is going, and how the last one ended."""
+        return {"current": self.current, "last": self.last}
+
+    def op_die(self, _content, _buffers):
+        """Ends this process and all that it started, at once."""
+        end_processes(os.environ.get(MARKER, ""), MARKER)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+    def op_put(self, content, buffers):
+        """A piece of a copy: see Puts."""
+        return self.puts.step(content, buffers)
+
+    def op_bye(self, _content, _buffers):
+        """The session ends: its processes and its folder go."""
+        if self.own:
+            end_processes(os.environ.get(MARKER, ""), MARKER)
+        if self.folder:
+            os.chdir("/")
+            shutil.rmtree(self.folder, ignore_errors=True)
+            if os.path.isdir(self.folder):
+                _open_up(self.folder)
+                shutil.rmtree(self.folder, ignore_errors=True)
+        if not self.own:
+            self.uninstall()
+
+
+def _errno(error):
+    return error.errno if isinstance(error, OSError) else None
+
+
+def _open_up(folder):
+    """The code may have taken our own right to look into its folders away."""
+    for base, names, _files in os.walk(folder):
+        for name in names:
+            path = os.path.join(base, name)
+            if not os.path.islink(path):
+                os.chmod(path, 0o700)
+
+
+def _interrupt_group():
+    """SIGINT to this process, and to its children where the group is its own."""
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGINT)
+    else:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def _leave_loop():
+    """Puts the kernel's running loop aside: code that calls asyncio.run must not see it."""
+    events = asyncio.events
+    loop = events._get_running_loop()
+    if loop is None:
+        return None, None
+    task = coroutines._leave_task(loop)
+    events._set_running_loop(None)
+    asyncio.set_event_loop(coroutines._session_loop())
+    return loop, task
+
+
+def _back_to_loop(outer):
+    """Takes it up again."""
+    loop, task = outer
+    if loop is not None:
+        asyncio.events._set_running_loop(loop)
+        coroutines._enter_task(loop, task)
+        asyncio.set_event_loop(loop)
+
+
+def start():
+    """Called by the setup request, in the kernel."""
+    from IPython import get_ipython
+
+    ip = get_ipython()
+    kernel = getattr(ip, "kernel", None)
+    wanted = ("do_execute", "control_handlers", "session", "iopub_socket", "shell")
+    missing = [name for name in wanted if not hasattr(kernel, name)]
+    if missing:
+        raise RuntimeError("this kernel is no IPython kernel as ipykernel makes them")
+    if threading.current_thread() is not threading.main_thread():
+        raise RuntimeError("this kernel runs code outside of its main thread")
+    interrupts.install()
+    helper = Helper(kernel)
+    helper.install()
+    return helper
+

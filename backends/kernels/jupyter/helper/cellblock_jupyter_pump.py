@@ -1,0 +1,84 @@
+"""Takes what is written to fds 1 and 2, by this process and its children, and sends it on."""
+
+import codecs
+import os
+import select
+import threading
+from fcntl import fcntl
+
+PIPE_SIZE = 1024 * 1024
+PIECE = 1024 * 1024
+F_SETPIPE_SZ = 1031
+NAMES = ("stdout", "stderr")
+
+
+class Pump:
+    """Two pipes, and a thread that reads them.
+
+    `send(name, text)` is called in the order of arrival of each stream. settle() returns when all
+    that was written before has been sent, so that text and figures keep their order.
+    """
+
+    def __init__(self, send):
+        self.send = send
+        self.sent = [0, 0]
+        self._lock = threading.Lock()
+        self._readers = []
+        self._decoders = []
+        self._pid = os.getpid()
+
+    def start(self):
+        """The pipes become fds 1 and 2."""
+        for fd in (1, 2):
+            reader, writer = os.pipe()
+            os.set_blocking(reader, False)
+            try:
+                fcntl(writer, F_SETPIPE_SZ, PIPE_SIZE)
+            except OSError:
+                pass
+            os.dup2(writer, fd)
+            os.close(writer)
+            self._readers.append(reader)
+            self._decoders.append(codecs.getincrementaldecoder("utf-8")("replace"))
+        threading.Thread(target=self._work, name="cellblock-output", daemon=True).start()
+
+    def _work(self):
+        poll = select.poll()
+        for reader in self._readers:
+            poll.register(reader, select.POLLIN)
+        while True:
+            try:
+                ready = poll.poll()
+                with self._lock:
+                    for number, reader in enumerate(self._readers):
+                        if any(fd == reader for fd, _event in ready):
+                            self._take(number)
+                for _fd, event in ready:
+                    if event & (select.POLLERR | select.POLLNVAL):
+                        return
+            except Exception:
+                return
+
+    def _take(self, number, last=False):
+        """Sends one piece of a stream; True when there was one."""
+        try:
+            data = os.read(self._readers[number], PIECE)
+        except OSError:
+            data = b""
+        text = self._decoders[number].decode(data, last)
+        if text:
+            self.sent[number] += len(text) if text.isascii() else len(text.encode())
+            self.send(NAMES[number], text)
+        return bool(data)
+
+    def settle(self, last=False):
+        """Sends all that has been written; with `last` half a character too."""
+        if os.getpid() != self._pid:
+            return
+        with self._lock:
+            for number in range(len(self._readers)):
+                for _ in range(64):
+                    if not self._take(number):
+                        break
+                if last:
+                    self._take(number, True)

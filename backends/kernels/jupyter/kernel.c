@@ -1,0 +1,687 @@
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/kernels/jupyter/session_internal.h"
+
+/*
+ * The jupyter kernel, our side: one run at a time. A run is over when its reply has come and the
+ * kernel has said that it is idle again; from a kernel with our helper the reply also says how much
+ * was put out, so that nothing is waited for in vain and nothing that a server held back goes
+ * unnoticed. Messages whose parent is not our request are strangers', and are ignored.
+ */
+enum {
+    RUN_CAP = 9 * 1024 * 1024, /* most servers end the connection at 10 MiB */
+    LINGER_MS = 3000,          /* reply → idle */
+    INTERRUPT_MS = 3000,
+    STATUS_MS = 10 * 1000,
+};
+
+struct jupyter {
+    struct jupyter_session *session;
+    struct kernel_events events;
+    void *data;
+    struct jupyter_output output;
+    bool greeted;
+    /* The run that is going: `run` is "" when none is. */
+    char run[RUN_ID_SIZE];
+    struct session_kernel *target;
+    bool sent;
+    json_t *request; /* content of the execute request */
+    char *input;
+    size_t input_size, input_at;
+    char message[JUPYTER_ID_SIZE];
+    char before[JUPYTER_ID_SIZE]; /* the run before: its leftovers are still its own */
+    char info[JUPYTER_ID_SIZE];   /* asked after a cut, to see what has arrived */
+    json_t *reply;
+    bool idle;
+    uint64_t deadline; /* 0: none */
+    struct error refused;
+};
+
+static struct jupyter *jupyter_of(struct kernel *k)
+{
+    return (struct jupyter *)k;
+}
+
+/* ---- ending a run ---- */
+
+static void forget_run(struct jupyter *j)
+{
+    j->run[0] = '\0';
+    memcpy(j->before, j->message, sizeof(j->before));
+    j->message[0] = j->info[0] = '\0';
+    j->target = NULL;
+    j->sent = j->idle = false;
+    j->deadline = 0;
+    json_decref(j->request);
+    json_decref(j->reply);
+    j->request = j->reply = NULL;
+    free(j->input);
+    j->input = NULL;
+    j->input_size = j->input_at = 0;
+}
+
+static void refuse(struct jupyter *j, const struct error *err)
+{
+    forget_run(j);
+    j->events.on_refused(j->data, err);
+}
+
+static const char *text_of(json_t *object, const char *name)
+{
+    return json_string_value(json_object_get(object, name));
+}
+
+static enum kernel_status status_of(json_t *done)
+{
+    static const struct {
+        const char *name;
+        enum kernel_status status;
+    } names[] = {
+        {"ok", KERNEL_OK},
+        {"error", KERNEL_ERROR},
+        {"exit", KERNEL_EXIT},
+        {"signal", KERNEL_SIGNAL},
+        {"interrupted", KERNEL_INTERRUPTED},
+    };
+    const char *name = text_of(done, "status");
+
+    for (size_t i = 0; name && i < sizeof(names) / sizeof(names[0]); i++) {
+        if (strcmp(names[i].name, name) == 0) {
+            return names[i].status;
+        }
+    }
+    return KERNEL_ERROR;
+}
+
+static int small_int(json_t *object, const char *name, int most)
+{
+    json_int_t value = json_integer_value(json_object_get(object, name));
+    return value < 0 || value > most ? 0 : (int)value;
+}
+
+static uint64_t number_of(json_t *object, const char *name)
+{
+    json_int_t value = json_integer_value(json_object_get(object, name));
+    return value < 0 ? 0 : (uint64_t)value;
+}
+
+/* Of a kernel with our helper. */
+static void reply_of_helper(json_t *done, struct kernel_reply *reply)
+{
+    json_t *error = json_object_get(done, "error");
+
+    reply->status = status_of(done);
+    reply->has_exit_code = json_is_integer(json_object_get(done, "exit_code"));
+    reply->exit_code = small_int(done, "exit_code", 255);
+    reply->signal = small_int(done, "signal", SIGRTMAX);
+    reply->etype = text_of(error, "etype");
+    reply->evalue = text_of(error, "evalue");
+    reply->traceback = text_of(error, "traceback");
+    reply->execution_count = small_int(done, "execution_count", INT32_MAX);
+    reply->cpu_ms = number_of(done, "cpu_ms");
+    reply->peak_rss_kib = number_of(done, "peak_rss_kib");
+}
+
+static char *join_traceback(json_t *lines)
+{
+    size_t size = 0, index;
+    char *text = NULL, *plain = NULL;
+    FILE *out = open_memstream(&text, &size);
+    json_t *line;
+
+    if (!out) {
+        return NULL;
+    }
+    json_array_foreach(lines, index, line)
+    {
+        const char *value = json_string_value(line);
+        if (value) {
+            (void)fprintf(out, "%s\n", value);
+        }
+    }
+    if (fclose(out) == 0 && text && *text) {
+        plain = output_plain(text);
+    }
+    free(text);
+    return plain;
+}
+
+/* Of any other kernel, by the protocol's own words. */
+static void reply_of_stranger(json_t *content, struct kernel_reply *reply)
+{
+    const char *status = text_of(content, "status");
+
+    reply->execution_count = small_int(content, "execution_count", INT32_MAX);
+    if (status && strcmp(status, "ok") == 0) {
+        return;
+    }
+    reply->status = KERNEL_ERROR;
+    reply->etype = text_of(content, "ename");
+    reply->evalue = text_of(content, "evalue");
+    if (reply->etype && strcmp(reply->etype, "KeyboardInterrupt") == 0) {
+        reply->status = KERNEL_INTERRUPTED;
+    }
+    if (!reply->etype || !*reply->etype) {
+        reply->etype = status && strcmp(status, "aborted") == 0 ? "Aborted" : "Error";
+    }
+}
+
+static void tell_dropped(struct jupyter *j, json_t *done)
+{
+    json_t *sent = json_object_get(done, "sent");
+    uint64_t out = (uint64_t)json_integer_value(json_array_get(sent, 0));
+    uint64_t err = (uint64_t)json_integer_value(json_array_get(sent, 1));
+    unsigned displays = (unsigned)small_int(done, "displays", INT32_MAX);
+    char note[512];
+
+    if (done &&
+        (out > j->output.got[0] || err > j->output.got[1] || displays > j->output.displays)) {
+        (void)snprintf(note, sizeof(note),
+                       "the server dropped output: of %llu bytes of stdout %llu arrived, of %llu "
+                       "of stderr %llu, of %u displays %u. Start the Jupyter server with "
+                       "--ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 and "
+                       "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 to have all of it",
+                       (unsigned long long)out, (unsigned long long)j->output.got[0],
+                       (unsigned long long)err, (unsigned long long)j->output.got[1], displays,
+                       j->output.displays);
+        j->events.on_note(j->data, note);
+    } else if (!done && j->output.dropped) {
+        j->events.on_note(j->data,
+                          "the server dropped output, since more came than its "
+                          "iopub_data_rate_limit or iopub_msg_rate_limit allows: some of what the "
+                          "run printed is missing");
+    }
+}
+
+static void tell_notes(struct jupyter *j, json_t *done)
+{
+    json_t *notes = json_object_get(done, "notes");
+    json_t *note;
+    size_t index;
+
+    json_array_foreach(notes, index, note)
+    {
+        if (json_is_string(note) && index < 64) {
+            j->events.on_note(j->data, json_string_value(note));
+        }
+    }
+}
+
+static void finish(struct jupyter *j)
+{
+    json_t *content = j->reply;
+    json_t *done = j->target->is_python ? json_object_get(content, "cellblock") : NULL;
+    struct kernel_reply reply = {.status = KERNEL_OK};
+    char *traceback = NULL;
+
+    j->reply = NULL;
+    tell_notes(j, done);
+    tell_dropped(j, done);
+    if (done) {
+        reply_of_helper(done, &reply);
+    } else {
+        reply_of_stranger(content, &reply);
+        traceback = join_traceback(json_object_get(content, "traceback"));
+        reply.traceback = traceback;
+    }
+    forget_run(j);
+    j->events.on_reply(j->data, &reply);
+    free(traceback);
+    json_decref(content);
+}
+
+/* ---- sending a run ---- */
+
+static json_t *execute_content(const char *code, bool ours, bool input)
+{
+    return json_pack("{s:s, s:b, s:b, s:{}, s:b, s:b}", "code", code, "silent", ours,
+                     "store_history", !ours, "user_expressions", "allow_stdin", input,
+                     "stop_on_error", 0);
+}
+
+static json_t *helper_content(const struct run_request *request)
+{
+    json_t *object = json_pack("{s:s, s:s, s:s}", "op", "run", "run", request->id, "language",
+                               request->language);
+    char *text = NULL, *code = NULL;
+    json_t *content = NULL;
+
+    if (object) {
+        json_object_set_new(object, "code", json_stringn(request->code, request->code_size));
+        if (request->stdin_text) {
+            json_object_set_new(object, "stdin",
+                                json_stringn(request->stdin_text, request->stdin_size));
+        }
+        if (request->env) {
+            json_object_set(object, "env", request->env);
+        }
+        text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+    }
+    if (text && asprintf(&code, "# cellblock %s", text) >= 0) {
+        content = execute_content(code, true, false);
+    }
+    free(code);
+    free(text);
+    json_decref(object);
+    return content;
+}
+
+static json_t *stranger_content(const struct run_request *request)
+{
+    json_t *content = execute_content("", false, request->stdin_text != NULL);
+
+    if (content) {
+        json_object_set_new(content, "code", json_stringn(request->code, request->code_size));
+    }
+    return content;
+}
+
+static int send_run(struct jupyter *j)
+{
+    int r = remote_send(j->target->remote, JUPYTER_SHELL, "execute_request", j->request, NULL, 0,
+                        j->message);
+
+    j->sent = r == 0;
+    return r;
+}
+
+static int keep_input(struct jupyter *j, const struct run_request *request)
+{
+    if (!request->stdin_text) {
+        return 0;
+    }
+    j->input = malloc(request->stdin_size + 1);
+    if (!j->input) {
+        return -ENOMEM;
+    }
+    memcpy(j->input, request->stdin_text, request->stdin_size);
+    j->input[request->stdin_size] = '\0';
+    j->input_size = request->stdin_size;
+    return 0;
+}
+
+/* The rest of the refusals comes from the server: an unknown kernelspec. */
+static bool may_run(struct jupyter *j, const struct run_request *request)
+{
+    if (request->env && json_object_size(request->env) > 0) {
+        (void)error_set(&j->refused, ERROR_UNSUPPORTED,
+                        "env: variables of one run can be set for python and shell, not in a "
+                        "kernel of \"%.60s\"",
+                        request->language);
+        return false;
+    }
+    return true;
+}
+
+static int begin(struct jupyter *j, const struct run_request *request)
+{
+    bool ours = strcmp(request->language, "python") == 0 || strcmp(request->language, "shell") == 0;
+    bool allowed = ours || may_run(j, request);
+
+    j->target = ours ? session_python(j->session) : NULL;
+    if (ours && (!j->target || !j->target->ready)) {
+        return -EPIPE;
+    }
+    if (!ours && allowed) {
+        j->target = session_language(j->session, request->language);
+    }
+    if (!j->target) {
+        session_soon(j->session); /* refused */
+        return 0;
+    }
+    /* Another Python of the server has the helper too, and runs its code as "python". */
+    struct run_request run = *request;
+    if (!ours) {
+        run.language = "python";
+    }
+    bool helped = ours || (j->target->ready && j->target->is_python);
+    j->request = helped ? helper_content(&run) : stranger_content(request);
+    if (!j->request || keep_input(j, request) < 0) {
+        return -ENOMEM;
+    }
+    return j->target->ready ? send_run(j) : 0;
+}
+
+static int jupyter_run(struct kernel *k, const struct run_request *request)
+{
+    struct jupyter *j = jupyter_of(k);
+    int r;
+
+    if (request->code_size + request->stdin_size > RUN_CAP) {
+        return -EMSGSIZE;
+    }
+    j->output.got[0] = j->output.got[1] = 0;
+    j->output.displays = 0;
+    j->output.dropped = false;
+    (void)snprintf(j->run, sizeof(j->run), "%s", request->id);
+    r = begin(j, request);
+    if (r < 0) {
+        forget_run(j);
+    }
+    return r;
+}
+
+/* A kernel that was started for this run has answered. Only now it is known whether it has the
+ * helper. */
+void kernel_language_ready(struct jupyter *j, struct session_kernel *k)
+{
+    if (j->target != k || j->sent) {
+        return;
+    }
+    if (k->is_python) {
+        const json_t *code = json_object_get(j->request, "code");
+        struct run_request request = {
+            .id = j->run,
+            .language = "python",
+            .code = json_string_value(code),
+            .code_size = json_string_length(code),
+            .stdin_text = j->input,
+            .stdin_size = j->input_size,
+        };
+        json_t *content = helper_content(&request);
+        json_decref(j->request);
+        j->request = content;
+    }
+    (void)send_run(j);
+}
+
+void kernel_language_failed(struct jupyter *j, const struct session_kernel *k,
+                            const struct error *err)
+{
+    if (j->target != k) {
+        return;
+    }
+    if (j->sent) {
+        kernel_language_died(j, k);
+    } else {
+        refuse(j, err);
+    }
+}
+
+void kernel_language_died(struct jupyter *j, const struct session_kernel *k)
+{
+    struct kernel_reply reply = {
+        .status = KERNEL_ERROR,
+        .etype = "KernelDied",
+        .evalue = "the kernel of this language ended while it ran the code; nobody knows how. Its "
+                  "variables are gone, those of the other languages are kept",
+    };
+
+    if (j->target == k) {
+        forget_run(j);
+        j->events.on_reply(j->data, &reply);
+    }
+}
+
+/* ---- messages ---- */
+
+static bool complete(const struct jupyter *j)
+{
+    json_t *done = json_object_get(j->reply, "cellblock");
+    json_t *sent = json_object_get(done, "sent");
+
+    return done && (uint64_t)json_integer_value(json_array_get(sent, 0)) <= j->output.got[0] &&
+           (uint64_t)json_integer_value(json_array_get(sent, 1)) <= j->output.got[1] &&
+           (unsigned)small_int(done, "displays", INT32_MAX) <= j->output.displays;
+}
+
+static void maybe_done(struct jupyter *j)
+{
+    if (j->reply && (j->idle || complete(j))) {
+        finish(j);
+    } else if (j->reply && j->deadline == 0) {
+        j->deadline = uv_now(j->session->server->loop) + LINGER_MS;
+        session_watch(j->session);
+    }
+}
+
+/* A reply without our mark is a kernel's that has no helper: it was replaced, and ran nothing. */
+static void take_reply(struct jupyter *j, struct jupyter_message *m)
+{
+    json_t *content = jupyter_message_content(m);
+    json_t *done = json_object_get(content, "cellblock");
+    const char *failed = text_of(done, "failed");
+    char why[300];
+
+    if (j->target->is_python && (!json_is_object(done) || failed)) {
+        (void)snprintf(why, sizeof(why), "does not answer as our session's%s%.200s",
+                       failed ? ": " : ": the kernel was restarted by somebody else",
+                       failed ? failed : "");
+        j->events.on_broken(j->data, why);
+        return;
+    }
+    if (content && !j->reply) {
+        j->reply = json_incref(content);
+        maybe_done(j);
+    }
+}
+
+static void take_input_request(struct jupyter *j)
+{
+    const char *rest = j->input ? j->input + j->input_at : "";
+    size_t left = j->input ? j->input_size - j->input_at : 0;
+    const char *end = left ? memchr(rest, '\n', left) : NULL;
+    size_t line = end ? (size_t)(end - rest) : left;
+    json_t *content = json_object();
+    char id[JUPYTER_ID_SIZE];
+
+    /* End of file is ^D, as jupyter-client's own console has it. */
+    json_object_set_new(content, "value", left ? json_stringn(rest, line) : json_string("\x04"));
+    j->input_at += line + (end ? 1 : 0);
+    (void)remote_send(j->target->remote, JUPYTER_STDIN, "input_reply", content, NULL, 0, id);
+    json_decref(content);
+}
+
+static void take_of_run(struct jupyter *j, struct jupyter_message *m)
+{
+    if (m->channel == JUPYTER_SHELL && strcmp(m->type, "execute_reply") == 0) {
+        take_reply(j, m);
+    } else if (m->channel == JUPYTER_STDIN && strcmp(m->type, "input_request") == 0) {
+        take_input_request(j);
+    } else if (m->channel == JUPYTER_IOPUB && strcmp(m->type, "status") == 0) {
+        const char *state = text_of(jupyter_message_content(m), "execution_state");
+        j->idle = j->idle || (state && strcmp(state, "idle") == 0);
+        maybe_done(j);
+    } else if (m->channel == JUPYTER_IOPUB) {
+        output_take(&j->output, m);
+        if (j->run[0]) {
+            maybe_done(j);
+        }
+    }
+}
+
+static void late_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct jupyter *j = data;
+
+    if (j->run[0]) {
+        j->events.on_leftover(j->data, stream, bytes, size);
+    } else {
+        j->events.on_output(j->data, stream, bytes, size);
+    }
+}
+
+/* What leftovers of the run before print is not the present one's. */
+static void take_late(struct jupyter *j, struct jupyter_message *m)
+{
+    static const struct kernel_events events = {.on_output = late_output};
+    struct jupyter_output output = {.events = &events, .data = j};
+
+    if (m->channel == JUPYTER_IOPUB && strcmp(m->type, "stream") == 0) {
+        output_take(&output, m);
+    }
+}
+
+static void maybe_never_arrived(struct jupyter *j)
+{
+    struct kernel_reply reply = {
+        .status = KERNEL_ERROR,
+        .etype = "ConnectionLost",
+        .evalue = "the connection to the kernel was cut when the code was sent or while it ran, "
+                  "and its answer is lost: whether it ran is not known",
+    };
+
+    if (j->run[0] && !j->reply) {
+        forget_run(j);
+        j->events.on_reply(j->data, &reply);
+    }
+}
+
+void kernel_take_message(struct jupyter *j, struct session_kernel *k, struct jupyter_message *m)
+{
+    if (!*m->parent) {
+        return;
+    }
+    if (j->run[0] && j->sent && k == j->target && strcmp(m->parent, j->message) == 0) {
+        take_of_run(j, m);
+    } else if (j->info[0] && k == j->target && strcmp(m->parent, j->info) == 0) {
+        if (m->channel == JUPYTER_SHELL) {
+            maybe_never_arrived(j);
+        }
+    } else if (strcmp(m->parent, j->before) == 0) {
+        take_late(j, m);
+    }
+}
+
+/* ---- after a cut ---- */
+
+/* What the helper says of our run: it is going, has ended, or was never heard of. */
+static void on_status(void *data, json_t *content, const struct error *err)
+{
+    struct jupyter_session *s = data;
+    struct jupyter *j = s->kernel;
+    json_t *last = json_object_get(content, "last");
+    const char *current = text_of(content, "current");
+    const char *ended = text_of(last, "run");
+
+    if (!j || !j->run[0] || err || j->reply || (current && strcmp(current, j->run) == 0)) {
+        return;
+    }
+    if (ended && strcmp(ended, j->run) == 0) {
+        j->reply = json_pack("{s:O}", "cellblock", last);
+        maybe_done(j);
+    } else {
+        (void)send_run(j);
+    }
+}
+
+void kernel_connected_again(struct jupyter *j, struct session_kernel *k)
+{
+    json_t *nothing;
+
+    if (!j->run[0] || j->target != k || !j->sent) {
+        return;
+    }
+    if (k->is_python && k->threads) {
+        session_ask(k, json_pack("{s:s}", "op", "status"), NULL, 0, STATUS_MS, on_status,
+                    j->session);
+        return;
+    }
+    nothing = json_object();
+    (void)remote_send(k->remote, JUPYTER_SHELL, "kernel_info_request", nothing, NULL, 0, j->info);
+    json_decref(nothing);
+}
+
+/* ---- interrupt ---- */
+
+static void on_interrupted(void *data, json_t *content, const struct error *err)
+{
+    struct jupyter_session *s = data;
+    struct jupyter *j = s->kernel;
+
+    (void)content;
+    if (err && j && j->run[0] && j->target && !s->closing) {
+        remote_order(j->target->remote, "interrupt"); /* the other way round */
+    }
+}
+
+void kernel_interrupt(struct jupyter *j)
+{
+    struct session_kernel *k = j->target;
+
+    if (!j->run[0] || !j->sent) {
+        return;
+    }
+    if (k->is_python && k->threads) {
+        session_ask(k, json_pack("{s:s, s:s}", "op", "interrupt", "run", j->run), NULL, 0,
+                    INTERRUPT_MS, on_interrupted, j->session);
+    } else {
+        remote_order(k->remote, "interrupt");
+    }
+}
+
+/* ---- deadlines ---- */
+
+bool kernel_check(struct jupyter *j, uint64_t now)
+{
+    if (j->deadline && j->deadline <= now && j->reply) {
+        finish(j);
+    }
+    return j->deadline != 0;
+}
+
+void kernel_soon(struct jupyter *j)
+{
+    struct error err = j->refused;
+
+    if (!j->greeted) {
+        j->greeted = true;
+        j->events.on_ready(j->data, "Jupyter kernel");
+        return;
+    }
+    if (j->run[0] && !j->target && err.kind != ERROR_NONE) {
+        j->refused = (struct error){0};
+        refuse(j, &err);
+        error_clear(&err);
+    }
+}
+
+/* ---- what the executor calls ---- */
+
+static struct kernel *jupyter_attach(struct link *link, const struct kernel_events *events,
+                                     void *data)
+{
+    struct jupyter_session *s = ((struct session_link *)link)->session;
+    struct jupyter *j = calloc(1, sizeof(*j));
+
+    if (!j) {
+        return NULL;
+    }
+    j->session = s;
+    j->events = *events;
+    j->data = data;
+    j->output = (struct jupyter_output){.events = &j->events, .data = data};
+    s->kernel = j;
+    session_soon(s);
+    return (struct kernel *)j;
+}
+
+/* Everything is delivered as it comes. */
+static void jupyter_drain(struct kernel *k)
+{
+    (void)k;
+}
+
+static void jupyter_detach(struct kernel *k)
+{
+    struct jupyter *j = jupyter_of(k);
+
+    if (j->session->kernel == j) {
+        j->session->kernel = NULL;
+    }
+    forget_run(j);
+    error_clear(&j->refused);
+    free(j);
+}
+
+const struct kernel_ops jupyter_kernel = {
+    .name = "jupyter",
+    .attach = jupyter_attach,
+    .run = jupyter_run,
+    .drain = jupyter_drain,
+    .detach = jupyter_detach,
+};

@@ -1,0 +1,148 @@
+#ifndef CELLBLOCK_JUPYTER_SESSION_INTERNAL_H
+#define CELLBLOCK_JUPYTER_SESSION_INTERNAL_H
+
+#include "backends/kernels/jupyter/remote.h"
+
+/*
+ * Theory of operation (for the files of this folder; others read jupyter.h).
+ *
+ * A session has a kernel for Python from its start, and one for each other language from its first
+ * use. A Python kernel gets our helper (helper/cellblock_jupyter.py) by two requests in one breath:
+ * `setup` brings the code, `hello` starts it and is answered with what the kernel is. From then on
+ * a run is one execute request, and everything else (interrupt, copies, end) is asked on the
+ * control channel, which works while code is running.
+ *
+ *   IDLE ─ start ─► STARTING ─ hello answered ─► LIVE ─ died, killed, lost ─► ENDING ─► IDLE
+ *
+ * Deadlines of every kind are looked at by one timer, which runs only while there are any.
+ */
+enum session_state {
+    SESSION_IDLE,
+    SESSION_STARTING,
+    SESSION_LIVE,
+    SESSION_ENDING, /* kernels are being ended; on_exit comes then */
+};
+
+struct jupyter;
+struct put;
+
+typedef void (*ask_answered)(void *data, json_t *content, const struct error *err);
+
+/* A question to the helper on the control channel. */
+struct ask {
+    struct ask *next;
+    char id[JUPYTER_ID_SIZE];
+    uint64_t deadline;
+    ask_answered answered;
+    void *data;
+};
+
+/* A kernel of the session: one language. */
+struct session_kernel {
+    struct session_kernel *next;
+    struct jupyter_session *session;
+    char *language;        /* "python", or the name of a kernelspec */
+    struct remote *remote; /* NULL until the kernelspecs are known */
+    bool is_python;        /* has the helper */
+    bool asking;           /* for the server's kernelspecs */
+    bool hello_sent;
+    bool ready;
+    bool settled; /* its broadcasts since `hello` arrive: what comes now is new */
+    bool threads; /* its control channel works while code runs */
+    bool closing;
+    unsigned starts; /* so often it died while it was starting */
+    uint64_t start_deadline;
+    char setup_id[JUPYTER_ID_SIZE], hello_id[JUPYTER_ID_SIZE];
+};
+
+struct session_link {
+    struct link base;
+    struct jupyter_session *session;
+};
+
+struct jupyter_session {
+    struct jupyter_server *server;
+    struct websocket_context *websockets;
+    struct jupyter_session_events events;
+    void *data;
+    char *kernel_id, *kernelspec, *workspace;
+    json_t *env;
+    enum session_state state;
+    struct session_kernel *kernels; /* Python's is the first */
+    unsigned closing_kernels;
+    char name[JUPYTER_ID_SIZE]; /* what the processes of the session are known by */
+    char *folder;
+    struct session_link link;
+    struct jupyter *kernel; /* attached; NULL */
+    struct ask *asks;
+    struct put *put;
+    unsigned put_number;
+    struct machine_exit exit; /* why it is ENDING; its message is exit_message */
+    char *exit_message;
+    bool lost; /* the server does not answer */
+    uv_timer_t watch;
+    uv_timer_t soon;
+    bool closing;
+    bool saying_bye;
+    bool bye_said;
+    unsigned open_timers;
+    uint64_t close_deadline;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+/* session.c */
+struct session_kernel *session_python(const struct jupyter_session *s);
+/* The kernel of another language, started on first use; NULL with `err`. */
+struct session_kernel *session_language(struct jupyter_session *s, const char *language);
+void session_watch(struct jupyter_session *s);
+void session_soon(struct jupyter_session *s);
+/* The machine has ended (or a start has failed): kernels are closed, then on_exit. */
+void session_end(struct jupyter_session *s, enum exit_how how, int signal, bool kept,
+                 const struct error *err);
+void session_close_step(struct jupyter_session *s);
+
+/* session_kernel.c */
+struct session_kernel *session_kernel_new(struct jupyter_session *s, const char *language);
+void session_kernel_start(struct session_kernel *k);
+void session_kernel_close(struct session_kernel *k);
+void session_kernel_failed(struct session_kernel *k, const struct error *err);
+
+/* session_ask.c */
+void session_ask(struct session_kernel *k, json_t *content_owned, const void *buffer, size_t size,
+                 unsigned timeout_ms, ask_answered answered, void *data);
+bool session_take_answer(struct jupyter_session *s, struct jupyter_message *m);
+void session_fail_asks(struct jupyter_session *s, const char *why);
+/* Fails those that are past their deadline; true while there are others. */
+bool session_check_asks(struct jupyter_session *s, uint64_t now);
+
+/* session_put.c */
+void session_put_again(struct jupyter_session *s); /* the connection was cut and is there again */
+void session_put_fail(struct jupyter_session *s, const char *why);
+
+/* kernel.c */
+void kernel_take_message(struct jupyter *j, struct session_kernel *k, struct jupyter_message *m);
+void kernel_language_ready(struct jupyter *j, struct session_kernel *k);
+void kernel_language_failed(struct jupyter *j, const struct session_kernel *k,
+                            const struct error *err);
+void kernel_language_died(struct jupyter *j, const struct session_kernel *k);
+void kernel_connected_again(struct jupyter *j, struct session_kernel *k);
+void kernel_soon(struct jupyter *j);
+/* True while it waits for something that has a deadline. */
+bool kernel_check(struct jupyter *j, uint64_t now);
+/* Interrupts the run that is going, if one is. */
+void kernel_interrupt(struct jupyter *j);
+
+/* kernel_output.c: what a run puts out, as events. */
+struct jupyter_output {
+    const struct kernel_events *events;
+    void *data;
+    uint64_t got[2]; /* bytes of stdout and stderr that have arrived */
+    unsigned displays;
+    bool dropped; /* the server has said that it does not pass everything on */
+};
+void output_take(struct jupyter_output *o, struct jupyter_message *m);
+/* Text without the escape sequences of terminals; to be freed. */
+char *output_plain(const char *text);
+
+#endif
