@@ -68,6 +68,11 @@ struct engine_lines_events {
 struct engine_lines *engine_lines_open(struct engine *engine, const char *method, char *path,
                                        const struct engine_lines_events *events, void *data,
                                        struct error *err);
+/* The same with a body (of an image build), which is copied. */
+struct engine_lines *engine_lines_post(struct engine *engine, char *path, const char *content_type,
+                                       const void *body, size_t size,
+                                       const struct engine_lines_events *events, void *data,
+                                       struct error *err);
 /* on_end follows from the loop. */
 void engine_lines_cancel(struct engine_lines *lines);
 

@@ -104,24 +104,24 @@ static void on_done(void *data, const struct http_reply *reply, const struct err
     lines_free(l);
 }
 
-struct engine_lines *engine_lines_open(struct engine *e, const char *method, char *path,
-                                       const struct engine_lines_events *events, void *data,
-                                       struct error *err)
+/* Takes the path. */
+static struct engine_lines *lines_start(struct engine *e, char *path, struct http_call *call,
+                                        const struct engine_lines_events *events, void *data,
+                                        struct error *err)
 {
     struct engine_lines *l = calloc(1, sizeof(*l));
     char *full = path && engine_http(e) ? engine_path(e, path) : NULL;
-    struct http_call call = {.method = method,
-                             .path = full,
-                             .idle_ms = (unsigned)-1,
-                             .on_body = on_body,
-                             .done = on_done,
-                             .data = l};
 
+    call->path = full;
+    call->idle_ms = (unsigned)-1;
+    call->on_body = on_body;
+    call->done = on_done;
+    call->data = l;
     if (l && full) {
         l->events = *events;
         l->data = data;
         buffer_init(&l->in, ENGINE_LINE_CAP);
-        l->request = http_start(engine_http(e), &call, err);
+        l->request = http_start(engine_http(e), call, err);
     } else {
         error_set(err, ERROR_LOST, "there is no connection to an engine, or no memory");
     }
@@ -132,6 +132,26 @@ struct engine_lines *engine_lines_open(struct engine *e, const char *method, cha
         return NULL;
     }
     return l;
+}
+
+struct engine_lines *engine_lines_open(struct engine *e, const char *method, char *path,
+                                       const struct engine_lines_events *events, void *data,
+                                       struct error *err)
+{
+    struct http_call call = {.method = method};
+
+    return lines_start(e, path, &call, events, data, err);
+}
+
+struct engine_lines *engine_lines_post(struct engine *e, char *path, const char *content_type,
+                                       const void *body, size_t size,
+                                       const struct engine_lines_events *events, void *data,
+                                       struct error *err)
+{
+    struct http_call call = {
+        .method = "POST", .content_type = content_type, .body = body, .body_size = size};
+
+    return lines_start(e, path, &call, events, data, err);
 }
 
 void engine_lines_cancel(struct engine_lines *l)

@@ -39,11 +39,30 @@ struct image *image_new(struct engine *engine, const char *name,
     return i;
 }
 
+void image_facts_deinit(struct image_facts *facts)
+{
+    free(facts->id);
+    free(facts->user);
+    json_decref(facts->volumes);
+    *facts = (struct image_facts){0};
+}
+
+void image_facts_take(struct image_facts *facts, json_t *reply)
+{
+    json_t *config = json_object_get(reply, "Config");
+    const char *id = json_string_value(json_object_get(reply, "Id"));
+    const char *user = json_string_value(json_object_get(config, "User"));
+    json_t *volumes = json_object_get(config, "Volumes");
+
+    image_facts_deinit(facts);
+    facts->id = strdup(id ? id : "");
+    facts->user = strdup(user ? user : "");
+    facts->volumes = json_is_object(volumes) ? json_incref(volumes) : NULL;
+}
+
 static void drop_facts(struct image *i)
 {
-    free(i->facts.user);
-    json_decref(i->facts.volumes);
-    i->facts = (struct image_facts){0};
+    image_facts_deinit(&i->facts);
     i->seen = false;
 }
 
@@ -201,25 +220,14 @@ static void pull(struct image *i)
 
 /* ---- looking ---- */
 
-static void take_facts(struct image *i, json_t *reply)
-{
-    json_t *config = json_object_get(reply, "Config");
-    const char *user = json_string_value(json_object_get(config, "User"));
-    json_t *volumes = json_object_get(config, "Volumes");
-
-    drop_facts(i);
-    i->facts.user = strdup(user ? user : "");
-    i->facts.volumes = json_is_object(volumes) ? json_incref(volumes) : NULL;
-    i->seen = true;
-}
-
 static void on_inspected(void *data, long status, json_t *reply, const struct error *err)
 {
     struct image *i = data;
     struct error why = {0};
 
     if (!err) {
-        take_facts(i, reply);
+        image_facts_take(&i->facts, reply);
+        i->seen = true;
         tell(i, NULL);
     } else if (status == 404 && !i->pulled) {
         pull(i);

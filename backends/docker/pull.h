@@ -11,9 +11,14 @@
 struct image;
 
 struct image_facts {
+    char *id;        /* "sha256:…" */
     char *user;      /* that the image says; "" when it does not */
     json_t *volumes; /* object whose keys are paths, or NULL */
 };
+
+/* From the engine's answer about an image; what they held is dropped. */
+void image_facts_take(struct image_facts *facts, json_t *reply);
+void image_facts_deinit(struct image_facts *facts);
 
 enum { PULL_LINE_MS = 500, PULL_LAYERS_CAP = 500 };
 

@@ -1,0 +1,133 @@
+#include "backends/docker/build_log.h"
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <strings.h>
+
+#include "backends/docker/engine.h"
+
+/* Cut to the size, without what a terminal would act upon. */
+static void put_plain(char *to, size_t size, const char *from)
+{
+    (void)snprintf(to, size, "%s", from);
+    engine_plain(to);
+}
+
+/* "Step 3/9 : RUN …" (Docker), "STEP 3/9: RUN …" (Podman). */
+static bool take_step(struct build_log *log, const char *line)
+{
+    unsigned step, steps;
+    int length = 0;
+    const char *name;
+
+    if (strncasecmp(line, "step ", 5) != 0 ||
+        sscanf(line + 5, "%5u/%5u%n", &step, &steps, &length) != 2 || step == 0 || step > steps) {
+        return false;
+    }
+    name = line + 5 + length;
+    name += strspn(name, " :");
+    log->step = step;
+    log->steps = steps;
+    (void)snprintf(log->name, sizeof(log->name), "%s", name);
+    return true;
+}
+
+static void end_line(struct build_log *log)
+{
+    size_t n = log->have;
+
+    log->have = 0;
+    while (n > 0 && isspace((unsigned char)log->line[n - 1])) {
+        n--;
+    }
+    log->line[n] = '\0';
+    engine_plain(log->line);
+    if (n > 0) {
+        (void)take_step(log, log->line);
+        memcpy(log->last[log->lines++ % BUILD_LINES], log->line, n + 1);
+    }
+}
+
+static void take_text(struct build_log *log, const char *text)
+{
+    for (; *text; text++) {
+        if (*text == '\n' || *text == '\r') {
+            end_line(log);
+        } else if (log->have < sizeof(log->line) - 1) {
+            log->line[log->have++] = *text;
+        }
+    }
+}
+
+void build_log_take(struct build_log *log, json_t *value)
+{
+    const char *text = json_string_value(json_object_get(value, "stream"));
+    const char *error = json_string_value(json_object_get(value, "error"));
+
+    if (text) {
+        take_text(log, text);
+    }
+    if (error && !log->error[0]) {
+        end_line(log);
+        put_plain(log->error, sizeof(log->error), *error ? error : "no reason was given");
+    }
+}
+
+/* For people, an instruction is its words without the brackets of a JSON array. */
+static void plain_step(const struct build_log *log, char space[BUILD_LINE_CAP])
+{
+    size_t n = 0;
+
+    for (const char *at = log->name; *at; at++) {
+        if (*at == ',') {
+            space[n++] = ' ';
+        } else if (*at != '"' && *at != '[' && *at != ']') {
+            space[n++] = *at;
+        }
+    }
+    space[n] = '\0';
+}
+
+void build_log_progress(const struct build_log *log, char *space, size_t size)
+{
+    const char *line = log->lines ? log->last[(log->lines - 1) % BUILD_LINES] : "";
+    char step[BUILD_LINE_CAP];
+
+    plain_step(log, step);
+    if (log->step == 0) {
+        (void)snprintf(space, size, "it is being sent to the engine");
+    } else if (strncasecmp(line, "step ", 5) == 0) {
+        (void)snprintf(space, size, "step %u/%u: %s", log->step, log->steps, step);
+    } else {
+        (void)snprintf(space, size, "step %u/%u: %.60s: %.100s", log->step, log->steps, step, line);
+    }
+}
+
+char *build_log_failure(const struct build_log *log, const char *otherwise)
+{
+    unsigned first = log->lines > BUILD_LINES ? log->lines - BUILD_LINES : 0;
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+
+    if (!out) {
+        return NULL;
+    }
+    (void)fputs(log->error[0] ? log->error : otherwise, out);
+    if (log->step) {
+        (void)fprintf(out, " (step %u/%u)", log->step, log->steps);
+    }
+    if (log->lines) {
+        (void)fputs(". The last lines of its log:", out);
+    }
+    for (unsigned i = first; i < log->lines; i++) {
+        (void)fprintf(out, "\n%s", log->last[i % BUILD_LINES]);
+    }
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
