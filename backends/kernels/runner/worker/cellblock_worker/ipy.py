@@ -385,6 +385,10 @@ class IPythonShell(PlainShell):
         for name in set(self.namespace) - set(self.fresh):
             del self.namespace[name]
         self.namespace.update(self.fresh)
+        # IPython 9 tells by these whether `_` is its own or the user's.
+        hidden = ip.user_ns_hidden
+        for name in hidden.keys() & {"_", "__", "___"}:
+            hidden[name] = self.namespace.get(name, "")
         for inputs in self._inputs:
             del inputs[1:]
 

@@ -7,6 +7,7 @@ import resource
 import signal
 import socket
 import sys
+import time
 
 from cellblock_worker import family, session, taking
 
@@ -203,6 +204,7 @@ def _become_worker(setup, parent, frames_fd, out, err):
     variables = setup.environment()
     os.environ.clear()
     os.environ.update(variables)
+    time.tzset()
     os.chdir(setup.home())
     set_limits(setup)
     session.serve(frames_fd)
