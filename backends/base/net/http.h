@@ -132,7 +132,8 @@ int http_stream_write(struct http_stream *stream, const void *bytes, size_t size
 /* Bytes that wait to be sent. */
 size_t http_stream_queued(const struct http_stream *stream);
 /* After what was written, our direction is shut. Under TLS it is the TCP connection's direction
- * that is shut, without a closing alert: libcurl has no call for that. */
+ * that is shut, without a closing alert (libcurl has no call for that): a server in Go, as Docker
+ * is, takes that for the end of the input and talks on; one on OpenSSL ends the connection. */
 void http_stream_shutdown(struct http_stream *stream);
 void http_stream_pause(struct http_stream *stream, bool paused);
 /* Ends it; `closed` (may be NULL) is called from the loop when its memory is gone. */

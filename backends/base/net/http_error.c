@@ -7,8 +7,10 @@
 
 /* X509_V_ERR_* of OpenSSL, as CURLINFO_SSL_VERIFYRESULT gives them. */
 enum {
-    NOT_YET_VALID = 9,
-    HAS_EXPIRED = 10,
+    X509_OK = 0,
+    X509_UNSPECIFIED = 1,
+    X509_NOT_YET_VALID = 9,
+    X509_HAS_EXPIRED = 10,
 };
 
 enum { MESSAGE_MOST = 500 };
@@ -62,12 +64,12 @@ static void tell_certificate(const struct http_failure *f, struct error *err)
 {
     long result = 0;
     curl_easy_getinfo(f->easy, CURLINFO_SSL_VERIFYRESULT, &result);
-    if (result == 0) {
-        /* The chain was good: what is left to fail is the name. */
+    if (result == X509_OK || result == X509_UNSPECIFIED) {
+        /* The name is looked at before the chain. */
         error_set(err, ERROR_REFUSED,
                   "%s: the certificate of %s is for another name (%s); use the name that it is for",
                   f->tried, f->peer, words(f));
-    } else if (result == HAS_EXPIRED || result == NOT_YET_VALID) {
+    } else if (result == X509_HAS_EXPIRED || result == X509_NOT_YET_VALID) {
         error_set(err, ERROR_REFUSED,
                   "%s: the certificate of %s is not valid now (%s); renew it, or set the clock",
                   f->tried, f->peer, words(f));

@@ -39,6 +39,7 @@ struct http_request {
 
     uv_timer_t idle;
     uint64_t moved; /* loop time of the newest byte */
+    bool doubted;   /* the idle time is over, but for one more turn of the loop */
     uint64_t sum;   /* of the bytes of both bodies then */
     bool ended;     /* `done` was called, or is being called */
 };
@@ -53,6 +54,7 @@ struct http_request *http_request_next(const struct http_request *request)
 static void note_move(struct http_request *r)
 {
     r->moved = uv_now(r->http->multi.loop);
+    r->doubted = false;
 }
 
 static const char *content_type_of(const struct http_request *r)
@@ -274,12 +276,19 @@ static void on_idle(uv_timer_t *timer)
     curl_easy_getinfo(r->easy, CURLINFO_PRETRANSFER_TIME_T, &connected);
     /* Until it is connected another limit holds, and what we hold back is not the server's doing.
      */
-    if (!connected || r->read_held || r->write_held) {
+    if (!connected || r->paused || r->read_held || r->write_held) {
         r->moved = uv_now(timer->loop);
         quiet = 0;
     }
     if (quiet < r->idle_ms) {
         uv_timer_start(timer, on_idle, r->idle_ms - quiet, 0);
+        return;
+    }
+    if (!r->doubted) {
+        /* The loop runs its timers before it looks at the sockets: where it was held up, what came
+         * meanwhile is not read yet. */
+        r->doubted = true;
+        uv_timer_start(timer, on_idle, 1, 0);
         return;
     }
     error_set(&r->err, ERROR_TIMEOUT,
@@ -352,6 +361,7 @@ void http_cancel(struct http_request *request)
 void http_request_pause(struct http_request *request, bool paused)
 {
     request->paused = paused;
+    note_move(request);
     if (!paused && request->read_held && !request->ended) {
         request->wake = true;
         http_schedule(request->http);
