@@ -299,7 +299,7 @@ static int check_supported(const struct place *place, const struct share *share,
     if (share->type == SHARE_COPY) {
         return place_needs(place, CAP_COPY, "a share of type copy", err);
     }
-    if (place_needs(place, CAP_MOUNT, "a share of type mount", err) < 0) {
+    if (place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
         return -1;
     }
     return share->read_only

@@ -69,7 +69,7 @@ static int check_capabilities(const struct share_call *sc, struct error *err)
     if (sc->type == SHARE_COPY) {
         return place_needs(place, CAP_COPY, "a share of type copy", err);
     }
-    if (place_needs(place, CAP_MOUNT, "a share of type mount", err) < 0) {
+    if (place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
         return -1;
     }
     return sc->read_only ? 0
