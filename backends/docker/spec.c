@@ -217,10 +217,6 @@ static json_t *host_config(const struct spec *spec)
     if (!host) {
         return NULL;
     }
-    json_object_set_new(host, "Ulimits",
-                        json_pack("[{s:s, s:i, s:i}, {s:s, s:i, s:i}]", "Name", "nofile", "Soft",
-                                  SPEC_FILES, "Hard", SPEC_FILES, "Name", "core", "Soft", 0, "Hard",
-                                  0));
     if (env->cpu > 0) {
         json_object_set_new(host, "NanoCpus", json_integer((json_int_t)(env->cpu * 1e9)));
     }

@@ -14,7 +14,8 @@
  *
  * Hardened unless the environment says otherwise: not root, no capability, no new privileges, the
  * engine's own seccomp and AppArmor profiles, a read-only root, no network, limits on memory,
- * processors, processes and open files, nothing logged by the engine, no health checks, and no
+ * processors and processes (on open files by the supervisor: Podman has no limit of its own to give
+ * where it may not raise its own), nothing logged by the engine, no health checks, and no
  * volumes. What can be written is memory: /workspace, /tmp, the folders where shares go, and what
  * the image declares as volumes are each a tmpfs of at most disk_mib, and what is in them counts
  * as memory of the container (memory_mib holds for files and processes together).
@@ -28,7 +29,7 @@ struct spec_user {
     uint32_t uid, gid;
 };
 
-enum { SPEC_NOBODY = 65534, SPEC_SHM = 64 * 1024 * 1024, SPEC_FILES = 4096 };
+enum { SPEC_NOBODY = 65534, SPEC_SHM = 64 * 1024 * 1024 };
 
 /* env->user, else the image's own when that is not root, else nobody. */
 int spec_user(const struct environment *env, const char *of_image, struct spec_user *ret,

@@ -7,12 +7,14 @@ import resource
 import signal
 import socket
 import sys
+import tempfile
 import time
 
 from cellblock_worker import family, session, taking
 
 PIPE_SIZE = 256 * 1024
 _F_SETPIPE_SZ = 1031
+_OPEN_FILES = 16384  # engines give their containers a million, which is no limit
 _PACKAGES = ".local/cellblock-packages"
 _DEFAULTS = {
     "LANG": "C.UTF-8",
@@ -86,6 +88,7 @@ def set_limits(setup):
     _limit(resource.RLIMIT_CORE, 0)
     if not setup.rlimits:
         return
+    _limit(resource.RLIMIT_NOFILE, _OPEN_FILES)
     if setup.memory:
         _limit(resource.RLIMIT_DATA, setup.memory)
     if setup.disk:
@@ -205,6 +208,7 @@ def _become_worker(setup, parent, frames_fd, out, err):
     os.environ.clear()
     os.environ.update(variables)
     time.tzset()
+    tempfile.tempdir = None  # it was looked up with the supervisor's variables
     os.chdir(setup.home())
     set_limits(setup)
     session.serve(frames_fd)
