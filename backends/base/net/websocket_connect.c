@@ -145,7 +145,7 @@ static int connect_unix(struct websocket *ws)
     if (strlen(ws->unix_socket) >= sizeof(at.sun_path)) {
         return -ENAMETOOLONG;
     }
-    strcpy(at.sun_path, ws->unix_socket);
+    memcpy(at.sun_path, ws->unix_socket, strlen(ws->unix_socket) + 1);
     ws->fd = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
     if (ws->fd < 0 || connect(ws->fd, (const struct sockaddr *)&at, sizeof(at)) < 0) {
         return -errno;

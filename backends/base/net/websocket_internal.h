@@ -38,8 +38,9 @@ enum {
     DEFAULT_CONNECT_MS = 10000,
     DEFAULT_PING_S = 30,
     DEFAULT_MESSAGE_CAP = 64 * 1024 * 1024,
-    CLOSING_MS = 2000, /* to send what is queued and to hear the peer's closing frame */
-    QUICK_MS = 1000,   /* after the last sign of life acknowledgements go out at once */
+    CLOSING_MS = 2000,  /* to send what is queued and to hear the peer's closing frame */
+    BREAK_OFF_MS = 100, /* from our closing frame to the end, where the peer did wrong */
+    QUICK_MS = 1000,    /* after the last sign of life acknowledgements go out at once */
 };
 
 /* A message on its way out. */

@@ -45,6 +45,12 @@ static void take_over(struct websocket *ws, struct lws *wsi)
     ws->fd = -1;
 }
 
+/* libwebsockets 4.1 takes a host for its part up to the first colon. */
+static bool is_ipv6(const struct websocket *ws)
+{
+    return strchr(ws->url.name, ':') != NULL;
+}
+
 static int connect_info(struct websocket *ws, const char *address,
                         struct lws_client_connect_info *info, struct error *err)
 {
@@ -68,6 +74,9 @@ static int connect_info(struct websocket *ws, const char *address,
     if (ws->insecure) {
         info->ssl_connection |= LCCSCF_ALLOW_SELFSIGNED | LCCSCF_ALLOW_EXPIRED |
                                 LCCSCF_ALLOW_INSECURE | LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK;
+    }
+    if (is_ipv6(ws)) {
+        info->ssl_connection |= LCCSCF_SKIP_SERVER_CERT_HOSTNAME_CHECK; /* check_certificate does */
     }
     info->vhost = websocket_context_vhost(ws->context, ws->url.tls, ws->ca_file, err);
     return info->vhost ? 0 : -1;
@@ -126,6 +135,11 @@ static int add_headers(const struct websocket *ws, unsigned char **at, size_t ro
 static int check_certificate(struct websocket *ws, X509_STORE_CTX *store, bool fine)
 {
     int code = X509_STORE_CTX_get_error(store);
+    if (fine && !ws->insecure && is_ipv6(ws) && X509_STORE_CTX_get_error_depth(store) == 0 &&
+        X509_check_ip_asc(X509_STORE_CTX_get_current_cert(store), ws->url.name, 0) != 1) {
+        code = X509_V_ERR_IP_ADDRESS_MISMATCH;
+        fine = false;
+    }
     if (fine) {
         return 0;
     }
@@ -289,12 +303,20 @@ static int send_ping(struct websocket *ws, struct lws *wsi)
  * a closing frame that is asked for on the way out of a callback is never sent. */
 enum { WRITE_CLOSE = 4 };
 
+static void on_broken_off(uv_timer_t *timer)
+{
+    websocket_kill(timer->data);
+}
+
 static int send_close(struct websocket *ws, struct lws *wsi)
 {
     unsigned char bytes[LWS_PRE + 2] = {0};
     bytes[LWS_PRE] = (unsigned char)(ws->close_code >> 8);
     bytes[LWS_PRE + 1] = (unsigned char)ws->close_code;
     ws->close_sent = true;
+    if (ws->close_code != LWS_CLOSE_STATUS_NORMAL) {
+        uv_timer_start(&ws->timer, on_broken_off, BREAK_OFF_MS, 0);
+    }
     return lws_write(wsi, bytes + LWS_PRE, 2, (enum lws_write_protocol)WRITE_CLOSE) < 0 ? -1 : 0;
 }
 
