@@ -4,16 +4,15 @@ import json
 import os
 import re
 import shutil
-import subprocess
 import tempfile
 from pathlib import Path
 
 import pytest
 from box import Box
-from support.client import Client, binary
+from engines import ENGINES
+from matrix import FOUND, TRAITS, abilities, matrix
+from support.client import Client
 from variants import LIBRARIES, Setup, Variant, chosen, own_folder
-
-TRAITS = {"walls", "own_root"}
 
 
 def pytest_configure(config):
@@ -21,56 +20,85 @@ def pytest_configure(config):
     for line in (
         "needs(*names): capabilities of the backend or libraries of the interpreter it is about",
         "lacking(name): only where this capability is missing",
+        "verdict: about all that a variant's tests found; only where the whole suite is run",
         "once: says nothing new on a second variant of the same backend",
     ):
         config.addinivalue_line("markers", line)
 
 
-def matrix():
-    """name → capabilities, as `cellblock backends --json` says."""
-    text = subprocess.run([binary(), "backends", "--json"], check=True, capture_output=True).stdout
-    return {row["name"]: {name for name, has in row["capabilities"].items() if has}
-            for row in json.loads(text)["backends"]}
-
-
-def abilities(variant, backends):
-    """What a variant can do: capabilities, libraries and traits."""
-    traits = {name for name in TRAITS if getattr(variant, name)}
-    return (backends[variant.backend] - variant.lacks) | variant.libraries | traits
-
-
-def fits(item, backends):
-    """Is this test about something that its variant has?"""
+def variant_of(item):
+    """The variant that a test is run against, or None."""
     spec = getattr(item, "callspec", None)
-    if spec is None or not isinstance(spec.params.get("variant"), Variant):
+    found = spec.params.get("variant") if spec else None
+    return found if isinstance(found, Variant) else None
+
+
+def words_of(item, mark):
+    """All words of a test's marks of one kind."""
+    return {word for one in item.iter_markers(mark) for word in one.args}
+
+
+def fits(item):
+    """Is this test about something that its variant has?"""
+    variant = variant_of(item)
+    if variant is None:
         return True
-    variant = spec.params["variant"]
-    has = abilities(variant, backends)
+    needs, lacking = words_of(item, "needs"), words_of(item, "lacking")
+    known = set(matrix()[variant.backend]) | LIBRARIES | TRAITS
+    assert needs | lacking <= known, f"{item.nodeid}: unknown {(needs | lacking) - known}"
+    if variant.files and Path(item.path).stem not in (*variant.files, "test_capabilities"):
+        return False
     if item.get_closest_marker("once") and not variant.main:
         return False
-    known = set().union(*backends.values(), LIBRARIES, TRAITS, _all_capabilities())
-    for mark in item.iter_markers("needs"):
-        assert set(mark.args) <= known, f"{item.nodeid}: unknown {set(mark.args) - known}"
-        if not set(mark.args) <= has:
-            return False
-    return not any(set(mark.args) & has for mark in item.iter_markers("lacking"))
-
-
-def _all_capabilities():
-    text = subprocess.run([binary(), "backends", "--json"], check=True, capture_output=True).stdout
-    return json.loads(text)["backends"][0]["capabilities"].keys()
+    return needs <= abilities(variant) and not lacking & abilities(variant)
 
 
 def pytest_collection_modifyitems(config, items):
     """Leaves out what a variant cannot do; that it is refused is a test of its own."""
     here = Path(__file__).parent
     mine = [item for item in items if here in Path(item.path).parents]
-    if not mine:
-        return
-    backends = matrix()
-    out = [item for item in mine if not fits(item, backends)]
-    config.hook.pytest_deselected(items=out)
-    items[:] = [item for item in items if item not in set(out)]
+    whole = {item.path for item in mine} >= set(here.glob("test_*.py")) and not (
+        config.option.keyword or config.option.lf)
+    out = {item for item in mine
+           if not fits(item) or item.get_closest_marker("verdict") and not whole}
+    config.hook.pytest_deselected(items=list(out))
+    left = [item for item in items if item not in out]
+    # What is about a variant's whole run comes last of it; pytest keeps a variant's tests together.
+    items[:] = sorted(left, key=lambda item: item.get_closest_marker("verdict") is not None)
+    for item in mine:
+        if item.get_closest_marker("timeout") is None:
+            # An engine's start and an image's build have limits of their own.
+            item.add_marker(pytest.mark.timeout(120, func_only=True))
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item, call):
+    """Notes what a test that passed was about."""
+    report = yield
+    variant = variant_of(item)
+    if variant and report.when == "call" and report.passed:
+        found = FOUND.setdefault(variant.name, set())
+        found |= words_of(item, "needs")
+        found |= {f"no {word}" for word in words_of(item, "lacking")}
+    return report
+
+
+@pytest.fixture(scope="session")
+def engines():
+    """engines(name) starts one of tests/engines; those that were not running are ended at last."""
+    started = []
+
+    def start(name):
+        engine = ENGINES[name]()
+        if reason := engine.missing():
+            pytest.skip(f"{reason} (or tests/run.sh --install)")
+        if not engine.running():
+            started.append(engine)
+        return engine, engine.start()
+
+    yield start
+    for engine in started:
+        engine.stop()
 
 
 @pytest.fixture(scope="session", params=chosen(), ids=lambda variant: variant.name)
@@ -101,21 +129,37 @@ def host(scratch, request):
 @pytest.fixture(scope="session")
 def has(variant):
     """What this variant can do."""
-    return abilities(variant, matrix())
+    return abilities(variant)
 
 
 @pytest.fixture(scope="session")
-def launch(variant, scratch):
-    """launch(*args, environment={…}) starts a server of the variant."""
+def setup(variant, engines, scratch):
+    """What was made for the variant; when its tests are over its engine must hold nothing."""
     folder = own_folder(scratch / variant.name)
-    setup = variant.prepare(folder) if variant.prepare else Setup()
-    shared = own_folder(scratch / "shared")
+    if not variant.engine:
+        yield variant.prepare(folder) if variant.prepare else Setup()
+        shutil.rmtree(folder, ignore_errors=True)
+        return
+    engine, info = engines(variant.engine)
+    before = set(engine.leftovers())
+    yield variant.prepare(info)
+    shutil.rmtree(folder, ignore_errors=True)
+    left = engine.wait_left(before)
+    assert not left, f"left in {variant.engine}: {left}"
+
+
+@pytest.fixture(scope="session")
+def launch(variant, setup, scratch):
+    """launch(*args, environment={…}) starts a server of the variant."""
+    folder, shared = own_folder(scratch / variant.name), own_folder(scratch / "shared")
     count = iter(range(10_000))
 
     def start(*args, environment=None, environments=None, **options):
-        default = {"backend": variant.backend, **variant.environment, **(environment or {})}
+        default = {"backend": variant.backend, **variant.environment, **setup.environment,
+                   **(environment or {})}
         config = folder / f"config-{next(count)}.json"
-        all_of_them = {"default": default, **(environments or {})}
+        all_of_them = {"default": default, **{name: {**default, **other} for name, other in
+                                              (environments or {}).items()}}
         config.write_text(json.dumps({"environments": all_of_them}), encoding="utf-8")
         options.setdefault("era", "modern")
         options["env"] = {**setup.env, **options.get("env", {})}
@@ -124,14 +168,14 @@ def launch(variant, scratch):
         client.own_root = variant.own_root
         return client
 
-    yield start
-    shutil.rmtree(folder, ignore_errors=True)
+    return start
 
 
 @pytest.fixture(scope="session")
 def server(launch):
-    """One server for all tests of a variant."""
+    """One server for all tests of a variant. The first start may build an image."""
     with launch() as client:
+        client.run("1", timeout=400)
         yield client
 
 

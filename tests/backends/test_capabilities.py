@@ -4,13 +4,19 @@ import json
 import subprocess
 
 import pytest
+from matrix import FOUND, capabilities, matrix
 from support.client import binary
+
+# What a limit's setting is called.
+LIMITS = {"memory_limit": {"memory_mib": 512}, "disk_limit": {"disk_mib": 64},
+          "process_limit": {"processes": 64}}
+# Lacked without anything that could be asked for: a run's result has no such figures then.
+SILENT = {"usage"}
 
 
 def holders(capability):
     """The backends that have a capability."""
-    text = subprocess.run([binary(), "backends", "--json"], check=True, capture_output=True).stdout
-    return [row["name"] for row in json.loads(text)["backends"] if row["capabilities"][capability]]
+    return [name for name, row in matrix().items() if row[capability]]
 
 
 def refused(result, capability):
@@ -45,6 +51,18 @@ def test_mounts(box, host):
     assert box.value("1 + 1") == "2"
 
 
+@pytest.mark.needs("mount")
+@pytest.mark.lacking("mount_write")
+def test_writable_mounts(box, host):
+    refused(box.share(host, "/workspace/mounted", "mount", read_only=False), "mount_write")
+    assert box.value("1 + 1") == "2"
+
+
+@pytest.mark.lacking("mount", "mount_write")
+def test_writable_mounts_where_there_are_none(box, host):
+    refused(box.share(host, "/workspace/mounted", "mount", read_only=False), "mount_write")
+
+
 @pytest.mark.lacking("copy")
 def test_copies(box, host):
     (host / "f").write_text("x")
@@ -59,6 +77,46 @@ def test_shell(box):
 @pytest.mark.lacking("stdin")
 def test_stdin(box):
     refused(box.run("input()", stdin="x"), "stdin")
+
+
+@pytest.mark.lacking("kernelspecs")
+def test_other_languages(py):
+    result = py.call("run_code", code="echo x", language="bash_kernel")
+    assert result.is_error and "python" in result.text() and "shell" in result.text()
+
+
+@pytest.mark.needs("kernelspecs")
+class TestKernelspecs:
+    def test_another_language(self, box):
+        result = box.run("echo one; x=kept; echo err >&2", language="bash")
+        assert (result.cause, result.text("stdout")) == ("ok", "one\n"), result
+        assert "err" in result.text("stderr") + result.text("stdout")
+
+    def test_it_has_a_state_of_its_own(self, box):
+        box.ok("x = 'python'")
+        box.ok("x=bash", language="bash")
+        assert box.printed("echo $x", language="bash") == "bash\n"
+        assert box.value("x") == "'python'"
+
+    def test_files_are_shared(self, box):
+        box.ok("with open('f', 'w') as f: f.write('from python')")
+        assert box.printed("cat f", language="bash") == "from python"
+
+    def test_its_errors(self, box):
+        result = box.run("no-such-command", language="bash")
+        assert result.is_error and "no-such-command" in result.text(), result
+        assert box.printed("echo alive", language="bash") == "alive\n"
+
+    def test_its_time_out(self, box):
+        result = box.run("echo before; sleep 60", language="bash", timeout_seconds=1)
+        assert result.cause == "timeout" and "before" in result.text("stdout"), result
+        assert box.printed("echo alive", language="bash") == "alive\n"
+
+    def test_one_that_is_not_there_is_refused_and_names_those_that_are(self, box):
+        box.ok("kept = 1")
+        result = box.run("1", language="cobol")
+        assert result.is_error and "bash" in result.text() and "cobol" in result.text(), result
+        assert box.value("kept") == "1"
 
 
 def test_a_source_for_cloud_or_none_for_copy(py):
@@ -78,3 +136,25 @@ def test_an_environment_by_name(launch):
         assert again.text("result") == "'other'"
         wrong = client.run("1", session=result.session, environment="default")
         assert wrong.is_error and "other" in wrong.text()
+
+
+@pytest.mark.parametrize("capability", LIMITS)
+def test_a_limit_that_cannot_be_held_is_refused(launch, variant, capability):
+    if matrix()[variant.backend][capability]:
+        return  # test_limits.py is about those
+    with launch(environment=LIMITS[capability]) as client:
+        result = client.run("1")
+    (setting,) = LIMITS[capability]
+    assert result.is_error and setting in result.text(), result
+
+
+@pytest.mark.verdict
+def test_the_matrix_is_what_the_suite_found(variant):
+    """Each capability was met by a test that passed, and each that is lacking was refused."""
+    found = FOUND.get(variant.name, set())
+    has = capabilities(variant)
+    unproved = has - found
+    assert not unproved, f"claimed, and no test that needs it passed: {sorted(unproved)}"
+    lacks = set(matrix()[variant.backend]) - has - SILENT - set(LIMITS)
+    unrefused = {name for name in lacks if f"no {name}" not in found}
+    assert not unrefused, f"lacking, and no test saw it refused: {sorted(unrefused)}"

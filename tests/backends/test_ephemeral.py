@@ -38,9 +38,10 @@ class TestOnASession:
         assert time.monotonic() - began < 8
         box.server.cancel(id_)
 
-    def test_a_crash_in_it_is_its_own(self, box):
+    def test_a_crash_in_it_is_its_own(self, box, has):
         box.ok("kept = 1")
-        assert box.run("import os; os._exit(4)", ephemeral=True).outcome["exit_code"] == 4
+        result = box.run("import os; os._exit(4)", ephemeral=True)
+        assert result.outcome.get("exit_code") == (4 if "exit_status" in has else None)
         assert box.value("kept") == "1"
 
     def test_a_time_out_in_it_is_its_own(self, box):
@@ -79,10 +80,15 @@ class TestMode:
         assert len(result.images()) == 1
 
     @pytest.mark.parametrize("code, cause", [
-        ("1 / 0", "error"), ("import sys; sys.exit(3)", "exit"), ("import os; os._exit(3)", "exit"),
+        ("1 / 0", "error"), ("import sys; sys.exit(3)", "exit"),
         ("import os; os.kill(os.getpid(), 11)", "killed")])
     def test_ends(self, fresh, code, cause):
         assert fresh.run(code).cause == cause
+
+    @pytest.mark.needs("exit_status")
+    def test_ends_by_itself(self, fresh):
+        result = fresh.run("import os; os._exit(3)")
+        assert (result.cause, result.outcome["exit_code"]) == ("exit", 3)
 
     def test_time_out(self, fresh):
         result = fresh.run("print('before')\nwhile True: pass", timeout_seconds=0.5)

@@ -131,6 +131,7 @@ class TestExit:
 
 
 class TestCrashes:
+    @pytest.mark.needs("exit_status")
     @pytest.mark.parametrize("code", [0, 1, 77])
     def test_os_exit(self, box, code):
         box.ok("kept = 1")
@@ -140,6 +141,7 @@ class TestCrashes:
         assert "variables" in result.text("note")
         assert box.run("kept").outcome["error"]["etype"] == "NameError"
 
+    @pytest.mark.needs("exit_status")
     @pytest.mark.parametrize("name", ["SIGSEGV", "SIGABRT", "SIGKILL", "SIGTERM", "SIGBUS"])
     def test_signals_are_named(self, box, name):
         result = box.run(f"import os, signal; print('last', flush=True)\n"
@@ -148,6 +150,17 @@ class TestCrashes:
         assert result.text("stdout") == "last\n" and name in result.text("note")
         assert box.value("1 + 1") == "2"
 
+    @pytest.mark.lacking("exit_status")
+    @pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)", "os.abort()"])
+    def test_an_end_of_which_nothing_is_known(self, box, end):
+        box.ok("kept = 1")
+        result = box.run(f"import os; print('last', flush=True); {end}")
+        assert result.cause == "killed" and result.is_error, result
+        assert not {"exit_code", "signal"} & set(result.outcome)
+        assert "does not tell how" in result.text("note")
+        assert box.run("kept").outcome["error"]["etype"] == "NameError"
+
+    @pytest.mark.needs("exit_status")
     def test_a_real_segfault(self, box):
         result = box.run("import ctypes; ctypes.CDLL(None).strlen(None)")
         assert (result.cause, result.outcome["signal"]) == ("killed", "SIGSEGV")
@@ -157,20 +170,40 @@ class TestCrashes:
         result = box.run("import os\nprint('not flushed'); os.kill(os.getpid(), 9)")
         assert "not flushed" in result.text("stdout")
 
+    @pytest.mark.needs("exit_status")
     def test_crash_in_a_thread(self, box):
         result = box.run("import ctypes, threading, time\n"
                          "threading.Thread(target=ctypes.CDLL(None).strlen, args=(None,)).start()\n"
                          "time.sleep(20)")
         assert result.outcome["signal"] == "SIGSEGV"
 
-    def test_crash_between_runs_is_told_by_the_next(self, box):
+    def test_crash_between_runs_is_told_by_the_next(self, box, has):
         box.ok("import os, threading\nkept = 1\nthreading.Timer(0.1, os._exit, (9,)).start()")
         time.sleep(1)
         result = box.run("kept")
         assert result.outcome["error"]["etype"] == "NameError"
-        assert "9" in result.text("note"), result
+        assert ("9" if "exit_status" in has else "ended") in result.text("note"), result
 
-    def test_several_crashes_in_a_row(self, box):
+    @pytest.mark.needs("keeps_files")
+    @pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)"])
+    def test_files_outlive_it(self, box, end):
+        box.ok("import os\nkept = 1\nos.mkdir('sub')\n"
+               "with open('sub/f', 'w') as f: f.write('here')")
+        result = box.run(end)
+        assert result.is_error and "files are kept" in result.text("note"), result
+        result = box.run("kept")
+        assert result.outcome["error"]["etype"] == "NameError"
+        assert box.value("open('sub/f').read()") == "'here'"
+
+    @pytest.mark.lacking("keeps_files")
+    def test_files_are_gone_with_it_and_that_is_said(self, box):
+        box.ok("with open('f', 'w') as f: f.write('here')")
+        result = box.run("import os; os._exit(3)")
+        assert re.search("files in it are gone", result.text("note")), result
+        assert box.run("open('f')").outcome["error"]["etype"] == "FileNotFoundError"
+
+    def test_several_crashes_in_a_row(self, box, has):
         for _ in range(3):
-            assert box.run("import os; os._exit(5)").outcome["exit_code"] == 5
+            result = box.run("import os; os._exit(5)")
+            assert result.outcome.get("exit_code") == (5 if "exit_status" in has else None)
         assert box.value("1 + 1") == "2"

@@ -121,12 +121,19 @@ class TestOutOfReach:
 
 
 @pytest.mark.needs("network_all")
-def test_network_when_it_is_asked_for(launch):
+def test_network_when_it_is_asked_for(launch, setup):
     import socket
 
-    with socket.create_server(("127.0.0.1", 0)) as listener:
-        port = listener.getsockname()[1]
+    with socket.create_server(("", 0)) as listener:
+        to = (setup.host, listener.getsockname()[1])
         with launch("--network", "all") as client:
-            result = client.run(
-                f"import socket; socket.create_connection(('127.0.0.1', {port}), 5).close()")
+            result = client.run(f"import socket; socket.create_connection({to}, 5).close()")
             assert result.cause == "ok", result
+
+
+@pytest.mark.lacking("network_none")
+def test_a_network_that_cannot_be_cut_is_not_left_open_in_silence(launch):
+    with launch("--network", "none") as client:
+        result = client.run("1 + 1")
+        assert result.is_error and result.cause in ("refused", "unsupported"), result
+        assert "all" in result.text() and "network" in result.text()

@@ -101,7 +101,8 @@ def test_a_daemon_dies_with_the_session(box):
     # that nothing is left on the host is checked when the server is closed
 
 
-@pytest.mark.needs("walls", "mount")  # processes of its own: -1 are those in the sandbox
+# With processes of its own: -1 are those in the sandbox.
+@pytest.mark.needs("walls", "mount", "exit_status")
 def test_killing_everything_ends_the_run_and_not_the_server(box):
     assert int(box.value("import os; os.getpid()")) < 50
     result = box.run("import os, subprocess\nsubprocess.Popen(['sleep', '50'])\nos.kill(-1, 9)\n"

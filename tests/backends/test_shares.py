@@ -236,7 +236,7 @@ class TestMounts:
     def test_a_mounted_session_behaves_like_another(self, box, host):
         box.bring(host, "/mnt/host", "mount")
         box.ok("kept = 1")
-        assert box.run("import os; os._exit(2)").outcome["exit_code"] == 2
+        assert box.run("import os; os._exit(2)").is_error
         (host / "f").write_text("again")
         assert box.value("open('/mnt/host/f').read()") == "'again'"
         assert box.shell("cat /mnt/host/f").text("stdout") == "again"

@@ -2,6 +2,8 @@
 
 import pytest
 
+pytestmark = pytest.mark.needs("stateful")
+
 
 def test_variables_imports_and_functions_live_on(box):
     box.ok("import math\nx = 41\ndef up(n): return n + 1\nclass Point: y = 2")
@@ -32,10 +34,15 @@ def test_the_outcome_of_a_run(py):
     assert first["success"] is True and first["backend"] and first["environment"] == "default"
     assert first["run"].startswith("r-") and first["truncated"] is False
     assert 50 <= first["duration_ms"] < 20000
-    assert 0 <= first["cpu_ms"] < 20000 and first["peak_rss_kib"] > 1000
     second = py.ok("0").outcome
     assert second["execution_count"] == first["execution_count"] + 1
     assert second["run"] != first["run"]
+
+
+@pytest.mark.needs("usage")
+def test_what_a_run_used(py):
+    used = py.ok("sum(range(3_000_000))").outcome
+    assert 10 <= used["cpu_ms"] < 20000 and used["peak_rss_kib"] > 1000
 
 
 class TestValues:

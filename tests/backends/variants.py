@@ -13,6 +13,8 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from engines import jupyter
+
 LIBRARIES = frozenset({"ipython", "numpy", "pandas", "matplotlib", "pip"})
 NESTED_DENIED = """#!/bin/sh
 # What a profile does that lets bwrap work but takes every capability from its children.
@@ -22,10 +24,13 @@ exec {bwrap} --unshare-user --disable-userns "$@"
 
 @dataclass
 class Setup:
-    """What a variant adds to the start of the server."""
+    """What a variant adds to the start of the server, and what the tests must know of it."""
 
     args: list = field(default_factory=list)
     env: dict = field(default_factory=dict)
+    environment: dict = field(default_factory=dict)  # laid over environments.default
+    host: str = "127.0.0.1"  # this machine, as a sandbox with a network sees it
+    engine: str = ""  # the Engine API's address, where there is one
 
 
 @dataclass(frozen=True)
@@ -33,7 +38,8 @@ class Variant:
     """One way to have a backend.
 
     `environment` is laid over `environments.default` of the config; `prepare(folder)` makes what
-    the variant needs in a folder that the sandbox's user can read, and returns a Setup.
+    the variant needs in a folder that the sandbox's user can read, and returns a Setup. With an
+    `engine` (see tests/engines) it is `prepare(info)`: what the engine said at its start.
     """
 
     name: str
@@ -47,6 +53,8 @@ class Variant:
     own_root: bool = True  # a file system of its own: /workspace, /proc, /dev/shm
     main: bool = False  # runs all tests; the others leave out those marked `once`
     wanted: tuple = ()  # Debian packages
+    engine: str = ""  # a name of tests/engines
+    files: tuple = ()  # only these files of the suite; all when empty
 
 
 def deny_nesting(folder):
@@ -78,6 +86,42 @@ def make_readable(folder):
             path.chmod(path.stat().st_mode | more)
 
 
+def on_docker(info):
+    """An engine at its socket; the host is the bridge's gateway."""
+    return Setup(environment={"host": info["host"]}, host=info["gateway"], engine=info["host"])
+
+
+def at_url(info):
+    """A server that is there already."""
+    return Setup(environment={"url": info["url"], "token": info["token"]})
+
+
+def own_server(_info):
+    """A server that cellblock starts itself, from the tests' virtual environment."""
+    return Setup(environment={"python": str(jupyter.KERNELS / "bin" / "python")})
+
+
+def by_command(info):
+    """What gives a byte stream to a process elsewhere."""
+    return Setup(environment={"command": info["command"]}, env=info.get("env", {}))
+
+
+def by_podman_run(info):
+    """A container for each session, and no engine's API."""
+    run = ["run", "--interactive", "--rm", "--network=none", "--init", "--memory={memory_mib}m"]
+    return Setup(environment={"command": [*info["command"], *run, IMAGE]}, engine=info["host"])
+
+
+IMAGE = "cellblock-test/python"
+DOCKER = {"image": IMAGE}
+JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
+                 "packages": ["numpy", "pandas", "matplotlib"]}
+# Of variants that differ from another one in how they are reached, and not in what is there.
+SOME = ("test_errors", "test_input", "test_output", "test_shell", "test_state", "test_time")
+DEBIAN = {"python": "/usr/bin/python3"}
+# Nothing holds the network back there, and that has to be said.
+OPEN = {"args": ("--network", "all"), "walls": False, "own_root": False}
+
 VARIANTS = (
     Variant("local", main=True),
     Variant("local-solo", environment={"cells": "solo"}),
@@ -90,6 +134,19 @@ VARIANTS = (
     Variant("local-no-ipython", prepare=bare_venv, libraries=frozenset({"pip"})),
     Variant("local-pypy", prepare=other_python, libraries=frozenset({"ipython"}),
             wanted=("pypy3",)),
+    Variant("docker", "docker", environment=DOCKER, engine="docker", prepare=on_docker),
+    Variant("docker-jupyter", "docker", environment=JUPYTER_IMAGE, engine="docker",
+            prepare=on_docker),
+    Variant("podman", "docker", environment=DOCKER, engine="podman", prepare=on_docker),
+    Variant("jupyter-server", "jupyter", engine="jupyter-server", prepare=at_url, **OPEN),
+    Variant("kernel-gateway", "jupyter", engine="kernel-gateway", prepare=at_url, **OPEN),
+    Variant("jupyter-server-1", "jupyter", engine="jupyter-server-1", prepare=at_url, files=SOME,
+            **OPEN),
+    Variant("local-jupyter", "jupyter", environment={"backend": "local-jupyter"},
+            engine="jupyter-server", prepare=own_server, files=SOME, **OPEN),
+    Variant("ssh", "command", environment=DEBIAN, engine="ssh", prepare=by_command, **OPEN),
+    Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command, **OPEN),
+    Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **OPEN),
 )
 
 

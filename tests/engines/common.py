@@ -84,6 +84,17 @@ class Engine:
         """Starts the processes with `spawn`; returns a dictionary that JSON can hold."""
         raise NotImplementedError
 
+    def leftovers(self):
+        """What users of the engine have in it now: containers, kernels, processes; as texts."""
+        raise NotImplementedError
+
+    def wait_left(self, before=(), seconds=10):
+        """Waits until nothing is there but what was before; returns what else is."""
+        deadline = time.monotonic() + seconds
+        while (left := set(self.leftovers()) - set(before)) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        return sorted(left)
+
     def cleanup(self):
         """Before the processes are ended: containers, jobs. After a crash of the engine, too."""
 
@@ -161,6 +172,24 @@ def started(pid):
     except OSError:
         return None
     return None if fields[0] in b"ZX" else int(fields[19])
+
+
+def descendants(pid):
+    """The command lines of all processes below this one, with their pids."""
+    found = []
+    for name in os.listdir("/proc"):
+        with contextlib.suppress(OSError):
+            if name.isdigit() and parent(name) == pid:
+                words = Path(f"/proc/{name}/cmdline").read_bytes().replace(b"\0", b" ")
+                found.append(f"{name} {words.decode('utf-8', 'replace').strip()}")
+                found += descendants(int(name))
+    return found
+
+
+def parent(pid):
+    """The parent of a process that lives; of a zombie None."""
+    fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+    return None if fields[0] in b"ZX" else int(fields[1])
 
 
 def end(pid, when, seconds=15):

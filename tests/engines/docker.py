@@ -72,6 +72,10 @@ class Docker(Engine):
     def _must(self, command, *arguments):
         subprocess.run([which(command), *arguments], check=True, capture_output=True)
 
+    def leftovers(self):
+        return [f"{' '.join(c['Names'])} {c['State']}"
+                for c in Api(self.running()["host"]).containers()]
+
     def cleanup(self):
         api = Api(self.folder / "docker.sock")
         for container in api.containers():

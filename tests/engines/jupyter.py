@@ -1,5 +1,6 @@
 """Jupyter Servers 2.x and 1.x and a Kernel Gateway on the loopback, from virtual environments."""
 
+import json
 import os
 import urllib.request
 from pathlib import Path
@@ -50,6 +51,11 @@ class Server(Engine):
         return {"url": url, "token": secret, "python": str(self.venv / "bin" / "python"),
                 "folder": str(self.folder / "files")}
 
+    def leftovers(self):
+        info = self.running()
+        with ask(info["url"], info["token"], "kernels") as answer:
+            return [f"{kernel['name']} {kernel['id']}" for kernel in json.load(answer)]
+
     def arguments(self, port, secret):
         """The command line; the token is not on it."""
         more = ("--ServerApp.allow_root=True",) if os.getuid() == 0 else ()
@@ -93,9 +99,14 @@ class KernelGateway(Server):
                 "--JupyterWebsocketPersonality.list_kernels=True", *self.unlimited]
 
 
+def ask(url, secret, what):
+    """A GET of the REST API, with the token."""
+    request = urllib.request.Request(f"{url}/api/{what}",
+                                     headers={"Authorization": f"token {secret}"})
+    return urllib.request.urlopen(request, timeout=5)
+
+
 def probe(url, secret):
     """Does the server answer who has the token?"""
-    request = urllib.request.Request(f"{url}/api/kernelspecs",
-                                     headers={"Authorization": f"token {secret}"})
-    with urllib.request.urlopen(request, timeout=5) as answer:
+    with ask(url, secret, "kernelspecs") as answer:
         return answer.status == 200

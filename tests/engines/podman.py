@@ -73,6 +73,10 @@ class Podman(Engine):
         if wanted[1:]:
             run(*self.command(), "tag", wanted[0], *wanted[1:], timeout=60)
 
+    def leftovers(self):
+        return [f"{' '.join(c['Names'])} {c['State']}"
+                for c in Api(self.running()["host"]).containers()]
+
     def cleanup(self):
         with contextlib.suppress(subprocess.SubprocessError):
             subprocess.run([*self.command(), "rm", "--all", "--force", "--time", "0", "--volumes"],

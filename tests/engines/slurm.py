@@ -74,6 +74,10 @@ class Slurm(Engine):
         self.wait("munged does not answer", lambda: "STATUS" in run("sh", "-c", trial, timeout=5),
                   process)
 
+    def leftovers(self):
+        env = dict(os.environ, **self.running()["env"])
+        return run("squeue", "--noheader", timeout=10, env=env).splitlines()
+
     def cleanup(self):
         run("scancel", "--quiet", "--partition=tests", timeout=10,
             env=dict(os.environ, SLURM_CONF=str(self.folder / "slurm.conf")))

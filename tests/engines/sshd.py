@@ -4,7 +4,7 @@ import getpass
 import os
 from pathlib import Path
 
-from .common import Engine, connects, free_port, run, which
+from .common import Engine, connects, descendants, free_port, run, which
 
 SERVER = """\
 Port {port}
@@ -64,6 +64,10 @@ class Sshd(Engine):
 
     def _write(self, name, text):
         (self.folder / name).write_text(text, encoding="ascii")
+
+    def leftovers(self):
+        self.running()
+        return descendants(self.state["processes"][0][0])
 
     def swept(self):
         if (self.folder / "made_run").exists():
