@@ -281,6 +281,11 @@ const struct image_facts *kernel_image_facts(const struct kernel_image *k)
     return k->seen ? &k->facts : NULL;
 }
 
+const char *kernel_image_name(const struct kernel_image *k)
+{
+    return k->recipe.tag[0] ? k->recipe.tag : NULL;
+}
+
 void kernel_image_forget(struct kernel_image *k)
 {
     if (!k->busy) {

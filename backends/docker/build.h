@@ -25,6 +25,8 @@ struct kernel_image *kernel_image_new(uv_loop_t *loop, struct engine *engine, st
 void kernel_image_ensure(struct kernel_image *image, engine_done done, void *data);
 /* NULL until it was seen. */
 const struct image_facts *kernel_image_facts(const struct kernel_image *image);
+/* How it is called in the engine; NULL until it was looked for. */
+const char *kernel_image_name(const struct kernel_image *image);
 /* A create said that it is gone: the next one looks again. */
 void kernel_image_forget(struct kernel_image *image);
 /* Nobody waits any more: a build that goes on is ended. */

@@ -37,8 +37,8 @@ void container_own(struct container *c, const struct container_events *events, v
 
 void container_attached(struct container *c)
 {
-    if (c->supervised) {
-        supervised_attached(c->supervised);
+    if (c->occupant) {
+        c->occupant->ops->attached(c->occupant);
     }
 }
 
@@ -115,7 +115,7 @@ static void on_greeting(void *data, const char *python)
     uv_timer_stop(&c->timer);
     c->state = CONTAINER_UP;
     if (c->wanted) {
-        supervised_start_worker(c->supervised);
+        c->occupant->ops->start_worker(c->occupant);
     }
 }
 
@@ -135,14 +135,24 @@ static void on_worker(void *data, struct link *link)
 
 static void on_broken(void *data, const char *message)
 {
-    container_fail(data, ERROR_LOST, "what runs in the container does not keep the protocol: %s",
-                   message ? message : "it broke off");
+    struct container *c = data;
+    const char *words = c->attach ? attach_last_words(c->attach) : "";
+
+    container_fail(c, ERROR_LOST, "what runs in the container does not keep the protocol: %s%s%s",
+                   message ? message : "it broke off", words[0] ? "; its last words: " : "", words);
 }
 
-int container_supervise(struct container *c)
+static void on_waiting(void *data, const char *what)
 {
-    static const struct supervised_events events = {on_greeting, on_worker, on_worker_exit,
-                                                    on_broken};
+    struct container *c = data;
+
+    if (c->events && c->events->on_waiting) {
+        c->events->on_waiting(c->owner, what);
+    }
+}
+
+static struct occupant *new_runner(struct container *c, const struct occupant_events *events)
+{
     const struct environment *env = c->place->base.env;
     struct supervised_options options = {
         .workspace = "/workspace",
@@ -152,13 +162,36 @@ int container_supervise(struct container *c)
         .env = env->env,
     };
 
-    c->supervised =
-        supervised_new(c->place->base.loop, attach_stream(c->attach), &options, &events, c);
-    if (!c->supervised) {
-        container_fail(c, ERROR_INTERNAL, "out of memory");
+    return runner_occupant_new(c->place->base.loop, attach_stream(c->attach), &options, events, c);
+}
+
+static struct occupant *new_gateway(struct container *c, const struct occupant_events *events,
+                                    struct error *err)
+{
+    struct docker_place *place = c->place;
+    struct gateway_options options = {.env = place->base.env->env};
+
+    if (!place->websockets) {
+        place->websockets = websocket_context_new(place->base.loop, err);
+    }
+    options.websockets = place->websockets;
+    return place->websockets
+               ? gateway_new(place->base.loop, attach_stream(c->attach), &options, events, c, err)
+               : NULL;
+}
+
+int container_occupy(struct container *c)
+{
+    static const struct occupant_events events = {
+        {on_greeting, on_worker, on_worker_exit, on_broken}, on_waiting};
+    struct error err = {0};
+
+    c->occupant = c->place->kernel_image ? new_gateway(c, &events, &err) : new_runner(c, &events);
+    if (!c->occupant) {
+        container_fail(c, ERROR_INTERNAL, "%s", err.message ? err.message : "out of memory");
+        error_clear(&err);
         return -1;
     }
-    supervised_open(c->supervised);
     return 0;
 }
 
@@ -168,13 +201,13 @@ void container_start_worker(struct container *c)
 {
     c->wanted = true;
     c->oom = false;
-    supervised_start_worker(c->supervised);
+    c->occupant->ops->start_worker(c->occupant);
 }
 
 void container_interrupt(struct container *c)
 {
     if (c->state == CONTAINER_UP && c->link) {
-        supervised_interrupt(c->supervised);
+        c->occupant->ops->interrupt(c->occupant);
     }
 }
 
@@ -193,7 +226,7 @@ void container_kill(struct container *c)
     c->killing = true;
     if (c->state == CONTAINER_UP) {
         container_arm(c, KILL_MS, on_kill_time);
-        supervised_kill(c->supervised);
+        c->occupant->ops->kill(c->occupant);
     } else if (c->state < CONTAINER_UP) {
         container_fail(c, ERROR_LOST, "it was ended while it was being started");
     }
@@ -202,7 +235,7 @@ void container_kill(struct container *c)
 void container_put(struct container *c, const struct share *share, executor_progress progress,
                    executor_done done, void *data)
 {
-    supervised_put(c->supervised, share, progress, done, data);
+    c->occupant->ops->put(c->occupant, share, progress, done, data);
 }
 
 bool container_has_folder_for(const struct container *c, const char *dest)

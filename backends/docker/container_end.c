@@ -17,8 +17,8 @@ void container_gone(struct container *c, const struct machine_exit *exit)
 
     c->state = CONTAINER_ENDED;
     c->events = NULL;
-    if (c->supervised) {
-        supervised_ended(c->supervised, exit->message);
+    if (c->occupant) {
+        c->occupant->ops->ended(c->occupant, exit->message);
     }
     if (events) {
         events->on_gone(owner, exit);
@@ -59,7 +59,7 @@ static void on_timer_closed(uv_handle_t *handle)
 
 void container_settle(struct container *c)
 {
-    if (c->waiting > 0 || c->attach || c->supervised || c->timer_closed) {
+    if (c->waiting > 0 || c->attach || c->occupant || c->timer_closed) {
         return;
     }
     if (c->asked && !c->removed) {
@@ -87,11 +87,11 @@ static void let_stream_go(struct container *c)
     }
 }
 
-static void on_supervised_closed(void *data)
+static void on_occupant_closed(void *data)
 {
     struct container *c = data;
 
-    c->supervised = NULL;
+    c->occupant = NULL;
     let_stream_go(c);
 }
 
@@ -104,8 +104,8 @@ void container_close(struct container *c)
     c->events = NULL;
     c->request = (struct start_request){0};
     uv_timer_stop(&c->timer);
-    if (c->supervised) {
-        supervised_close(c->supervised, on_supervised_closed, c);
+    if (c->occupant) {
+        c->occupant->ops->close(c->occupant, on_occupant_closed, c);
     } else {
         let_stream_go(c);
     }

@@ -59,7 +59,7 @@ static void on_open(void *data)
 
     /* Ready to listen before it says anything: its first words may come before the engine's answer.
      */
-    if (c->state != CONTAINER_ATTACHING || container_supervise(c) < 0) {
+    if (c->state != CONTAINER_ATTACHING || container_occupy(c) < 0) {
         return;
     }
     c->state = CONTAINER_STARTING;
@@ -78,8 +78,8 @@ static void on_bytes(void *data, const char *bytes, size_t size)
 {
     struct container *c = data;
 
-    if (c->supervised && c->state < CONTAINER_ENDED) {
-        supervised_feed(c->supervised, bytes, size);
+    if (c->occupant && c->state < CONTAINER_ENDED) {
+        c->occupant->ops->feed(c->occupant, bytes, size);
     }
 }
 
@@ -143,7 +143,7 @@ static void on_created(void *data, long status, json_t *reply, const struct erro
     if (err && status == 404 && !c->tried_image) {
         c->tried_image = true;
         c->asked = false;
-        image_forget(c->place->image);
+        place_forget_image(c->place);
         container_prepare(c);
     } else if (err && (status == 0 || status == 409) && !c->tried_create) {
         look_for_it(c);
@@ -192,15 +192,46 @@ static void look_for_it(struct container *c)
                                       .data = c});
 }
 
+/* The gateway and its threads count as well. */
+static void add_gateway_threads(json_t *body)
+{
+    json_t *host = json_object_get(body, "HostConfig");
+    json_t *limit = json_object_get(host, "PidsLimit");
+
+    json_object_set_new(host, "PidsLimit",
+                        json_integer(json_integer_value(limit) + GATEWAY_THREADS));
+}
+
+static json_t *create_body(struct docker_place *place, struct spec *spec)
+{
+    const char *argv[6];
+    char *text = NULL;
+    json_t *body;
+
+    if (place->kernel_image) {
+        gateway_command(argv);
+        spec->command = argv;
+    } else {
+        const char *python = place->base.env->python;
+        spec->command = supervised_command(python ? python : "python3", false, &text);
+    }
+    body = spec->command ? spec_create(spec) : NULL;
+    if (place->kernel_image && body) {
+        add_gateway_threads(body);
+    }
+    free(text);
+    return body;
+}
+
 static json_t *body_of(struct container *c, struct error *err)
 {
     struct docker_place *place = c->place;
     const struct environment *env = place->base.env;
-    const struct image_facts *image = image_facts(place->image);
+    const struct image_facts *image = place_image(place);
     struct spec_user user;
     struct spec spec = {
         .env = env,
-        .image = place->image_name,
+        .image = place_image_name(place),
         .user = &user,
         .labels = place->labels,
         .volumes = image->volumes,
@@ -211,14 +242,11 @@ static json_t *body_of(struct container *c, struct error *err)
         .podman = engine_facts(place->engine) && engine_facts(place->engine)->podman,
     };
     json_t *body;
-    char *text = NULL;
 
     if (spec_user(env, image->user, &user, err) < 0) {
         return NULL;
     }
-    spec.command = supervised_command(env->python ? env->python : "python3", false, &text);
-    body = spec.command ? spec_create(&spec) : NULL;
-    free(text);
+    body = create_body(place, &spec);
     json_decref(c->folders);
     c->folders = json_incref(json_object_get(json_object_get(body, "HostConfig"), "Tmpfs"));
     if (!body) {

@@ -2,8 +2,11 @@
 #define CELLBLOCK_DOCKER_INTERNAL_H
 
 #include "backends/docker/attach.h"
+#include "backends/docker/build.h"
 #include "backends/docker/docker.h"
 #include "backends/docker/engine.h"
+#include "backends/docker/gateway.h"
+#include "backends/docker/occupant.h"
 #include "backends/docker/pull.h"
 #include "backends/docker/spec.h"
 #include "backends/kernels/runner/supervised.h"
@@ -80,7 +83,7 @@ struct container {
     json_t *folders;              /* where its code can write: an object whose keys are paths */
 
     struct attach *attach;
-    struct supervised *supervised;
+    struct occupant *occupant;
     struct link *link; /* of the worker, NULL: none is there */
     bool warm;         /* made for the pool */
     bool wanted;       /* one is to be made */
@@ -133,7 +136,7 @@ void container_stream_ended(struct container *c, const struct error *err);
 void container_settle(struct container *c);
 /* An answer came. False when the container is being closed: nothing else is to be done. */
 bool container_answered(struct container *c);
-int container_supervise(struct container *c); /* -1: it has failed */
+int container_occupy(struct container *c); /* -1: it has failed */
 
 /* ---- place.c ---- */
 
@@ -147,6 +150,8 @@ struct docker_place {
     struct place base;
     struct engine *engine;
     struct image *image;
+    struct kernel_image *kernel_image;    /* built upon it; NULL: the runner is used */
+    struct websocket_context *websockets; /* NULL until a kernel is reached by one */
     const char *image_name;
     json_t *labels; /* of all that is ours */
     char server[SERVER_ID_SIZE];
@@ -173,6 +178,11 @@ extern const struct place_ops docker_place_ops;
 
 /* The engine is connected and has the image. */
 void place_prepare(struct docker_place *place, engine_done done, void *data);
+/* What a container is made of: facts that are known, and its name. */
+const struct image_facts *place_image(const struct docker_place *place);
+const char *place_image_name(const struct docker_place *place);
+/* A create said that it is gone. */
+void place_forget_image(struct docker_place *place);
 void place_container_freed(struct docker_place *place, struct container *c);
 void place_touch(struct docker_place *place);
 void place_maybe_closed(struct docker_place *place);

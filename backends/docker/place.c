@@ -4,6 +4,8 @@
 #include <unistd.h>
 
 #include "backends/docker/internal.h"
+#include "backends/docker/recipe.h"
+#include "backends/kernels/jupyter/jupyter.h"
 
 static const char *const languages[] = {"python", "shell", NULL};
 
@@ -35,6 +37,17 @@ static void on_image(void *data, const struct error *err)
     grant(data, err);
 }
 
+static void on_base(void *data, const struct error *err)
+{
+    struct wish *wish = data;
+
+    if (err || !wish->place->kernel_image) {
+        grant(wish, err);
+    } else {
+        kernel_image_ensure(wish->place->kernel_image, on_image, wish);
+    }
+}
+
 static void on_engine(void *data, const struct error *err)
 {
     struct wish *wish = data;
@@ -46,7 +59,7 @@ static void on_engine(void *data, const struct error *err)
     }
     events_watch(place);
     orphans_sweep(place);
-    image_ensure(place->image, on_image, wish);
+    image_ensure(place->image, on_base, wish);
 }
 
 void place_prepare(struct docker_place *place, engine_done done, void *data)
@@ -61,6 +74,26 @@ void place_prepare(struct docker_place *place, engine_done done, void *data)
     }
     *wish = (struct wish){place, done, data};
     engine_connect(place->engine, on_engine, wish);
+}
+
+const struct image_facts *place_image(const struct docker_place *place)
+{
+    return place->kernel_image ? kernel_image_facts(place->kernel_image)
+                               : image_facts(place->image);
+}
+
+const char *place_image_name(const struct docker_place *place)
+{
+    return place->kernel_image ? kernel_image_name(place->kernel_image) : place->image_name;
+}
+
+void place_forget_image(struct docker_place *place)
+{
+    if (place->kernel_image) {
+        kernel_image_forget(place->kernel_image);
+    } else {
+        image_forget(place->image);
+    }
 }
 
 /* What all wait for is told to all who wait. */
@@ -82,7 +115,7 @@ static void maybe_free(struct docker_place *place)
     void (*closed)(void *data) = place->closed;
     void *data = place->closed_data;
 
-    if (place->engine || place->open_timers > 0) {
+    if (place->engine || place->kernel_image || place->websockets || place->open_timers > 0) {
         return;
     }
     if (place->image) {
@@ -104,11 +137,30 @@ static void on_timer_closed(uv_handle_t *handle)
     maybe_free(place);
 }
 
+static void on_kernel_image_closed(void *data)
+{
+    struct docker_place *place = data;
+
+    place->kernel_image = NULL;
+    maybe_free(place);
+}
+
+static void on_websockets_closed(void *data)
+{
+    struct docker_place *place = data;
+
+    place->websockets = NULL;
+    maybe_free(place);
+}
+
 static void on_engine_closed(void *data)
 {
     struct docker_place *place = data;
 
     place->engine = NULL;
+    if (place->kernel_image) {
+        kernel_image_close(place->kernel_image, on_kernel_image_closed, place);
+    }
     maybe_free(place);
 }
 
@@ -120,6 +172,9 @@ void place_maybe_closed(struct docker_place *place)
     place->engine_closing = true;
     uv_close((uv_handle_t *)&place->fill, on_timer_closed);
     uv_close((uv_handle_t *)&place->idle, on_timer_closed);
+    if (place->websockets) {
+        websocket_context_close(place->websockets, on_websockets_closed, place);
+    }
     if (place->engine) {
         engine_close(place->engine, on_engine_closed, place);
     }
@@ -146,6 +201,9 @@ static void close_place(struct place *base, void (*closed)(void *data), void *da
     uv_timer_stop(&place->fill);
     uv_timer_stop(&place->idle);
     pool_drop(place);
+    if (place->kernel_image) {
+        kernel_image_cancel(place->kernel_image);
+    }
     place_maybe_closed(place);
 }
 
@@ -178,12 +236,11 @@ static int check_settings(const struct environment *env, struct error *err)
     struct endpoint endpoint = {0};
     struct spec_user user;
 
-    if (env->kernel == KERNEL_JUPYTER) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "kernel \"jupyter\" is not built into the docker backend; leave `kernel` "
-                         "out, or run a Jupyter server in a container and use the backend jupyter");
+    if (env->kernel == KERNEL_JUPYTER && recipe_check(env, err) < 0) {
+        return -1;
     }
-    if (json_array_size(env->packages) || json_array_size(env->apt_packages)) {
+    if (env->kernel != KERNEL_JUPYTER &&
+        (json_array_size(env->packages) || json_array_size(env->apt_packages))) {
         return error_set(err, ERROR_UNSUPPORTED,
                          "packages: an image is built of them with kernel \"jupyter\" only; name "
                          "an `image` that has them, or install them in the session (%%pip)");
@@ -207,7 +264,18 @@ static int make_parts(struct docker_place *place)
     place->engine = engine_new(place->base.loop, place->base.env);
     place->image =
         place->engine ? image_new(place->engine, place->image_name, on_image_line, place) : NULL;
-    return place->labels && place->image ? 0 : -1;
+    if (place->image && place->base.env->kernel == KERNEL_JUPYTER) {
+        place->kernel_image = kernel_image_new(place->base.loop, place->engine, place->image,
+                                               place->base.env, on_image_line, place);
+        place->base.kernel = &jupyter_kernel;
+        place->base.lacks = CAP_EXIT_STATUS;
+    } else {
+        place->base.lacks = CAP_KERNELSPECS;
+    }
+    return place->labels && place->image &&
+                   (place->kernel_image || place->base.env->kernel != KERNEL_JUPYTER)
+               ? 0
+               : -1;
 }
 
 static void nobody(void *data)

@@ -19,6 +19,7 @@ enum frame_kind {
     TUNNEL_CLOSE,
     TUNNEL_MORE,
     TUNNEL_READY,
+    TUNNEL_KILL,
 };
 
 enum { HEAD_SIZE = 9, PATH_SIZE = 108, BACKLOG = 16 };
@@ -454,6 +455,11 @@ int tunnel_open(struct tunnel *t, json_t *config)
     send_bytes(t, text, strlen(text));
     free(text);
     return 0;
+}
+
+void tunnel_kill(struct tunnel *t)
+{
+    send_frame(t, TUNNEL_KILL, 0, NULL, 0);
 }
 
 /* ---- life ---- */

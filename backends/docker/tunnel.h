@@ -44,6 +44,8 @@ void tunnel_command(const char *python, const char *argv[6]);
 int tunnel_open(struct tunnel *tunnel, json_t *config);
 /* Where to connect to: a path that is good in this process only. */
 const char *tunnel_path(const struct tunnel *tunnel);
+/* Every process of the container but the keeper and the server that it started is ended. */
+void tunnel_kill(struct tunnel *tunnel);
 /* Bytes that the far side sent. */
 void tunnel_feed(struct tunnel *tunnel, const char *bytes, size_t size);
 /* Closes all connections; who connects afterwards is turned away, and nothing is sent. */

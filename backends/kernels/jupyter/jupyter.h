@@ -71,6 +71,9 @@ void jupyter_session_kill(struct jupyter_session *s);
 void jupyter_session_put(struct jupyter_session *s, const struct share *share,
                          executor_progress progress, executor_done done, void *data);
 const char *jupyter_session_folder(const struct jupyter_session *s);
+/* The server goes with all that is on it (a container of ours): a close that follows asks nothing
+ * of it any more. */
+void jupyter_session_abandon(struct jupyter_session *s);
 void jupyter_session_close(struct jupyter_session *s, void (*closed)(void *data), void *data);
 
 extern const struct kernel_ops jupyter_kernel;

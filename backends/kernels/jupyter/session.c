@@ -306,6 +306,11 @@ void session_close_step(struct jupyter_session *s)
     }
 }
 
+void jupyter_session_abandon(struct jupyter_session *s)
+{
+    s->lost = true;
+}
+
 void jupyter_session_close(struct jupyter_session *s, void (*closed)(void *data), void *data)
 {
     s->closing = true;

@@ -1,0 +1,37 @@
+#ifndef CELLBLOCK_DOCKER_GATEWAY_H
+#define CELLBLOCK_DOCKER_GATEWAY_H
+
+#include "backends/base/net/websocket.h"
+#include "backends/docker/occupant.h"
+
+/*
+ * The jupyter kernel in a container: a Kernel Gateway that listens on the container's own loopback,
+ * reached through the container's stream (tunnel.h), with one session of ours on it. Its token is
+ * made for it and sent over the stream: it is in no argument list, and nothing that the engine
+ * keeps has it.
+ *
+ * A worker is a kernel of the session. What the gateway's end means, the container's end tells, and
+ * its last words are the container's (its stderr).
+ */
+struct gateway_options {
+    struct websocket_context *websockets; /* borrowed */
+    json_t *env;                          /* of the kernels, object of strings; borrowed */
+};
+
+enum {
+    GATEWAY_PORT = 8888,
+    GATEWAY_READY_MS = 60 * 1000, /* the container runs → the gateway answers */
+    GATEWAY_PROBE_MS = 50,
+    GATEWAY_LOST_MS = 2000, /* the server is gone: the container's end, which says why, is waited
+                             * for */
+    GATEWAY_THREADS = 64,   /* that the gateway and an idle kernel have, beyond the code's own */
+};
+
+/* The argv of the container's first process, NULL-terminated. */
+void gateway_command(const char *argv[6]);
+/* The stream is open. NULL with `err`. */
+struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
+                             const struct gateway_options *options,
+                             const struct occupant_events *events, void *data, struct error *err);
+
+#endif

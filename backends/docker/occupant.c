@@ -1,0 +1,91 @@
+#include "backends/docker/occupant.h"
+
+#include <stdlib.h>
+
+struct runner {
+    struct occupant base;
+    struct supervised *supervised;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+static struct supervised *of(struct occupant *o)
+{
+    return ((struct runner *)o)->supervised;
+}
+
+static void feed(struct occupant *o, const char *bytes, size_t size)
+{
+    supervised_feed(of(o), bytes, size);
+}
+
+static void ended(struct occupant *o, const char *reason)
+{
+    supervised_ended(of(o), reason);
+}
+
+static void start_worker(struct occupant *o)
+{
+    supervised_start_worker(of(o));
+}
+
+static void attached(struct occupant *o)
+{
+    supervised_attached(of(o));
+}
+
+static void interrupt(struct occupant *o)
+{
+    supervised_interrupt(of(o));
+}
+
+static void kill_worker(struct occupant *o)
+{
+    supervised_kill(of(o));
+}
+
+static void put(struct occupant *o, const struct share *share, executor_progress progress,
+                executor_done done, void *data)
+{
+    supervised_put(of(o), share, progress, done, data);
+}
+
+static void on_closed(void *data)
+{
+    struct runner *r = data;
+    void (*closed)(void *closed_data) = r->closed;
+    void *closed_data = r->closed_data;
+
+    free(r);
+    closed(closed_data);
+}
+
+static void close_it(struct occupant *o, void (*closed)(void *data), void *data)
+{
+    struct runner *r = (struct runner *)o;
+
+    r->closed = closed;
+    r->closed_data = data;
+    supervised_close(r->supervised, on_closed, r);
+}
+
+struct occupant *runner_occupant_new(uv_loop_t *loop, struct byte_stream *stream,
+                                     const struct supervised_options *options,
+                                     const struct occupant_events *events, void *data)
+{
+    static const struct occupant_ops ops = {feed,      ended,       start_worker, attached,
+                                            interrupt, kill_worker, put,          close_it};
+    struct runner *r = calloc(1, sizeof(*r));
+
+    if (!r) {
+        return NULL;
+    }
+    r->base.ops = &ops;
+    r->supervised = supervised_new(loop, stream, options, &events->base, data);
+    if (!r->supervised) {
+        free(r);
+        return NULL;
+    }
+    supervised_open(r->supervised);
+    return &r->base;
+}

@@ -1,0 +1,39 @@
+#ifndef CELLBLOCK_DOCKER_OCCUPANT_H
+#define CELLBLOCK_DOCKER_OCCUPANT_H
+
+#include "backends/kernels/runner/supervised.h"
+
+/*
+ * What lives in a container, as the container's life sees it: something that is talked to over the
+ * container's one stream, keeps workers one after another, and takes files in. The functions mean
+ * what those of supervised.h do, of which one kind is made; the other is gateway.h.
+ */
+struct occupant;
+
+struct occupant_ops {
+    void (*feed)(struct occupant *o, const char *bytes, size_t size);
+    void (*ended)(struct occupant *o, const char *reason);
+    void (*start_worker)(struct occupant *o);
+    void (*attached)(struct occupant *o);
+    void (*interrupt)(struct occupant *o);
+    void (*kill)(struct occupant *o);
+    void (*put)(struct occupant *o, const struct share *share, executor_progress progress,
+                executor_done done, void *data);
+    void (*close)(struct occupant *o, void (*closed)(void *data), void *data);
+};
+
+struct occupant {
+    const struct occupant_ops *ops;
+};
+
+struct occupant_events {
+    struct supervised_events base;
+    void (*on_waiting)(void *data, const char *what); /* while a worker is started */
+};
+
+/* The runner's supervisor. Its stream is open. NULL when out of memory. */
+struct occupant *runner_occupant_new(uv_loop_t *loop, struct byte_stream *stream,
+                                     const struct supervised_options *options,
+                                     const struct occupant_events *events, void *data);
+
+#endif
