@@ -9,6 +9,8 @@
 
 #include "tests/unit/cmocka_all.h"
 
+enum { READ_SIZE = 8192 };
+
 struct hostile_peer {
     struct hostile *hostile;
     struct hostile_peer *next, *prev;
@@ -22,6 +24,7 @@ struct hostile_peer {
     bool closing, ended, resting;    /* ended: the client shut its direction */
     const struct hostile_step *step; /* NULL: waits for a head */
     size_t at;                       /* of a drip */
+    char space[READ_SIZE];           /* libuv reads into it */
     char in[16384];
     size_t in_size;
     size_t after_head, expected; /* bytes of the body that came, that are due */
@@ -152,9 +155,6 @@ static void act(struct hostile_peer *peer, const struct hostile_step *step)
     case HOSTILE_FILL:
         fill(peer, step->n);
         return;
-    case HOSTILE_SLEEP:
-        rest(peer, step->n);
-        return;
     case HOSTILE_CUT:
     case HOSTILE_RESET:
         cut(peer, step->kind == HOSTILE_RESET);
@@ -204,6 +204,15 @@ static void go(struct hostile_peer *peer)
         return;
     case HOSTILE_FLOOD:
         put(peer, step->text, strlen(step->text), true);
+        return;
+    case HOSTILE_SLEEP:
+        peer->resting = !peer->resting;
+        if (peer->resting) {
+            rest(peer, step->n);
+        } else {
+            peer->step++;
+            go(peer);
+        }
         return;
     default:
         peer->step++;
@@ -283,10 +292,20 @@ static void take(struct hostile_peer *peer, const char *bytes, size_t size)
 
 static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *ret)
 {
-    (void)handle;
     (void)suggested;
-    *ret = uv_buf_init(malloc(8192), 8192);
-    assert_non_null(ret->base);
+    *ret = uv_buf_init(((struct hostile_peer *)handle->data)->space, READ_SIZE);
+}
+
+/* The client shut its direction, or broke off. */
+static void end_of_client(struct hostile_peer *peer, bool clean)
+{
+    enum hostile_kind kind = peer->step ? peer->step->kind : HOSTILE_END;
+    if (clean && kind == HOSTILE_ECHO) {
+        put(peer, "", 0, true); /* closes after what is on its way */
+    } else if (!clean || kind == HOSTILE_END || kind == HOSTILE_FLOOD || kind == HOSTILE_COUNT ||
+               kind == HOSTILE_BODY) {
+        peer_close(peer);
+    }
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
@@ -297,16 +316,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
     } else if (n < 0) {
         peer->ended = true;
         uv_read_stop(stream);
-        if (n != UV_EOF || !peer->step) {
-            peer_close(peer);
-        } else if (peer->step->kind == HOSTILE_ECHO) {
-            put(peer, "", 0, true); /* closes after what is on its way */
-        } else if (peer->step->kind == HOSTILE_FLOOD || peer->step->kind == HOSTILE_END ||
-                   peer->step->kind == HOSTILE_COUNT || peer->step->kind == HOSTILE_BODY) {
-            peer_close(peer);
-        }
+        end_of_client(peer, n == UV_EOF);
     }
-    free(buf->base);
 }
 
 static void on_connection(uv_stream_t *listener, int status)

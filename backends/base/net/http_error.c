@@ -106,8 +106,10 @@ static void tell_broken(const struct http_failure *f, struct error *err)
                   f->tried, f->peer, f->text);
         return;
     }
-    error_set(err, ERROR_LOST, "%s: the exchange broke after %lld bytes of the answer: %s",
-              f->tried, (long long)came, words(f));
+    /* The alert that says so may be lost to the reset that follows it. */
+    error_set(err, ERROR_LOST, "%s: the exchange broke after %lld bytes of the answer: %s%s",
+              f->tried, (long long)came, words(f),
+              f->no_cert && came == 0 ? "; does the server want a client certificate?" : "");
 }
 
 static void tell_files(const struct http_failure *f, struct error *err)
@@ -193,7 +195,8 @@ static char *cleaned(const char *text, size_t size)
 
 char *http_message(const char *body, size_t size)
 {
-    json_t *object = json_loadb(body ? body : "", body ? size : 0, JSON_DISABLE_EOF_CHECK, NULL);
+    const char *bytes = body ? body : "";
+    json_t *object = json_loadb(bytes, body ? size : 0, JSON_DISABLE_EOF_CHECK, NULL);
     const char *text = said_in(object);
     char *copy;
 
@@ -201,10 +204,10 @@ char *http_message(const char *body, size_t size)
         copy = cleaned(text, strlen(text));
     } else {
         size_t line = 0;
-        while (line < size && body[line] && !strchr("\r\n", body[line])) {
+        while (body && line < size && bytes[line] && !strchr("\r\n", bytes[line])) {
             line++;
         }
-        copy = cleaned(body ? body : "", line);
+        copy = cleaned(bytes, line);
     }
     json_decref(object);
     return copy;

@@ -144,8 +144,8 @@ struct http_stream {
     CURL *easy;
     char *tried, *peer;
     char text[CURL_ERROR_SIZE];
-    unsigned connect_ms, answer_ms;
-    bool tls, quick_ack;
+    unsigned answer_ms;
+    bool tls, no_cert, quick_ack;
     struct http_stream_events events;
     void *data;
 
@@ -183,7 +183,7 @@ struct http_failure {
     const char *tried;
     const char *peer;
     const char *text; /* libcurl's own words, may be empty */
-    unsigned connect_ms;
+    bool no_cert;     /* TLS, and the server was not shown a certificate of ours */
 };
 
 void http_failure_tell(const struct http_failure *failure, struct error *err);

@@ -216,7 +216,7 @@ static void tell_failure(struct http_request *r, CURLcode code)
         .tried = r->tried,
         .peer = r->http->peer,
         .text = r->text,
-        .connect_ms = r->http->connect_timeout_ms,
+        .no_cert = r->http->tls && !r->http->cert_file,
     };
     if (r->err.kind == ERROR_NONE && code == CURLE_OUT_OF_MEMORY && !r->head_done) {
         /* How libcurl 7.88 says that one line is longer than it keeps (100 KiB). */

@@ -104,7 +104,7 @@ static void end_curl(struct http_stream *s, CURLcode code)
         .tried = s->tried,
         .peer = s->peer,
         .text = s->text,
-        .connect_ms = s->connect_ms,
+        .no_cert = s->no_cert,
     };
     http_failure_tell(&failure, &err);
     end(s, &err);
@@ -119,6 +119,8 @@ static void end_refused(struct http_stream *s)
 
     if (s->head.chunked) {
         size = http_unchunk(buffer_data(&s->in), size, &whole);
+    } else if (s->head.length >= 0 && (uint64_t)s->head.length < size) {
+        size = (size_t)s->head.length;
     }
     reply.body = buffer_data(&s->in);
     reply.size = size;

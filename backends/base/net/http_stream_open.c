@@ -94,9 +94,9 @@ static struct http_stream *stream_new(const struct http *http, const char *metho
     if (!s) {
         return NULL;
     }
-    s->connect_ms = http->connect_timeout_ms;
     s->answer_ms = http->answer_timeout_ms;
     s->tls = http->tls;
+    s->no_cert = http->tls && !http->cert_file;
     s->quick_ack = http->multi.quick_ack;
     s->head.length = -1;
     s->queue.cap = SIZE_MAX; /* until the request is in */
