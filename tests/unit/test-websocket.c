@@ -33,18 +33,16 @@ struct client {
     uv_loop_t loop;
     struct websocket_context *context;
     struct websocket *ws;
-    char subprotocol[64];
     struct buffer kept; /* the newest message */
-    bool binary;        /* likewise */
     uint64_t bytes;     /* of all messages */
-    uint64_t last_ms;   /* when the newest came */
+    long status;
+    struct error err;
     unsigned opened, messages, ended, closed, context_closed;
     unsigned close_at; /* after so many messages it is closed within on_message */
     unsigned pause_at; /* likewise paused */
+    bool binary;       /* the newest message */
     bool close_in_open, close_in_end;
-    unsigned echo_until; /* answers each message with "x" until so many have come */
-    long status;
-    struct error err;
+    char subprotocol[64];
 };
 
 /* ---- the server's process ---- */
@@ -166,12 +164,8 @@ static void on_message(void *data, bool binary, const char *bytes, size_t size)
     c->messages++;
     c->bytes += size;
     c->binary = binary;
-    c->last_ms = uv_hrtime() / 1000000;
     buffer_reset(&c->kept);
     assert_int_equal(buffer_append(&c->kept, bytes, size), 0);
-    if (c->messages < c->echo_until) {
-        websocket_send(c->ws, false, "x", 1);
-    }
     if (c->messages == c->pause_at) {
         websocket_pause(c->ws, true);
     }
@@ -241,7 +235,10 @@ static void free_tick(uv_handle_t *handle)
 static void turn(struct client *c, const unsigned *count, unsigned want, unsigned limit_ms)
 {
     uv_timer_t *tick = malloc(sizeof(*tick));
-    uint64_t end = uv_hrtime() + limit_ms * 1000000ull;
+    const char *preload = getenv("LD_PRELOAD");
+    bool valgrind = preload && strstr(preload, "vgpreload");
+    unsigned patience = valgrind && limit_ms == LIMIT_MS ? 10 : 1;
+    uint64_t end = uv_hrtime() + limit_ms * 1000000ull * patience;
     uv_timer_init(&c->loop, tick);
     uv_timer_start(tick, on_tick, 5, 5);
     while (*count < want && uv_hrtime() < end) {
@@ -780,7 +777,7 @@ static void test_no_connection_in_time(void **state)
     assert_int_equal(getsockname(fd, (struct sockaddr *)&at, &size), 0);
     for (int i = 0; i < FILLERS; i++) {
         fillers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, 0);
-        connect(fillers[i], (struct sockaddr *)&at, size);
+        (void)connect(fillers[i], (struct sockaddr *)&at, size);
     }
     usleep(20000);
     snprintf(url, sizeof(url), "ws://127.0.0.1:%d/", ntohs(at.sin_port));
