@@ -186,6 +186,8 @@ void executor_close_boxes(struct executor *e);
 /* executor_run.c */
 void executor_next(struct executor *e); /* starts the next run, if one can start */
 void executor_run_timer(struct executor *e);
+/* The current run had not begun when its machine ended: it waits for the next one, once. */
+bool executor_run_again(struct executor *e);
 void executor_run_stop(struct run *run, enum stop stop);
 void executor_run_exited(struct run *run, const struct box *box, const struct machine_exit *exit);
 /* What is still running is cancelled by executor_close; its machine goes as well. */

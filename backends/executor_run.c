@@ -171,13 +171,18 @@ static void set_busy(struct executor *e, bool busy)
     }
 }
 
-static void run_is_going(struct executor *e, struct run *run)
+static void start_clock(struct executor *e, struct run *run)
 {
     double ms = run->request.timeout_seconds * 1000;
 
-    e->current = run;
     run->started_ns = uv_hrtime();
     executor_arm(e, ms < 1 ? 1 : (uint64_t)ms);
+}
+
+static void run_is_going(struct executor *e, struct run *run)
+{
+    e->current = run;
+    start_clock(e, run);
     set_busy(e, true);
     if (run->events.on_started) {
         executor_soon(e);
@@ -202,6 +207,20 @@ static void run_was_not_sent(struct executor *e, struct run *run, int code)
         executor_arm(e, e->limits.broken);
     }
     executor_soon(e);
+}
+
+bool executor_run_again(struct executor *e)
+{
+    struct run *run = e->current;
+
+    if (!run || run->ending || run->retried || run->stop != STOP_NONE) {
+        return false;
+    }
+    run->retried = true;
+    e->current = NULL;
+    set_busy(e, false);
+    run_list_push_front(&e->queue, run);
+    return true;
 }
 
 void executor_next(struct executor *e)
@@ -536,6 +555,30 @@ static void on_refused(void *data, const struct error *err)
     executor_next(e);
 }
 
+/* The clock of a run that waits at the far side stands. */
+static void on_delayed(void *data, const char *what)
+{
+    struct executor *e = data;
+    struct run *run = e->current;
+
+    if (!run || run->stop != STOP_NONE || e->state != EXECUTOR_READY) {
+        return;
+    }
+    executor_disarm(e);
+    if (run->events.on_waiting && !e->closing) {
+        run->events.on_waiting(run->data, what);
+    }
+}
+
+static void on_begun(void *data)
+{
+    struct executor *e = data;
+
+    if (e->current && e->current->stop == STOP_NONE && e->state == EXECUTOR_READY) {
+        start_clock(e, e->current);
+    }
+}
+
 static void on_broken(void *data, const char *why)
 {
     struct executor *e = data;
@@ -558,5 +601,7 @@ const struct kernel_events executor_kernel_events = {
     .on_note = on_note,
     .on_reply = on_reply,
     .on_broken = on_broken,
+    .on_delayed = on_delayed,
+    .on_begun = on_begun,
     .on_refused = on_refused,
 };

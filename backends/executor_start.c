@@ -222,7 +222,9 @@ static void note_lost_machine(struct executor *e, const struct machine_exit *exi
 
 static void tell_end(struct executor *e, struct box *box, const struct machine_exit *exit)
 {
-    if (e->current && !e->current->ending) {
+    if (exit->unbegun && executor_run_again(e)) {
+        note_idle_end(e, box, exit);
+    } else if (e->current && !e->current->ending) {
         executor_run_exited(e->current, box, exit);
     } else if (box->ready) {
         note_idle_end(e, box, exit);

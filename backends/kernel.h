@@ -49,6 +49,10 @@ struct kernel_events {
     /* Instead of on_reply: the run was not started (a language that the far side turned out not to
      * have); the session is as it was. */
     void (*on_refused)(void *data, const struct error *err);
+    /* The run waits at the far side (a kernel of its language is being started, say): its clock
+     * stands until on_begun. Both may be NULL. */
+    void (*on_delayed)(void *data, const char *what);
+    void (*on_begun)(void *data);
     /* Output of before the run that is going. */
     void (*on_leftover)(void *data, enum stream stream, const char *bytes, size_t size);
 };

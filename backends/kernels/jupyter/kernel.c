@@ -29,6 +29,8 @@ struct jupyter {
     char run[RUN_ID_SIZE];
     struct session_kernel *target;
     bool sent;
+    bool delayed;    /* waits for its kernel, and that is to be told */
+    bool heard;      /* something has come that answers it */
     json_t *request; /* content of the execute request */
     char *input;
     size_t input_size, input_at;
@@ -54,7 +56,7 @@ static void forget_run(struct jupyter *j)
     memcpy(j->before, j->message, sizeof(j->before));
     j->message[0] = j->info[0] = '\0';
     j->target = NULL;
-    j->sent = j->idle = false;
+    j->delayed = j->sent = j->heard = j->idle = false;
     j->deadline = 0;
     json_decref(j->request);
     json_decref(j->reply);
@@ -343,7 +345,12 @@ static int begin(struct jupyter *j, const struct run_request *request)
     if (!j->request || keep_input(j, request) < 0) {
         return -ENOMEM;
     }
-    return j->target->ready ? send_run(j) : 0;
+    if (!j->target->ready) {
+        j->delayed = true;
+        session_soon(j->session);
+        return 0;
+    }
+    return send_run(j);
 }
 
 static int jupyter_run(struct kernel *k, const struct run_request *request)
@@ -386,6 +393,10 @@ void kernel_language_ready(struct jupyter *j, struct session_kernel *k)
         json_decref(j->request);
         j->request = content;
     }
+    if (!j->delayed && j->events.on_begun) {
+        j->events.on_begun(j->data);
+    }
+    j->delayed = false;
     (void)send_run(j);
 }
 
@@ -476,8 +487,14 @@ static void take_input_request(struct jupyter *j)
     json_decref(content);
 }
 
+const char *kernel_silent_run(const struct jupyter *j)
+{
+    return j->run[0] && !j->heard ? j->run : NULL;
+}
+
 static void take_of_run(struct jupyter *j, struct jupyter_message *m)
 {
+    j->heard = true;
     if (m->channel == JUPYTER_SHELL && strcmp(m->type, "execute_reply") == 0) {
         take_reply(j, m);
     } else if (m->channel == JUPYTER_STDIN && strcmp(m->type, "input_request") == 0) {
@@ -603,7 +620,13 @@ void kernel_interrupt(struct jupyter *j)
 {
     struct session_kernel *k = j->target;
 
-    if (!j->run[0] || !j->sent) {
+    if (!j->run[0]) {
+        return;
+    }
+    if (!j->sent) {
+        struct kernel_reply reply = {.status = KERNEL_INTERRUPTED};
+        forget_run(j);
+        j->events.on_reply(j->data, &reply);
         return;
     }
     if (k->is_python && k->threads) {
@@ -631,6 +654,13 @@ void kernel_soon(struct jupyter *j)
     if (!j->greeted) {
         j->greeted = true;
         j->events.on_ready(j->data, "Jupyter kernel");
+        return;
+    }
+    if (j->delayed) {
+        j->delayed = false;
+        if (j->run[0] && !j->sent && j->events.on_delayed) {
+            j->events.on_delayed(j->data, "starting the kernel of this language");
+        }
         return;
     }
     if (j->run[0] && !j->target && err.kind != ERROR_NONE) {

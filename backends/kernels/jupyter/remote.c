@@ -9,6 +9,8 @@ enum {
     CREATE_MS = 60 * 1000,
     CONNECT_MS = 60 * 1000, /* the handshake waits until the kernel has answered */
     DELETE_MS = 15 * 1000,
+    DELETE_TRIES = 40,
+    DELETE_AGAIN_MS = 250,
     ORDER_MS = 10 * 1000,
     AGAIN_MS = 50,                  /* first pause between two tries */
     AGAIN_MOST_MS = 2000,           /* they double up to this */
@@ -38,8 +40,9 @@ struct remote {
     bool ended;
     bool closing;
     bool deleting;
-    bool finished; /* the timer is being closed */
-    unsigned busy; /* calls and sockets that hold us */
+    unsigned deletes; /* tries of it */
+    bool finished;    /* the timer is being closed */
+    unsigned busy;    /* calls and sockets that hold us */
     enum remote_fate fate;
     uint64_t cut_at;
     unsigned pause_ms;
@@ -390,12 +393,28 @@ void remote_order(struct remote *r, const char *verb)
 
 /* ---- closing ---- */
 
+static void delete_kernel(struct remote *r);
+
+static void on_delete_again(uv_timer_t *timer)
+{
+    struct remote *r = timer->data;
+
+    r->busy--;
+    delete_kernel(r);
+}
+
 static void on_deleted(void *data, long status, json_t *body, const struct error *err)
 {
     struct remote *r = data;
 
     (void)body;
     r->busy--;
+    if (err && status >= 500 && ++r->deletes < DELETE_TRIES) {
+        /* As servers answer while they restart a kernel that has died. */
+        uv_timer_start(&r->timer, on_delete_again, DELETE_AGAIN_MS, 0);
+        r->busy++;
+        return;
+    }
     if (err && status != 404) {
         error_copy(&r->close_error, err);
     }

@@ -6,6 +6,7 @@
 enum {
     WATCH_MS = 200,
     BYE_MS = 5 * 1000,
+    END_MS = 1500, /* the server may take 5 s to end a kernel that does not listen */
     CLOSE_MS = 30 * 1000,
 };
 
@@ -71,11 +72,14 @@ static void on_watch(uv_timer_t *timer)
     check_starts(s, now);
     asks = session_check_asks(s, now);
     waits = s->kernel && kernel_check(s->kernel, now);
+    if (s->state == SESSION_ENDING && s->end_deadline <= now) {
+        session_close_step(s);
+    }
     if (s->closing && s->close_deadline <= now) {
         s->lost = true; /* no further step but ending */
         session_close_step(s);
     }
-    if (!asks && !waits && !any_starting(s) && !s->closing) {
+    if (!asks && !waits && !any_starting(s) && !s->closing && s->state != SESSION_ENDING) {
         uv_timer_stop(timer);
     }
 }
@@ -93,6 +97,8 @@ static void on_soon(uv_timer_t *timer)
 
     if (s->state == SESSION_ENDING || s->closing) {
         session_close_step(s);
+    } else if (s->state == SESSION_STARTING) {
+        session_is_live(s, NULL);
     } else if (s->kernel) {
         kernel_soon(s->kernel);
     }
@@ -153,9 +159,39 @@ struct jupyter_session *jupyter_session_new(struct jupyter_server *server,
     return s;
 }
 
+static void tell_exit(struct jupyter_session *s)
+{
+    struct machine_exit exit = s->exit;
+
+    exit.message = s->exit_message;
+    s->state = SESSION_IDLE;
+    s->events.on_exit(s->data, &exit);
+}
+
+void session_is_live(struct jupyter_session *s, const char *begun)
+{
+    if (s->closing) {
+        s->state = SESSION_LIVE;
+        session_close_step(s);
+    } else if (s->asking_begun) {
+        s->asking_begun = false;
+        s->exit.unbegun = begun && strcmp(begun, s->run) != 0;
+        tell_exit(s); /* the next start finds this kernel */
+    } else {
+        s->state = SESSION_LIVE;
+        s->events.on_started(s->data, &s->link.base);
+    }
+}
+
 void jupyter_session_start(struct jupyter_session *s)
 {
+    const struct session_kernel *k = session_python(s);
+
     s->state = SESSION_STARTING;
+    if (k && k->ready) {
+        session_soon(s);
+        return;
+    }
     s->events.on_waiting(s->data, s->kernel_id ? "connecting to the kernel"
                                                : "starting a kernel on the Jupyter server");
     session_kernel_start(session_kernel_new(s, "python"));
@@ -186,21 +222,30 @@ void session_end(struct jupyter_session *s, enum exit_how how, int signal, bool 
                  const struct error *err)
 {
     if (s->state == SESSION_ENDING) {
+        s->asking_begun = false; /* the next one died too */
+        close_kernels(s);
+        session_soon(s);
         return;
     }
-    if (s->state == SESSION_IDLE || s->closing) {
+    if (s->closing) {
         s->lost = true;
         session_soon(s);
+        return;
+    }
+    if (s->state == SESSION_IDLE) {
+        close_kernels(s); /* the next start makes a new one */
         return;
     }
     s->state = SESSION_ENDING;
     free(s->exit_message);
     s->exit_message = err ? strdup(err->message) : NULL;
+    s->end_deadline = uv_now(s->server->loop) + END_MS;
     s->exit = (struct machine_exit){
         .how = how, .signal = signal, .kept = kept, .kind = err ? err->kind : ERROR_NONE};
     session_fail_asks(s, "the kernel has ended");
     session_put_fail(s, "the kernel has ended");
     close_kernels(s);
+    session_watch(s);
     session_soon(s);
 }
 
@@ -211,16 +256,8 @@ void jupyter_session_kill(struct jupyter_session *s)
     if (s->kernel_id && k && k->remote) {
         remote_order(k->remote, "restart"); /* not ours to delete */
     }
+    s->asking_begun = false;
     session_end(s, EXIT_SIGNAL, 9, true, NULL);
-}
-
-static void tell_exit(struct jupyter_session *s)
-{
-    struct machine_exit exit = s->exit;
-
-    exit.message = s->exit_message;
-    s->state = SESSION_IDLE;
-    s->events.on_exit(s->data, &exit);
 }
 
 /* ---- closing ---- */
@@ -264,10 +301,20 @@ static void say_bye(struct jupyter_session *s, struct session_kernel *k)
     session_ask(k, json_pack("{s:s}", "op", "bye"), NULL, 0, BYE_MS, on_bye, s);
 }
 
+static bool has_live_kernel(const struct jupyter_session *s)
+{
+    for (const struct session_kernel *k = s->kernels; k; k = k->next) {
+        if (!k->closing) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* Is there something of ours on the server, which only a kernel can remove? */
 static bool needs_kernel(const struct jupyter_session *s)
 {
-    return s->folder && !s->lost && !s->kernels;
+    return s->folder && !s->lost && !has_live_kernel(s);
 }
 
 static bool is_on_its_way(const struct session_kernel *k)
@@ -297,12 +344,24 @@ static void close_step(struct jupyter_session *s)
     }
 }
 
+/* Whether the run had begun that the dead kernel was sent is what the next one can tell. */
+static void after_end(struct jupyter_session *s)
+{
+    if (s->asking_begun && !s->kernel_id && !session_python(s)) {
+        session_kernel_start(session_kernel_new(s, "python"));
+    } else if (!s->asking_begun || s->kernel_id) {
+        s->asking_begun = false;
+        tell_exit(s);
+    }
+}
+
 void session_close_step(struct jupyter_session *s)
 {
     if (s->closing) {
         close_step(s);
-    } else if (s->state == SESSION_ENDING && !s->kernels) {
-        tell_exit(s);
+    } else if (s->state == SESSION_ENDING &&
+               (!s->kernels || s->end_deadline <= uv_now(s->server->loop))) {
+        after_end(s);
     }
 }
 

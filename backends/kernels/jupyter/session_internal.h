@@ -50,6 +50,8 @@ struct session_kernel {
     bool settled; /* its broadcasts since `hello` arrive: what comes now is new */
     bool threads; /* its control channel works while code runs */
     bool closing;
+    bool is_shell;   /* a POSIX shell: it begins in the session's folder */
+    int pid;         /* as the server's machine has it; 0: not known */
     unsigned starts; /* so often it died while it was starting */
     uint64_t start_deadline;
     char setup_id[JUPYTER_ID_SIZE], hello_id[JUPYTER_ID_SIZE];
@@ -79,7 +81,11 @@ struct jupyter_session {
     unsigned put_number;
     struct machine_exit exit; /* why it is ENDING; its message is exit_message */
     char *exit_message;
-    bool lost; /* the server does not answer */
+    uint64_t end_deadline; /* kernels that the server has not ended by then are not waited for */
+    int before;            /* pid of Python's kernel before this one */
+    bool asking_begun; /* has the run begun that was sent to the kernel that died? The next says */
+    char run[RUN_ID_SIZE]; /* that one */
+    bool lost;             /* the server does not answer */
     uv_timer_t watch;
     uv_timer_t soon;
     bool closing;
@@ -101,6 +107,8 @@ void session_soon(struct jupyter_session *s);
 void session_end(struct jupyter_session *s, enum exit_how how, int signal, bool kept,
                  const struct error *err);
 void session_close_step(struct jupyter_session *s);
+/* Python's kernel has answered; `begun` is the run that began last in the one before. */
+void session_is_live(struct jupyter_session *s, const char *begun);
 
 /* session_kernel.c */
 struct session_kernel *session_kernel_new(struct jupyter_session *s, const char *language);
@@ -130,6 +138,8 @@ void kernel_connected_again(struct jupyter *j, struct session_kernel *k);
 void kernel_soon(struct jupyter *j);
 /* True while it waits for something that has a deadline. */
 bool kernel_check(struct jupyter *j, uint64_t now);
+/* The run that was sent and of which nothing was heard since; NULL when there is none. */
+const char *kernel_silent_run(const struct jupyter *j);
 /* Interrupts the run that is going, if one is. */
 void kernel_interrupt(struct jupyter *j);
 

@@ -79,6 +79,9 @@ void session_kernel_close(struct session_kernel *k)
     }
     k->closing = true;
     s->closing_kernels++;
+    if (is_main(k) && !given && k->pid) {
+        s->before = k->pid;
+    }
     if (k->asking) {
         return; /* freed when the answer is there */
     }
@@ -117,7 +120,7 @@ static void died(struct session_kernel *k)
     struct jupyter_session *s = k->session;
     struct error err = {0};
 
-    if (k->closing || s->state == SESSION_ENDING) {
+    if (k->closing) {
         return;
     }
     if (!k->ready) {
@@ -134,6 +137,9 @@ static void died(struct session_kernel *k)
         return;
     }
     if (is_main(k)) {
+        const char *run = s->kernel ? kernel_silent_run(s->kernel) : NULL;
+        s->asking_begun = run != NULL;
+        (void)snprintf(s->run, sizeof(s->run), "%s", run ? run : "");
         session_end(s, EXIT_SIGNAL, 0, true, NULL);
         return;
     }
@@ -157,12 +163,51 @@ static int send_execute(struct session_kernel *k, const char *code, char id[JUPY
     return r;
 }
 
+static void write_quoted(FILE *out, const char *text)
+{
+    (void)fputc('\'', out);
+    for (; *text; text++) {
+        if (*text == '\'') {
+            (void)fputs("'\\''", out);
+        } else {
+            (void)fputc(*text, out);
+        }
+    }
+    (void)fputc('\'', out);
+}
+
+/* What a shell is told first: variables, home and working directory as the session has them. */
+static char *shell_prologue(const struct jupyter_session *s)
+{
+    size_t size = 0;
+    char *text = NULL;
+    FILE *out = open_memstream(&text, &size);
+    const char *name;
+    json_t *value;
+
+    if (!out) {
+        return NULL;
+    }
+    json_object_foreach(s->env, name, value)
+    {
+        if (json_string_value(value)) {
+            (void)fprintf(out, "export %s=", name);
+            write_quoted(out, json_string_value(value));
+            (void)fputc('\n', out);
+        }
+    }
+    (void)fputs("export HOME=", out);
+    write_quoted(out, s->workspace ? s->workspace : s->folder);
+    (void)fputs(s->workspace ? "\ncd\n" : "/workspace\ncd\n", out);
+    return fclose(out) == 0 ? text : NULL;
+}
+
 static json_t *hello_request(const struct session_kernel *k)
 {
     const struct jupyter_session *s = k->session;
-    json_t *request =
-        json_pack("{s:s, s:b, s:s?, s:s?}", "op", "hello", "own", !(is_main(k) && s->kernel_id),
-                  "folder", s->folder, "workspace", s->workspace);
+    json_t *request = json_pack("{s:s, s:b, s:s?, s:s?, s:i}", "op", "hello", "own",
+                                !(is_main(k) && s->kernel_id), "folder", s->folder, "workspace",
+                                s->workspace, "before", is_main(k) ? s->before : 0);
     char name[JUPYTER_ID_SIZE + 80];
 
     (void)snprintf(name, sizeof(name), "%s-%.64s", s->name, k->language);
@@ -215,23 +260,33 @@ static void fail_with(struct session_kernel *k, const char *format, const char *
     error_clear(&err);
 }
 
-static void is_ready(struct session_kernel *k)
+/* Where the others' processes are, and with their variables. */
+static void send_cd(struct session_kernel *k)
+{
+    char id[JUPYTER_ID_SIZE];
+    char *text = shell_prologue(k->session);
+
+    if (text) {
+        (void)send_execute(k, text, id);
+    }
+    free(text);
+}
+
+static void is_ready(struct session_kernel *k, const char *begun)
 {
     struct jupyter_session *s = k->session;
 
     k->ready = true;
     if (!is_main(k)) {
+        if (k->is_shell) {
+            send_cd(k);
+        }
         if (s->kernel) {
             kernel_language_ready(s->kernel, k);
         }
         return;
     }
-    s->state = SESSION_LIVE;
-    if (s->closing) {
-        session_close_step(s);
-        return;
-    }
-    s->events.on_started(s->data, &s->link.base);
+    session_is_live(s, begun);
 }
 
 static void take_hello(struct session_kernel *k, json_t *content)
@@ -254,7 +309,8 @@ static void take_hello(struct session_kernel *k, json_t *content)
     if (folder && !s->folder) {
         s->folder = strdup(folder);
     }
-    is_ready(k);
+    k->pid = (int)json_integer_value(json_object_get(answer, "pid"));
+    is_ready(k, json_string_value(json_object_get(answer, "begun")));
 }
 
 static void take_setup(struct session_kernel *k, json_t *content)
@@ -297,7 +353,7 @@ static bool is_of_start(const struct session_kernel *k, const struct jupyter_mes
 static void take_start(struct session_kernel *k, struct jupyter_message *m)
 {
     if (!k->is_python) {
-        is_ready(k);
+        is_ready(k, NULL);
     } else if (strcmp(m->parent, k->setup_id) == 0) {
         take_setup(k, jupyter_message_content(m));
     } else {
@@ -370,6 +426,7 @@ static int find_spec(struct session_kernel *k, const char **ret_spec, struct err
         return -1;
     }
     k->is_python = strcmp(language, "python") == 0;
+    k->is_shell = strcmp(language, "bash") == 0 || strcmp(language, "sh") == 0;
     if (is_main(k) && !k->is_python) {
         return error_set(
             err, ERROR_UNSUPPORTED,

@@ -25,12 +25,12 @@ import threading
 import time
 import types
 
-from cellblock_jupyter_files import Puts, end_processes
+from cellblock_jupyter_files import Puts, end_before, end_processes
 from cellblock_jupyter_pump import Pump
 from cellblock_worker import coroutines, figures, frames, interrupts, packages, session
 from cellblock_worker import ipy as worker_ipy
 from cellblock_worker.display import Publisher
-from cellblock_worker.streams import find_c_stdout
+from cellblock_worker.streams import find_c_stdout, keep_high
 from IPython.core.displayhook import DisplayHook
 from IPython.core.displaypub import DisplayPublisher
 
@@ -245,6 +245,7 @@ class Helper:
         self.folder = None
         self.own = True
         self.puts = None
+        self.begun = -1
         self.channel = self.worker = self.shell = None
         self._original = kernel.do_execute
         self._kept_streams = None
@@ -290,7 +291,9 @@ class Helper:
     def hello(self, request):
         """The session's folder and environment; what this kernel is."""
         self.own = bool(request.get("own", True))
+        end_before(request.get("before"))
         self._make_folder(request)
+        begun = self._open_marker(request)
         self.puts = Puts(self.folder or "")
         if self.own:
             self._settle_in(request)
@@ -300,6 +303,7 @@ class Helper:
         greeting.update(
             folder=self.folder,
             pid=os.getpid(),
+            begun=begun,
             threads=getattr(self.kernel, "control_thread", None) is not None,
             execution_count=self.kernel.shell.execution_count - 1,
         )
@@ -318,6 +322,18 @@ class Helper:
             os.makedirs(os.path.join(folder, name), mode=0o700, exist_ok=True)
         self.folder = folder
         self.workspace = os.path.join(folder, "workspace")
+
+    def _open_marker(self, request):
+        """The file that says which run has begun last: when a kernel dies, the next one tells."""
+        name = ".begun-%s" % request.get("session", "")
+        path = os.path.join(self.folder or tempfile.gettempdir(), name)
+        if self.begun >= 0:
+            os.close(self.begun)
+        self.marker = path
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        self.begun = keep_high(fd)
+        os.close(fd)
+        return os.pread(self.begun, 64, 0).decode("ascii", "replace").strip()
 
     def _settle_in(self, request):
         """Home, temporary files, packages and working directory are the session's own."""
@@ -352,6 +368,8 @@ class Helper:
             self.shell.enter()
             worker_ipy._add_magics(self.shell.ip)
         session._known_builtins.update(vars(session.builtins))
+        if self.own:
+            self.watch_ends()
         self.worker = session.Worker(self.shell, self.channel)
         if not self.own:
             self._kept_streams = kept
@@ -401,6 +419,10 @@ class Helper:
         if not self.own:
             self.shell.enter()
         outer = _leave_loop()
+        try:
+            os.pwrite(self.begun, run.ljust(64).encode("ascii"), 0)
+        except OSError:
+            pass  # the code has closed it: then its next end counts as one within a run
         self.current = run
         try:
             self.worker._answer(request)
@@ -418,6 +440,40 @@ class Helper:
         )
         self.last = done
         return done
+
+    def last_words(self):
+        """What was printed gets out before this process ends; for ends that are asked for."""
+        if self.worker is None or self.worker.pid != os.getpid():
+            return
+        self.worker.stdio.flush()
+        self.channel.pump.settle(last=True)
+        thread = getattr(self.kernel.iopub_socket, "io_thread", None)
+        if thread is not None:
+            sent = threading.Event()
+            thread.schedule(sent.set)
+            sent.wait(1)
+        time.sleep(0.05)  # what is left to do is ZeroMQ's own thread's
+
+    def watch_ends(self):
+        """os._exit, os.abort, and signals to this process."""
+        helper, pid = self, os.getpid()
+
+        def wrapped(real):
+            def end(*args):
+                helper.last_words()
+                return real(*args)
+
+            end.__name__ = end.__qualname__ = real.__name__
+            end.__module__ = "posix"
+            return end
+
+        def audit(event, args):
+            if event == "os.kill" and args[0] == pid and args[1] in _FATAL and _is_default(args[1]):
+                helper.last_words()
+
+        session._exit = os._exit
+        os._exit, os.abort = wrapped(os._exit), wrapped(os.abort)
+        sys.addaudithook(audit)
 
     def _parent(self):
         """The request that is being answered, as the parent of what it puts out."""
@@ -473,6 +529,10 @@ class Helper:
         """The session ends: its processes and its folder go."""
         if self.own:
             end_processes(os.environ.get(MARKER, ""), MARKER)
+        try:
+            os.unlink(self.marker)
+        except OSError:
+            pass
         if self.folder:
             os.chdir("/")
             shutil.rmtree(self.folder, ignore_errors=True)
@@ -481,6 +541,16 @@ class Helper:
                 shutil.rmtree(self.folder, ignore_errors=True)
         if not self.own:
             self.uninstall()
+
+
+_FATAL = frozenset(
+    getattr(signal, "SIG" + name)
+    for name in "ABRT ALRM BUS FPE HUP ILL KILL PIPE QUIT SEGV SYS TERM TRAP USR1 USR2".split()
+)
+
+
+def _is_default(number):
+    return signal.getsignal(number) in (signal.SIG_DFL, None)
 
 
 def _errno(error):

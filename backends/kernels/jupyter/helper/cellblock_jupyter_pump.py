@@ -4,10 +4,12 @@ import codecs
 import os
 import select
 import threading
+import time
 from fcntl import fcntl
 
 PIPE_SIZE = 1024 * 1024
 PIECE = 1024 * 1024
+PAUSE = 0.01  # between two pieces: many small ones would drown the server
 F_SETPIPE_SZ = 1031
 NAMES = ("stdout", "stderr")
 
@@ -53,9 +55,9 @@ class Pump:
                     for number, reader in enumerate(self._readers):
                         if any(fd == reader for fd, _event in ready):
                             self._take(number)
-                for _fd, event in ready:
-                    if event & (select.POLLERR | select.POLLNVAL):
-                        return
+                if any(event & (select.POLLERR | select.POLLNVAL) for _fd, event in ready):
+                    return
+                time.sleep(PAUSE)
             except Exception:
                 return
 
