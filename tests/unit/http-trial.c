@@ -1,8 +1,10 @@
 #include "tests/unit/http-trial.h"
 
+#include <fcntl.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "tests/unit/cmocka_all.h"
 
@@ -182,6 +184,17 @@ void trial_one_get(const struct hostile_step *script, void (*look)(struct trial_
 {
     struct http_call call = {.method = "GET", .path = "/a?token=SECRET"};
     trial_one(script, &call, false, look);
+}
+
+void assert_close_on_exec(void)
+{
+    for (int fd = 3; fd < 64; fd++) {
+        int flags = fcntl(fd, F_GETFD);
+        struct stat st;
+        if (flags >= 0 && !(flags & FD_CLOEXEC) && fstat(fd, &st) == 0 && S_ISSOCK(st.st_mode)) {
+            fail_msg("descriptor %d would be inherited", fd);
+        }
+    }
 }
 
 void assert_told_error(const struct trial_told *told, enum error_kind kind, ...)

@@ -56,6 +56,9 @@ void trial_one(const struct hostile_step *script, struct http_call *call, bool s
 /* The same with GET /a?token=SECRET. */
 void trial_one_get(const struct hostile_step *script, void (*look)(struct trial_told *told));
 
+/* Every socket of ours is closed by an exec. */
+void assert_close_on_exec(void);
+
 /* The request failed with this kind, and each of the words (NULL-terminated) is in its message. */
 void assert_told_error(const struct trial_told *told, enum error_kind kind, ...);
 /* An answer with this status and this whole body. */

@@ -1,4 +1,6 @@
+#include <errno.h>
 #include <fcntl.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -234,6 +236,7 @@ struct flow {
     int opens, ends, closes;
     size_t got, wrong, size;
     char last[4];
+    size_t limit; /* the server ends it after so many bytes; 0: all */
     bool shut;
     struct error err;
 };
@@ -248,7 +251,8 @@ static void on_open(void *data)
     }
     for (size_t at = 0, n; at < f->size; at += n) {
         n = f->size - at < 70001 ? f->size - at : 70001;
-        assert_int_equal(http_stream_write(f->stream, bytes + at, n), 0);
+        int r = http_stream_write(f->stream, bytes + at, n);
+        assert_true(r == 0 || (f->limit && r == -EPIPE));
     }
     free(bytes);
     if (f->shut) {
@@ -294,13 +298,14 @@ static void flow(struct flow *f, const struct peer *peer, enum port port, int tu
 
     snprintf(base, sizeof(base), "https://127.0.0.1:%d", peer->ports[port]);
     if (!f->shut) {
-        snprintf(path, sizeof(path), "/up/%zu", f->size);
+        snprintf(path, sizeof(path), "/up/%zu", f->limit ? f->limit : f->size);
     }
     struct http_options options = {.base = base, .ca_file = peer->files[CA], .quick_ack = true};
     assert_int_equal(uv_loop_init(&f->loop), 0);
     f->http = http_new(&f->loop, &options, &err);
     f->stream = http_stream_open(f->http, "POST", path, "{}", 2, &events, f, &err);
     assert_non_null(f->stream);
+    assert_close_on_exec();
     for (int i = 0; i < turns && f->ends == 0; i++) {
         uv_run(&f->loop, UV_RUN_ONCE);
     }
@@ -331,6 +336,19 @@ static void test_stream(void **state)
         assert_string_equal(f.last, "bye");
         end_flow(&f);
     }
+}
+
+/* The server goes while we write: an end as any other, and no SIGPIPE. */
+static void test_stream_cut(void **state)
+{
+    struct flow f = {.size = 10 << 20, .limit = 5};
+    signal(SIGPIPE, SIG_DFL);
+    flow(&f, *state, GOOD, 1000000);
+    assert_int_equal(f.opens, 1);
+    assert_int_equal(f.ends, 1);
+    assert_int_equal(http_stream_write(f.stream, "x", 1), -EPIPE);
+    assert_int_equal(http_stream_queued(f.stream), 0);
+    end_flow(&f);
 }
 
 /* The server sees the end of what we send, and ends the stream. */
@@ -373,6 +391,7 @@ int main(void)
         cmocka_unit_test(test_files_that_are_none),
         cmocka_unit_test(test_wrong_scheme),
         cmocka_unit_test(test_stream),
+        cmocka_unit_test(test_stream_cut),
         cmocka_unit_test(test_stream_shut),
         cmocka_unit_test(test_stream_wrong_name),
         cmocka_unit_test(test_stream_closed_in_each_phase),

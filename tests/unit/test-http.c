@@ -109,6 +109,7 @@ static void test_reuse_and_parallel(void **state)
     trial_get(&t, "/4");
     trial_run(&t);
     assert_int_equal(t.server->connections, 2);
+    assert_close_on_exec(); /* they are kept open */
     for (int i = 0; i < 4; i++) {
         assert_told(&t.told[i], 200, "hello");
     }

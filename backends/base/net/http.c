@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/un.h>
 
 enum {
@@ -240,6 +241,14 @@ struct http *http_new(uv_loop_t *loop, const struct http_options *options, struc
 
 /* --- what every transfer has -------------------------------------------------------------- */
 
+/* libcurl's own sockets would be inherited by every program that is started meanwhile. */
+static curl_socket_t on_open_socket(void *data, curlsocktype purpose, struct curl_sockaddr *address)
+{
+    (void)data;
+    (void)purpose;
+    return socket(address->family, address->socktype | SOCK_CLOEXEC, address->protocol);
+}
+
 static CURLcode set_reach(const struct http *http, CURL *easy)
 {
     CURLcode c = CURLE_OK;
@@ -250,6 +259,7 @@ static CURLcode set_reach(const struct http *http, CURL *easy)
         c = curl_easy_setopt(easy, CURLOPT_PROXY, "");
     }
     curl_easy_setopt(easy, CURLOPT_CONNECTTIMEOUT_MS, (long)http->connect_timeout_ms);
+    curl_easy_setopt(easy, CURLOPT_OPENSOCKETFUNCTION, on_open_socket);
     curl_easy_setopt(easy, CURLOPT_TCP_NODELAY, 1L);
     curl_easy_setopt(easy, CURLOPT_TCP_KEEPALIVE, 1L);
     curl_easy_setopt(easy, CURLOPT_NOSIGNAL, 1L);

@@ -19,7 +19,7 @@
  *
  * The rule that shapes them: libcurl may not be called from inside its own callbacks, and it calls
  * some of ours (head, body) from inside. So whatever a user may ask for at any time (a new request,
- * cancel, resume, close) is noted, and done by a timer's turn of the loop.
+ * cancel, resume, close) is noted, and done by a timer in the loop's next turn.
  */
 
 /* --- http_multi.c ------------------------------------------------------------------------- */
@@ -29,7 +29,6 @@ struct http_multi {
     CURLM *curl;
     uv_timer_t timer; /* libcurl's own */
     unsigned handles; /* of libuv, whose memory is not given back yet */
-    bool busy;        /* inside libcurl: none of its functions may be called */
     bool closing;
     bool quick_ack;
     /* A transfer ended. The easy handle is still in the multi handle. */

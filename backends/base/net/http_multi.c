@@ -1,10 +1,14 @@
 #include "backends/base/net/http_internal.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <stdlib.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+enum { PAIR_WITHIN = 1024 };
 
 /* One socket that libcurl wants watched. */
 struct watch {
@@ -50,9 +54,7 @@ void http_multi_drain(struct http_multi *multi)
 static void act(struct http_multi *multi, curl_socket_t fd, int flags)
 {
     int running;
-    multi->busy = true;
     curl_multi_socket_action(multi->curl, fd, flags, &running);
-    multi->busy = false;
     http_multi_drain(multi);
 }
 
@@ -147,12 +149,41 @@ static int on_timeout(CURLM *curl, long timeout_ms, void *data)
     return uv_timer_start(&multi->timer, on_timer, (uint64_t)timeout_ms, 0);
 }
 
+static bool close_on_exec(int fd)
+{
+    int domain = 0;
+    socklen_t size = sizeof(domain);
+    int flags = fcntl(fd, F_GETFD);
+    return flags >= 0 && !(flags & FD_CLOEXEC) &&
+           getsockopt(fd, SOL_SOCKET, SO_DOMAIN, &domain, &size) == 0 && domain == AF_UNIX &&
+           fcntl(fd, F_SETFD, flags | FD_CLOEXEC) == 0;
+}
+
+/* A multi handle has a socket pair of its own (to be woken by other threads; not used here), which
+ * libcurl 7.88 lets every program inherit that is started later, a sandbox's too. It was given the
+ * two lowest free numbers. */
+static CURLM *multi_new(void)
+{
+    int lowest = open("/dev/null", O_RDONLY | O_CLOEXEC);
+    CURLM *curl;
+
+    if (lowest < 0) {
+        return NULL;
+    }
+    close(lowest);
+    curl = curl_multi_init();
+    for (int fd = lowest, found = 0; found < 2 && fd < lowest + PAIR_WITHIN; fd++) {
+        found += close_on_exec(fd);
+    }
+    return curl;
+}
+
 int http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
                     void (*finished)(void *data, CURL *easy, CURLcode code), void *data)
 {
     *multi = (struct http_multi){
         .loop = loop, .quick_ack = quick_ack, .finished = finished, .data = data};
-    multi->curl = curl_multi_init();
+    multi->curl = multi_new();
     if (!multi->curl) {
         return -ENOMEM;
     }

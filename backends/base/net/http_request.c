@@ -322,9 +322,7 @@ static void go_on(struct http_request *r)
     }
     r->write_held = false;
     note_move(r);
-    multi->busy = true;
     code = curl_easy_pause(r->easy, r->read_held ? CURLPAUSE_RECV : CURLPAUSE_CONT);
-    multi->busy = false;
     if (code != CURLE_OK) {
         finish(r, code);
     }
