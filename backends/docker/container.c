@@ -71,6 +71,9 @@ static void tell_held(struct container *c)
         exit.used = exit.limit;
     }
     c->oom = false;
+    if (exit.how == EXIT_OUT_OF_MEMORY) {
+        c->oom_told = uv_now(c->place->base.loop);
+    }
     if (c->events) {
         c->events->on_worker_exit(c->owner, &exit);
     }
@@ -283,6 +286,10 @@ void container_stream_ended(struct container *c, const struct error *err)
     if (c->state >= CONTAINER_ENDED) {
         return;
     }
+    if (c->state == CONTAINER_STARTING) {
+        c->stream_over = true; /* the answer to the start says more, and comes */
+        return;
+    }
     if (c->state < CONTAINER_GREETING) {
         container_fail(c, ERROR_LOST, "the engine did not attach to the container %s: %s", c->name,
                        err ? err->message : "it closed the connection");
@@ -297,9 +304,20 @@ void container_stream_ended(struct container *c, const struct error *err)
     }
 }
 
+/* The engine tells of each process that it ended, some of them late: those of the last worker are
+ * not the next one's. */
+static bool is_echo(const struct container *c)
+{
+    return c->oom_told && !c->has_held && c->state == CONTAINER_UP &&
+           uv_now(c->place->base.loop) - c->oom_told < OOM_ECHO_MS;
+}
+
 void container_engine_word(struct container *c, const char *action, int exit_code)
 {
     if (strcmp(action, "oom") == 0) {
+        if (is_echo(c)) {
+            return;
+        }
         c->oom = true;
         if (c->has_held) {
             uv_timer_stop(&c->timer);

@@ -43,13 +43,15 @@ static void on_started(void *data, long status, json_t *reply, const struct erro
         return;
     }
     if (err) {
-        container_fail(c, ERROR_UNSUPPORTED,
-                       "the engine could not start a container of the image %s: %s",
+        container_fail(c, ERROR_LOST, "the engine could not start a container of the image %s: %s",
                        c->place->image_name, err->message);
         return;
     }
     if (c->state == CONTAINER_STARTING) {
         c->state = CONTAINER_GREETING;
+    }
+    if (c->stream_over) {
+        container_stream_ended(c, NULL);
     }
 }
 

@@ -421,8 +421,8 @@ static int find_by_socket(struct endpoint *ret, struct error *err)
             return r < 0 ? -1 : 0;
         }
     }
-    return error_set(err, ERROR_UNSUPPORTED,
-                     "no Docker or Podman engine was found. Tried: %s.%s %s", s.tried,
+    return error_set(err, ERROR_LOST, "no Docker or Podman engine was found. Tried: %s.%s %s",
+                     s.tried,
                      s.denied ? " A user in the group docker may use Docker's socket "
                                 "(`usermod -aG docker $USER`)."
                               : "",

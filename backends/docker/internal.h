@@ -35,10 +35,11 @@ enum {
     SERVER_ID_SIZE = 17, /* 16 hexadecimal digits and NUL */
     NAME_SIZE = 64,
     ID_SIZE = 72,
-    POOL_FILL_MS = 30, /* after a container was taken: out of the way of the run that took it */
-    WORD_MS = 1000,    /* the stream of a container ended: its "die" event is waited for */
-    OOM_WORD_MS = 200, /* a worker ended by SIGKILL: an "oom" event is waited for */
-    KILL_MS = 3000,    /* a worker was to be killed: then the container is */
+    POOL_FILL_MS = 30,  /* after a container was taken: out of the way of the run that took it */
+    WORD_MS = 1000,     /* the stream of a container ended: its "die" event is waited for */
+    OOM_WORD_MS = 200,  /* a worker ended by SIGKILL: an "oom" event is waited for */
+    OOM_ECHO_MS = 2000, /* one ended for want of memory: later events of it are no news */
+    KILL_MS = 3000,     /* a worker was to be killed: then the container is */
     REMOVE_MS = 10 * 1000,
     REMOVE_TRIES = 100,
     REMOVE_AGAIN_MS = 100,
@@ -100,9 +101,11 @@ struct container {
     bool removed;
     bool timer_closed;
 
-    bool oom, died; /* the engine's events */
+    bool oom, died;    /* the engine's events */
+    uint64_t oom_told; /* when a worker's end was told to be for want of memory; 0: never */
     int exit_code;
-    bool has_held; /* the worker's end, until it is known whether it was memory */
+    bool stream_over; /* before the start was answered */
+    bool has_held;    /* the worker's end, until it is known whether it was memory */
     struct machine_exit held;
     char *reason; /* why the stream ended, as far as the transport knows */
 };

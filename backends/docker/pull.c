@@ -173,7 +173,7 @@ static void fail_pull(struct image *i, const char *reason)
     struct error err = {0};
     const struct engine_facts *facts = engine_facts(i->engine);
 
-    error_set(&err, ERROR_NOT_FOUND,
+    error_set(&err, ERROR_LOST,
               "the image %.200s is not in the engine (%s), which could not fetch it: %s. Check the "
               "name, or bring it in with `docker pull`, `docker load -i FILE` or `docker import "
               "ROOT.tar NAME`",
