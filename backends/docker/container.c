@@ -58,6 +58,12 @@ void container_arm(struct container *c, uint64_t ms, void (*on_time)(struct cont
 
 /* ---- the worker's end ---- */
 
+/* A worker that had no memory to get ready will not have it the next time. */
+static bool is_full(const struct container *c, const struct machine_exit *exit)
+{
+    return !c->used && !c->warm && exit->how == EXIT_OUT_OF_MEMORY;
+}
+
 static void tell_held(struct container *c)
 {
     struct machine_exit exit = c->held;
@@ -73,6 +79,13 @@ static void tell_held(struct container *c)
     c->oom = false;
     if (exit.how == EXIT_OUT_OF_MEMORY) {
         c->oom_told = uv_now(c->place->base.loop);
+    }
+    if (is_full(c, &exit)) {
+        container_fail(c, ERROR_LOST,
+                       "the files in its container had filled its memory, which is %llu MiB for "
+                       "files and processes together (memory_mib)",
+                       (unsigned long long)c->place->base.env->memory_mib);
+        return;
     }
     if (c->events) {
         c->events->on_worker_exit(c->owner, &exit);
@@ -203,6 +216,7 @@ int container_occupy(struct container *c)
 void container_start_worker(struct container *c)
 {
     c->wanted = true;
+    c->used = c->warm = false;
     c->oom = false;
     c->occupant->ops->start_worker(c->occupant);
 }

@@ -88,6 +88,7 @@ struct container {
     struct link *link; /* of the worker, NULL: none is there */
     bool warm;         /* made for the pool */
     bool wanted;       /* one is to be made */
+    bool used;         /* a run was given to this worker */
     bool killing;      /* the worker is ended because we said so */
 
     uv_timer_t timer;
@@ -219,6 +220,7 @@ void docker_machine_put(struct machine *m, const struct share *share, executor_p
                         executor_done done, void *data);
 void docker_machine_interrupt(struct machine *m);
 void docker_machine_kill(struct machine *m);
+void docker_machine_busy(struct machine *m, bool busy);
 void docker_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 int docker_share_check(struct place *place, const struct share *share, struct error *err);
 void docker_check(struct place *place, void (*each)(void *data, const struct place_check *check),

@@ -207,6 +207,15 @@ void docker_machine_kill(struct machine *base)
     }
 }
 
+void docker_machine_busy(struct machine *base, bool busy)
+{
+    struct docker_machine *m = (struct docker_machine *)base;
+
+    if (m->container && busy) {
+        m->container->used = true;
+    }
+}
+
 static void on_soon_closed(uv_handle_t *handle)
 {
     struct docker_machine *m = handle->data;

@@ -334,4 +334,5 @@ const struct place_ops docker_place_ops = {
     .machine_interrupt = docker_machine_interrupt,
     .machine_kill = docker_machine_kill,
     .machine_close = docker_machine_close,
+    .machine_busy = docker_machine_busy,
 };

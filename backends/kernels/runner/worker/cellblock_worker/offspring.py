@@ -100,6 +100,15 @@ def set_limits(setup):
             pass  # no /proc: what there is cannot be counted
 
 
+def _offer_to_the_killer():
+    """Where memory runs out the kernel ends the worker, and not the supervisor that tells so."""
+    try:
+        with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+            file.write("500")
+    except OSError:
+        pass  # no /proc, or it is higher already
+
+
 def add_usual_paths():
     """What -I has left out of sys.path, which users of this machine expect: PYTHONPATH and the
     user's own packages. The supervisor itself had to start without."""
@@ -211,6 +220,7 @@ def _become_worker(setup, parent, frames_fd, out, err):
     tempfile.tempdir = None  # it was looked up with the supervisor's variables
     os.chdir(setup.home())
     set_limits(setup)
+    _offer_to_the_killer()
     session.serve(frames_fd)
     os._exit(0)
 
