@@ -42,7 +42,7 @@ struct host {
     enum error_kind put_kind;
     size_t output_total;
     struct kernel_reply reply;
-    bool closed;
+    bool closing, closed;
 };
 
 static void add_text(char *to, const char *bytes, size_t size)
@@ -205,6 +205,9 @@ static void on_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buf)
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf)
 {
     struct host *h = stream->data;
+    if (h->closing) {
+        return;
+    }
     if (n > 0) {
         supervised_feed(h->supervised, buf->base, (size_t)n);
     } else if (n < 0) {
@@ -311,6 +314,7 @@ static void host_free(struct host *h)
         runner_kernel.detach(h->kernel);
     }
     supervised_close(h->supervised, on_closed, h);
+    h->closing = true;
     if (h->spawned) {
         uv_close((uv_handle_t *)&h->in, NULL);
         uv_timer_start(&h->limit, on_limit, LIMIT_MS, 0);
