@@ -34,6 +34,13 @@ static bool take_step(struct build_log *log, const char *line)
     return true;
 }
 
+/* What the builder says of its own layers. */
+static bool is_noise(const char *line)
+{
+    return strncmp(line, " ---> ", strlen(" ---> ")) == 0 ||
+           strncmp(line, "Removing intermediate", strlen("Removing intermediate")) == 0;
+}
+
 static void end_line(struct build_log *log)
 {
     size_t n = log->have;
@@ -44,7 +51,7 @@ static void end_line(struct build_log *log)
     }
     log->line[n] = '\0';
     engine_plain(log->line);
-    if (n > 0) {
+    if (n > 0 && !is_noise(log->line)) {
         (void)take_step(log, log->line);
         memcpy(log->last[log->lines++ % BUILD_LINES], log->line, n + 1);
     }

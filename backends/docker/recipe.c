@@ -16,13 +16,6 @@ static const char always[] = "jupyter_kernel_gateway>=3.0.1,<4\n"
                              "matplotlib>=3.6\n"
                              "matplotlib-inline>=0.1.6\n";
 
-/* Variables of pip that mean the same elsewhere: none that names a file or a folder of ours. The
- * proxies are known to every builder and need no declaration. */
-static const char *const declared[] = {
-    "PIP_CERT",     "PIP_DEFAULT_TIMEOUT", "PIP_EXTRA_INDEX_URL", "PIP_INDEX_URL",
-    "PIP_NO_INDEX", "PIP_PROXY",           "PIP_RETRIES",         "PIP_TRUSTED_HOST",
-};
-
 static int out_of_memory(struct error *err)
 {
     return error_set(err, ERROR_INTERNAL, "out of memory");
@@ -78,9 +71,6 @@ static int write_pip(FILE *out, const struct environment *env)
 {
     const char *python = env->python ? env->python : "python3";
 
-    for (size_t i = 0; i < sizeof(declared) / sizeof(declared[0]); i++) {
-        (void)fprintf(out, "ARG %s\n", declared[i]);
-    }
     if (write_exec(out, "RUN",
                    json_pack("[s, s, s, s, s, s]", python, "-m", "venv", "--without-pip",
                              "--system-site-packages", RECIPE_FOLDER)) < 0) {
@@ -94,7 +84,7 @@ static int write_pip(FILE *out, const struct environment *env)
 }
 
 /* `stage` labels the stage that is removed after the build; the hash is over the text without. */
-static int write_stages(FILE *out, const struct environment *env, const struct recipe_base *base,
+static int write_before(FILE *out, const struct environment *env, const struct recipe_base *base,
                         const char *stage)
 {
     (void)fprintf(out, "FROM %s AS machine\n", base->id);
@@ -106,6 +96,13 @@ static int write_stages(FILE *out, const struct environment *env, const struct r
         (void)fprintf(out, "LABEL " RECIPE_STAGE_LABEL "=%s\n", stage);
     }
     (void)fputs("USER root\nCOPY cellblock /tmp/cellblock\n", out);
+    return 0;
+}
+
+static int write_after(FILE *out, const struct environment *env, const struct recipe_base *base,
+                       const char *stage)
+{
+    (void)stage;
     if (write_pip(out, env) < 0) {
         return -1;
     }
@@ -115,8 +112,11 @@ static int write_stages(FILE *out, const struct environment *env, const struct r
     return 0;
 }
 
-static char *dockerfile(const struct environment *env, const struct recipe_base *base,
-                        const char *stage)
+typedef int (*write_part)(FILE *out, const struct environment *env, const struct recipe_base *base,
+                          const char *stage);
+
+static char *text_of(write_part write, const struct environment *env,
+                     const struct recipe_base *base, const char *stage)
 {
     char *text = NULL;
     size_t size = 0;
@@ -126,7 +126,7 @@ static char *dockerfile(const struct environment *env, const struct recipe_base 
     if (!out) {
         return NULL;
     }
-    r = write_stages(out, env, base, stage);
+    r = write(out, env, base, stage);
     if (fclose(out) != 0 || r < 0) {
         free(text);
         return NULL;
@@ -159,16 +159,17 @@ static char *requirements(const struct environment *env)
 
 /* ---- the hash ---- */
 
-/* Each part with its NUL, so that no two different pairs look the same. */
-static int hash_of(const char *one, const char *other, char ret[RECIPE_HASH_SIZE])
+/* Each part with its NUL, so that no two different recipes look the same. */
+static int hash_of(const char *const *parts, char ret[RECIPE_HASH_SIZE])
 {
     unsigned char digest[EVP_MAX_MD_SIZE];
     EVP_MD_CTX *context = EVP_MD_CTX_new();
-    bool good = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1 &&
-                EVP_DigestUpdate(context, one, strlen(one) + 1) == 1 &&
-                EVP_DigestUpdate(context, other, strlen(other) + 1) == 1 &&
-                EVP_DigestFinal_ex(context, digest, NULL) == 1;
+    bool good = context && EVP_DigestInit_ex(context, EVP_sha256(), NULL) == 1;
 
+    for (; good && *parts; parts++) {
+        good = EVP_DigestUpdate(context, *parts, strlen(*parts) + 1) == 1;
+    }
+    good = good && EVP_DigestFinal_ex(context, digest, NULL) == 1;
     EVP_MD_CTX_free(context);
     for (size_t i = 0; good && i < (RECIPE_HASH_SIZE - 1) / 2; i++) {
         (void)snprintf(ret + 2 * i, 3, "%02x", digest[i]);
@@ -202,14 +203,17 @@ int recipe_make(const struct environment *env, const struct recipe_base *base, s
                          "is no id of an image",
                          env->image ? env->image : "", base->id);
     }
-    plain = dockerfile(env, base, NULL);
+    plain = text_of(write_before, env, base, NULL);
+    made.after = text_of(write_after, env, base, NULL);
     made.requirements = requirements(env);
-    if (plain && made.requirements && hash_of(plain, made.requirements, made.hash) == 0) {
+    if (plain && made.after && made.requirements &&
+        hash_of((const char *const[]){plain, made.after, made.requirements, NULL}, made.hash) ==
+            0) {
         (void)snprintf(made.tag, sizeof(made.tag), "cellblock-kernel:%s", made.hash);
-        made.dockerfile = dockerfile(env, base, made.hash);
+        made.before = text_of(write_before, env, base, made.hash);
     }
     free(plain);
-    if (!made.dockerfile) {
+    if (!made.before) {
         recipe_deinit(&made);
         return out_of_memory(err);
     }
@@ -219,21 +223,58 @@ int recipe_make(const struct environment *env, const struct recipe_base *base, s
 
 void recipe_deinit(struct recipe *recipe)
 {
-    free(recipe->dockerfile);
+    free(recipe->before);
+    free(recipe->after);
     free(recipe->requirements);
     *recipe = (struct recipe){0};
 }
 
 /* ---- the context ---- */
 
+/* Arguments of pip's are declared; a builder knows the proxies by itself. */
+static char *dockerfile(const struct recipe *recipe, const struct recipe_surroundings *around)
+{
+    char *text = NULL;
+    size_t size = 0;
+    FILE *out = open_memstream(&text, &size);
+    const char *name;
+    json_t *value;
+
+    if (!out) {
+        return NULL;
+    }
+    (void)fputs(recipe->before, out);
+    json_object_foreach(around->arguments, name, value)
+    {
+        if (strncmp(name, "PIP_", 4) == 0) {
+            (void)fprintf(out, "ARG %s\n", name);
+        }
+    }
+    (void)fputs(recipe->after, out);
+    if (fclose(out) != 0) {
+        free(text);
+        return NULL;
+    }
+    return text;
+}
+
 int recipe_context(const struct recipe *recipe, const struct recipe_surroundings *around,
                    char **ret, size_t *ret_size, struct error *err)
 {
-    struct tar_file files[3] = {
-        {"Dockerfile", recipe->dockerfile, strlen(recipe->dockerfile), 0644},
-        {"cellblock/requirements.txt", recipe->requirements, strlen(recipe->requirements), 0644},
-        {"cellblock/ca.pem", around->ca, around->ca_size, 0644},
-    };
+    char *text = dockerfile(recipe, around);
+    int r;
 
-    return tar_of_files(files, around->ca ? 3 : 2, ret, ret_size, err);
+    if (!text) {
+        return out_of_memory(err);
+    }
+    r = tar_of_files(
+        (const struct tar_file[]){
+            {"Dockerfile", text, strlen(text), 0644},
+            {"cellblock/requirements.txt", recipe->requirements, strlen(recipe->requirements),
+             0644},
+            {"cellblock/ca.pem", around->ca, around->ca_size, 0644},
+        },
+        around->ca ? 3 : 2, ret, ret_size, err);
+    free(text);
+    return r;
 }

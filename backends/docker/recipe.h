@@ -34,7 +34,8 @@ enum {
 struct recipe {
     char hash[RECIPE_HASH_SIZE]; /* SHA-256, hexadecimal */
     char tag[RECIPE_TAG_SIZE];   /* "cellblock-kernel:HASH" */
-    char *dockerfile;
+    char *before, *after; /* the Dockerfile, in two parts: what arguments a build has, which stand
+                           * between them, is no part of the recipe */
     char *requirements;
 };
 

@@ -170,7 +170,7 @@ static void the_same_recipe_has_the_same_hash(void **state)
     assert_string_equal(one.hash, other.hash);
     assert_int_equal(strlen(one.hash), RECIPE_HASH_SIZE - 1);
     assert_string_equal(one.tag + strlen("cellblock-kernel:"), one.hash);
-    assert_non_null(strstr(one.dockerfile, one.hash));
+    assert_non_null(strstr(one.before, one.hash));
     recipe_deinit(&other);
     recipe_deinit(&one);
 }
@@ -210,11 +210,14 @@ static void no_shell_reads_a_name(void **state)
     set_list(&env->packages, "[\"pandas>=2\"]");
     set_list(&env->apt_packages, "[\"curl\", \"g++\"]");
     recipe = make(env, ID, "");
-    assert_non_null(strstr(recipe.dockerfile, "\"apt\",\"curl\",\"g++\"]\n"));
-    assert_null(strstr(recipe.dockerfile, "pandas"));
+    assert_non_null(strstr(recipe.before, "\"apt\",\"curl\",\"g++\"]\n"));
+    assert_null(strstr(recipe.before, "pandas"));
+    assert_null(strstr(recipe.after, "pandas"));
     assert_non_null(strstr(recipe.requirements, "\npandas>=2\n"));
-    assert_null(strstr(recipe.dockerfile, "HEALTHCHECK"));
-    for (const char *at = recipe.dockerfile; (at = strstr(at, "RUN ")); at++) {
+    for (const char *at = recipe.before; (at = strstr(at, "RUN ")); at++) {
+        assert_int_equal(at[4], '[');
+    }
+    for (const char *at = recipe.after; (at = strstr(at, "RUN ")); at++) {
         assert_int_equal(at[4], '[');
     }
     recipe_deinit(&recipe);
@@ -226,11 +229,11 @@ static void the_bases_user_is_put_back_and_checked(void **state)
     struct environment *env = *state;
     struct recipe recipe = make(env, ID, "1000:100");
 
-    assert_non_null(strstr(recipe.dockerfile, "\nUSER 1000:100\n"));
+    assert_non_null(strstr(recipe.after, "\nUSER 1000:100\n"));
     recipe_deinit(&recipe);
     recipe = make(env, ID, "x\nRUN id");
-    assert_null(strstr(recipe.dockerfile, "RUN id"));
-    assert_non_null(strstr(recipe.dockerfile, "\nUSER root\n"));
+    assert_null(strstr(recipe.after, "RUN id"));
+    assert_non_null(strstr(recipe.after, "\nUSER root\n"));
     recipe_deinit(&recipe);
 }
 
@@ -347,6 +350,8 @@ static void secrets_are_in_no_file_of_the_context(void **state)
     assert_int_equal(recipe_look_around(of_a_mirror, &around, NULL), 0);
     assert_int_equal(recipe_context(&recipe, &around, &tar, &size, NULL), 0);
     assert_null(memmem(tar, size, "secret", strlen("secret")));
+    assert_non_null(memmem(tar, size, "ARG PIP_INDEX_URL\n", strlen("ARG PIP_INDEX_URL\n")));
+    assert_null(memmem(tar, size, "https_proxy", strlen("https_proxy")));
     archive_read_support_format_tar(archive);
     assert_int_equal(archive_read_open_memory(archive, tar, size), ARCHIVE_OK);
     while (archive_read_next_header(archive, &entry) == ARCHIVE_OK) {
