@@ -186,6 +186,8 @@ void executor_close_boxes(struct executor *e);
 /* executor_run.c */
 void executor_next(struct executor *e); /* starts the next run, if one can start */
 void executor_run_timer(struct executor *e);
+void executor_run_clock(struct executor *e, struct run *run); /* its clock starts now */
+void executor_run_decided(struct executor *e);                /* the current one has its outcome */
 /* The current run had not begun when its machine ended: it waits for the next one, once. */
 bool executor_run_again(struct executor *e);
 void executor_run_stop(struct run *run, enum stop stop);
@@ -198,6 +200,8 @@ void executor_tell_waiting(struct executor *e);
 void executor_fail_queue(struct executor *e, const struct box *box,
                          const struct machine_exit *exit);
 void run_complete(struct run *run);
+
+/* executor_events.c */
 extern const struct kernel_events executor_kernel_events;
 
 /* executor_outcome.c: fills run->outcome. */
