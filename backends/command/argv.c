@@ -16,7 +16,7 @@ static const char *const names[] = {
     "cpu", "disk_mib", "max_lifetime_seconds", "memory_mib", "name", "processes", "timeout_seconds",
 };
 
-enum { NAMES = sizeof(names) / sizeof(names[0]), VALUE_SIZE = 64 };
+enum { NAMES = sizeof(names) / sizeof(names[0]), VALUE_SIZE = 64, ARG_CAP = 128 * 1024 };
 
 static int unknown(const char *name, struct error *err)
 {
@@ -95,7 +95,7 @@ static char *fill(const struct environment *env, const char *machine, const char
     char *copy = NULL;
     int r = 0;
 
-    buffer_init(&out, 128 * 1024);
+    buffer_init(&out, ARG_CAP);
     while (*text && r == 0) {
         if (text[0] == '{' && text[1] != '{') {
             r = fill_one(env, machine, &text, &out, err);

@@ -334,10 +334,15 @@ static void on_err(uv_stream_t *err, ssize_t n, const uv_buf_t *buf)
     keep_errors(c, buf->base, (size_t)n);
     for (ssize_t i = 0; i < n && c->state == STATE_STARTING; i++) {
         char byte = buf->base[i];
+        bool control = (unsigned char)byte < 0x20 || byte == 0x7f;
         if (byte == '\n') {
             tell_line(c);
         } else if (c->line_size + 1 < sizeof(c->line)) {
-            c->line[c->line_size++] = (unsigned char)byte < 0x20 || byte == 0x7f ? ' ' : byte;
+            c->line[c->line_size] = ' ';
+            if (!control) {
+                c->line[c->line_size] = byte;
+            }
+            c->line_size++;
         }
     }
 }

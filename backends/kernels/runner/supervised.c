@@ -84,6 +84,7 @@ void supervised_break(struct supervised *s, const char *format, ...)
         return;
     }
     va_start(args, format);
+    // NOLINTNEXTLINE(clang-analyzer-valist.Uninitialized)
     (void)vsnprintf(message, sizeof(message), format, args);
     va_end(args);
     become_over(s, message);
@@ -156,8 +157,8 @@ static int send_package(struct supervised *s)
     }
     return supervised_send_json(s, FRAME_SETUP,
                                 json_pack("{s:s?, s:I, s:I, s:i, s:b, s:b, s:O?}", "workspace",
-                                          o->workspace, "memory", (json_int_t)(o->memory_mib << 20),
-                                          "disk", (json_int_t)(o->disk_mib << 20), "processes",
+                                          o->workspace, "memory", (json_int_t)o->memory_mib << 20,
+                                          "disk", (json_int_t)o->disk_mib << 20, "processes",
                                           (int)o->processes, "rlimits", o->limits_per_process,
                                           "warm", o->warm, "env", o->env));
 }

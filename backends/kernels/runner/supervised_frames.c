@@ -175,6 +175,7 @@ static void take_exit(struct supervised *s, const json_t *json)
         broken(s, "the end of a worker");
         return;
     }
+    frame.exit.unbegun = s->runs_due > 0;
     s->worker = WORKER_NONE;
     s->kill_sent = false;
     s->runs_due = 0;

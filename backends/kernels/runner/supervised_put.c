@@ -58,17 +58,13 @@ static void answer(struct put *put, const struct error *err)
     }
 }
 
-/* The far side has answered, or never will: it leaves the list. */
-static void leave(struct put *put)
+/* The far side has answered the first, or never will: it leaves the list. */
+static void finish_first(struct supervised *s, const struct error *err)
 {
-    struct supervised *s = put->s;
+    struct put *put = s->puts;
 
-    for (struct put **at = &s->puts; *at; at = &(*at)->next) {
-        if (*at == put) {
-            *at = put->next;
-            break;
-        }
-    }
+    s->puts = put->next;
+    answer(put, err);
     supervised_show_progress(s, false);
     if (put->writer) {
         tar_writer_close(put->writer, writer_closed, put);
@@ -166,8 +162,7 @@ void supervised_puts_go_on(struct supervised *s)
         return;
     }
     if (start(put, &err) < 0) {
-        answer(put, &err);
-        leave(put);
+        finish_first(s, &err);
     }
     error_clear(&err);
 }
@@ -233,8 +228,7 @@ void supervised_put_done(struct supervised *s, json_int_t id, const char *kind, 
     if (kind) {
         problem_words(put, kind, text, &err);
     }
-    answer(put, kind ? &err : NULL);
-    leave(put);
+    finish_first(s, kind ? &err : NULL);
     error_clear(&err);
 }
 
@@ -261,10 +255,8 @@ void supervised_puts_lost(struct supervised *s)
 
     (void)error_set(&err, ERROR_LOST, "the sandbox has ended");
     while (s->puts) {
-        struct put *put = s->puts;
-        put->ended = true;
-        answer(put, &err);
-        leave(put);
+        s->puts->ended = true;
+        finish_first(s, &err);
     }
     error_clear(&err);
 }
