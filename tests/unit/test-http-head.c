@@ -7,11 +7,18 @@
 #include "backends/base/net/http_internal.h"
 
 /* In memory of exactly its size, so that a sanitizer sees a byte too many. */
+static char *exact(const char *bytes, size_t size)
+{
+    char *copy = malloc(size ? size : 1);
+    assert_non_null(copy);
+    memcpy(copy, bytes, size);
+    return copy;
+}
+
 static ssize_t parse(const char *text, struct http_head *ret)
 {
     size_t size = strlen(text);
-    char *copy = malloc(size ? size : 1);
-    memcpy(copy, text, size);
+    char *copy = exact(text, size);
     ssize_t n = http_head_parse(copy, size, ret);
     free(copy);
     return n;
@@ -67,9 +74,8 @@ static void test_heads_that_are_none(void **state)
 static void assert_unchunked(const char *given, const char *want, bool want_whole)
 {
     size_t size = strlen(given);
-    char *copy = malloc(size ? size : 1);
+    char *copy = exact(given, size);
     bool whole;
-    memcpy(copy, given, size);
     size_t n = http_unchunk(copy, size, &whole);
     assert_int_equal(n, strlen(want));
     assert_memory_equal(copy, want, n);

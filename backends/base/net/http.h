@@ -22,7 +22,9 @@ struct http;
 struct http_request;
 
 struct http_options {
-    const char *base; /* "http://docker", "https://host:8888/prefix"; no trailing "/" needed */
+    /* "http://docker", "https://host:8888/prefix"; no trailing "/" needed. A user, password, query
+     * or fragment in it is refused: they belong into headers and paths. */
+    const char *base;
     const char *unix_socket; /* path of the socket that is connected to instead; NULL: TCP */
     const char *ca_file, *cert_file, *key_file; /* PEM; NULL: the system's, none, none */
     bool insecure;  /* the server's certificate is not checked: only when said outright */
@@ -53,7 +55,7 @@ enum {
 };
 
 struct http_call {
-    const char *method;         /* "GET", "POST", "PUT", "DELETE", "PATCH" */
+    const char *method;         /* "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH" */
     const char *path;           /* appended to the base; begins with "/"; encoded by the caller */
     const char *const *headers; /* more of them, NULL-terminated, or NULL */
     const char *content_type;   /* of the body; NULL: application/json */
@@ -64,7 +66,9 @@ struct http_call {
     ptrdiff_t (*read_body)(void *data, char *space, size_t size);
     size_t body_cap;     /* of the reply; 0: HTTP_BODY_CAP, or no end where on_body takes it */
     unsigned timeout_ms; /* of the whole exchange; 0: none (a stream) */
-    unsigned idle_ms;    /* most time without a byte in either direction; 0: 60 s, UINT_MAX: none */
+    /* Most time without a byte in either direction, from when it is connected, while neither side
+     * of it is held back here; 0: 60 s, UINT_MAX: none. */
+    unsigned idle_ms;
     /* The status line and headers are in. May be NULL. */
     void (*on_head)(void *data, long status, const char *content_type);
     /* Body as it comes, of a 2xx reply only (another one's is kept whole and told by `done`). NULL:
@@ -81,6 +85,7 @@ struct http_request *http_start(struct http *http, const struct http_call *call,
 void http_cancel(struct http_request *request);
 /* Reading on is held back / goes on: for a body that its taker cannot keep up with. */
 void http_request_pause(struct http_request *request, bool paused);
+/* read_body, which answered -EAGAIN, is asked again. */
 void http_request_resume(struct http_request *request);
 
 /*

@@ -154,7 +154,7 @@ struct http_stream {
     struct http_queue queue; /* the request, then what the user wrote */
     size_t request_left;     /* bytes of the request in the queue */
     size_t retry;            /* TLS: the size of the send that must be tried again just so */
-    bool paused, shut, shut_done, no_writes, closing;
+    bool paused, shut, shut_done, no_writes;
 
     uv_poll_t poll;
     int fd, watched; /* what poll waits for now */

@@ -21,7 +21,7 @@ struct http_request {
     void (*on_body)(void *data, const char *bytes, size_t size);
     void (*done)(void *data, const struct http_reply *reply, const struct error *err);
     void *data;
-    unsigned timeout_ms, idle_ms;
+    unsigned idle_ms;
 
     struct buffer body;
     uint64_t streamed, body_cap; /* what on_body got, the most that it gets (0: no end) */
@@ -486,7 +486,6 @@ static void set_call(struct http_request *r, const struct http_call *call)
     r->on_body = call->on_body;
     r->done = call->done;
     r->data = call->data;
-    r->timeout_ms = call->timeout_ms;
     r->idle_ms = call->idle_ms ? call->idle_ms : IDLE_MS;
     r->body_cap = call->body_cap;
     buffer_init(&r->body, cap + 1);

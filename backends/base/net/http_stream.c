@@ -489,7 +489,6 @@ void http_stream_close(struct http_stream *stream, void (*closed)(void *data), v
     struct http_stream *s = stream;
     s->closed = closed;
     s->closed_data = data;
-    s->closing = true;
     let_go(s);
     uv_close((uv_handle_t *)&s->limit, handle_closed);
     uv_close((uv_handle_t *)&s->kick, handle_closed);
