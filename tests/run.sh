@@ -12,9 +12,14 @@ user_copy=
 user_added=
 SKIP=77
 
-# In this order. NAME-user is NAME again as an ordinary user; it exists only when root runs the tests.
-all_suites=(format lint unit unit-valgrind asan fuzz worker protocol protocol-user clients conformance
-            cli backends backends-user security security-user load bench)
+# Two lanes side by side: work for the processor, and tests that wait for something most of the time.
+# Those that measure come after both, alone. NAME-user is NAME again as an ordinary user; it exists
+# only when root runs the tests.
+first_lane=(format lint unit unit-valgrind asan fuzz worker protocol protocol-user clients conformance cli)
+second_lane=(backends backends-user backends-command backends-jupyter backends-docker backends-podman
+             faults security security-user)
+alone=(load bench)
+all_suites=("${first_lane[@]}" "${second_lane[@]}" "${alone[@]}")
 
 # ---- What the tests need ----
 
@@ -24,7 +29,8 @@ as_root() {
 
 install_packages() {
     local wanted=(gcc meson ninja-build pkg-config git libjansson-dev libuv1-dev libseccomp-dev libcmocka-dev
-                  bubblewrap clang clang-format clang-tidy libclang-rt-dev llvm valgrind mandoc procps
+                  libcurl4-openssl-dev libwebsockets-dev libwebsockets-evlib-uv libarchive-dev libssl-dev
+                  $(/usr/bin/python3 tests/engines packages) bubblewrap clang clang-format clang-tidy libclang-rt-dev llvm valgrind mandoc procps
                   python3 python3-venv python3-ipython python3-matplotlib python3-matplotlib-inline
                   python3-pandas python-matplotlib-data pypy3) missing=()
     command -v npm >/dev/null || wanted+=(npm)
@@ -33,9 +39,16 @@ install_packages() {
             missing+=("$package")
     done
     [ ${#missing[@]} = 0 ] && return
+    local policy=/usr/sbin/policy-rc.d made='' status
+    if [ ! -e $policy ]; then # no service is started by being installed
+        printf '#!/bin/sh\nexit 101\n' | as_root tee $policy >/dev/null && as_root chmod 755 $policy && made=yes
+    fi
     as_root apt-get update -q &&
         as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -q \
             --no-install-recommends "${missing[@]}"
+    status=$?
+    [ -n "$made" ] && as_root rm $policy
+    return $status
 }
 
 install_python() {
@@ -90,6 +103,35 @@ need_venv() {
     need "$python"
 }
 
+# ---- The engines (tests/engines): made and started behind the first suites ----
+
+engines() {
+    /usr/bin/python3 tests/engines "$@"
+}
+
+start_engines() { # --install or nothing
+    engines_before=$(engines running)
+    (
+        [ -n "$1" ] && engines install
+        engines start >/dev/null
+    ) >"$logs/engines.log" 2>&1 &
+    engines_job=$!
+}
+
+# What could not be started is told by the tests that want it.
+need_engines() {
+    while [ -n "$engines_job" ] && kill -0 "$engines_job" 2>/dev/null; do sleep 0.5; done
+}
+
+stop_engines() {
+    [ -n "$engines_job" ] || return
+    need_engines
+    local name
+    for name in $(engines running); do
+        [[ " $engines_before " == *" $name "* ]] || engines stop "$name" >>"$logs/engines.log" 2>&1
+    done
+}
+
 setup_build() { # folder, meson options…
     local folder=$1
     shift
@@ -115,7 +157,7 @@ count_pytest() { # a function that runs pytest with arguments, the results' file
         echo "== once more, the $f that failed"
         "$run" "$results.again" --last-failed --last-failed-no-failures=none -v "$@"
         read -r _ f2 _ < <(/usr/bin/python3 tests/support/counts.py "$results.again") || f2=$f
-        echo $(($(cat "$logs/again" 2>/dev/null || echo 0) + f - f2)) >"$logs/again"
+        echo $((f - f2)) >>"$logs/again"
         p=$((p + f - f2)) f=$f2
     fi
     count "$p" "$f" "$s"
@@ -161,7 +203,12 @@ drop_user_copy() {
     [ -n "$user_copy" ] && rm -rf "$user_copy"
     [ -n "$user_added" ] && userdel "$test_user"
 }
-trap drop_user_copy EXIT
+
+finish() {
+    stop_engines
+    drop_user_copy
+}
+trap finish EXIT
 
 pytest_there() { # file of the results, arguments…
     local results=$1
@@ -283,7 +330,37 @@ suite_cli() {
 }
 
 suite_backends() {
-    pytest backends tests/backends
+    CELLBLOCK_VARIANTS=$(variants local) pytest backends tests/backends
+}
+
+suite_backends_command() {
+    need_engines
+    CELLBLOCK_VARIANTS=$(variants ssh slurm) pytest backends-command tests/backends
+}
+
+suite_backends_jupyter() {
+    need_engines
+    CELLBLOCK_VARIANTS=$(variants jupyter-server kernel-gateway jupyter-server-1) \
+        pytest backends-jupyter tests/backends
+}
+
+suite_backends_docker() {
+    need_engines
+    CELLBLOCK_VARIANTS=$(variants docker) pytest backends-docker tests/backends
+}
+
+suite_backends_podman() {
+    need_engines
+    CELLBLOCK_VARIANTS=$(variants podman) pytest backends-podman tests/backends
+}
+
+suite_faults() {
+    need_engines
+    pytest faults tests/faults
+}
+
+variants() { # engines, or local: the variants that need one of them
+    /usr/bin/python3 tests/backends/variants.py "$@"
 }
 
 suite_backends_user() {
@@ -292,6 +369,7 @@ suite_backends_user() {
 }
 
 suite_security() {
+    need_engines
     pytest security tests/security
 }
 
@@ -305,19 +383,23 @@ suite_load() {
 
 suite_bench() {
     need_venv || return
+    need_engines
     count_one bench timeout -k 10 600 "$python" tests/bench/bench.py --json "$logs/bench.json"
 }
 
 # ---- Running them ----
 
-declare -i passed=0 failed=0 skipped=0
-rows=()
+say() { # what other lanes say does not come in between
+    flock 9
+    cat
+    flock -u 9
+}
 
 run_suite() {
     local name=$1 log=$logs/$1.log started=$SECONDS status p=0 f=0 s=0 a b c
     counts=$logs/$name.counts
     : >"$counts"
-    echo "== $name"
+    echo "== $name" | say
     if [ -n "$verbose" ]; then
         "suite_${name//-/_}" 2>&1 | tee "$log"
         status=${PIPESTATUS[0]}
@@ -326,32 +408,59 @@ run_suite() {
         status=$?
     fi
     while read -r a b c; do p=$((p + a)) f=$((f + b)) s=$((s + c)); done <"$counts"
-    if [ $status = $SKIP ] && [ $((p + f)) = 0 ]; then
-        s=1
-        tail -n 1 "$log"
-    elif [ $((p + f + s)) = 0 ]; then
-        f=1 # no test was run
-    fi
-    if [ "${CI:-}" = true ] && [ $s != 0 ]; then
-        echo "$name: $s skipped, which is a failure where CI=true"
-        f=$((f + s)) s=0
-    fi
-    if [ $f != 0 ] && [ -z "$verbose" ]; then tail -n 200 "$log"; fi
-    [ "$name" = bench ] && [ -z "$verbose" ] && [ $f = 0 ] && cat "$log"
-    passed+=$p failed+=$f skipped+=$s
-    rows+=("$(printf '%-14s %7d %7d %8d %8d' "$name" $p $f $s $((SECONDS - started)))")
+    {
+        if [ $status = $SKIP ] && [ $((p + f)) = 0 ]; then
+            s=1
+            tail -n 1 "$log"
+        elif [ $((p + f + s)) = 0 ]; then
+            f=1 # no test was run
+        fi
+        if [ "${CI:-}" = true ] && [ $s != 0 ]; then
+            echo "$name: $s skipped, which is a failure where CI=true"
+            f=$((f + s)) s=0
+        fi
+        if [ $f != 0 ] && [ -z "$verbose" ]; then tail -n 200 "$log"; fi
+        [ "$name" = bench ] && [ -z "$verbose" ] && [ $f = 0 ] && cat "$log"
+        echo "$p $f $s $((SECONDS - started))" >"$logs/$name.result"
+        echo "-- $name: $p passed, $f failed, $s skipped, $((SECONDS - started)) s"
+    } > >(say)
+}
+
+run_lane() { # those of its suites that are wanted, one after the other
+    local name
+    for name; do
+        [[ " ${wanted[*]} " == *" $name "* ]] && run_suite "$name"
+    done
 }
 
 summary() {
-    [ -e "$logs/again" ] && printf '\n%d passed only when they were run once more\n' "$(cat "$logs/again")"
-    printf '\n%-14s %7s %7s %8s %8s\n' suite passed failed skipped seconds
-    printf '%s\n' "${rows[@]}"
-    printf '\n%d passed, %d failed, %d skipped\n' $passed $failed $skipped
+    local name p f s seconds rows='' passed=0 failed=0 skipped=0
+    for name in "${all_suites[@]}"; do
+        [[ " ${wanted[*]} " == *" $name "* ]] || continue
+        read -r p f s seconds <"$logs/$name.result" || p=0 f=1 s=0 seconds=0
+        passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+        rows+=$(printf '%-16s %7d %7d %8d %8d' "$name" "$p" "$f" "$s" "$seconds")$'\n'
+    done
+    [ -e "$logs/again" ] && printf '\n%d passed only when they were run once more\n' \
+        "$(awk '{ n += $1 } END { print n }' "$logs/again")"
+    printf '\n%-16s %7s %7s %8s %8s\n%s' suite passed failed skipped seconds "$rows"
+    printf '%d s in all\n\n%d passed, %d failed, %d skipped\n' $SECONDS $passed $failed $skipped
+    [ $failed = 0 ]
+}
+
+# The suites that are wanted and can be: no -user without root.
+choose() {
+    local name
+    [ ${#wanted[@]} = 0 ] && wanted=("${all_suites[@]}")
+    for name in "${wanted[@]}"; do
+        [[ $name == *-user && $(id -u) != 0 ]] || chosen+=("$name")
+    done
+    wanted=("${chosen[@]}")
 }
 
 main() {
-    local suites=() install='' word
-    verbose=
+    local install='' word
+    wanted=() chosen=() verbose='' engines_job=''
     for word; do
         case $word in
         --install) install=yes ;;
@@ -361,29 +470,35 @@ main() {
         *)
             [[ " ${all_suites[*]} " == *" $word "* ]] ||
                 { echo "no suite '$word'; there are: ${all_suites[*]}" >&2 && exit 2; }
-            suites+=("$word")
+            wanted+=("$word")
             ;;
         esac
     done
+    choose
+    mkdir -p "$logs" && rm -f "$logs/again" "$logs"/*.result
     if [ -n "$install" ] && ! { install_packages && install_python && install_node; }; then
         echo "the tests' needs could not be installed" >&2
         exit 1
     fi
-    [ ${#suites[@]} = 0 ] && suites=("${all_suites[@]}")
-    mkdir -p "$logs" && rm -f "$logs/again"
+    [[ " ${wanted[*]}" =~ \ (backends-(command|jupyter|docker|podman)|faults|security|bench) ]] && start_engines "$install"
     export PYTHONDONTWRITEBYTECODE=1 CELLBLOCK="${CELLBLOCK:-$root/build/cellblock}"
     export CELLBLOCK_BUILD="${CELLBLOCK_BUILD:-$root/build}"
     if ! setup_build build; then
         printf '\nthe build failed\n0 passed, 1 failed, 0 skipped\n'
         exit 1
     fi
-    for word in "${suites[@]}"; do
-        [[ $word == *-user && $(id -u) != 0 ]] && continue
-        [[ $word == *-user ]] && { make_user_copy || exit 1; }
-        run_suite "$word"
-    done
+    if [[ " ${wanted[*]} " == *-user\ * ]]; then make_user_copy || exit 1; fi
+    exec 9>"$logs/say.lock"
+    if [ -n "$verbose" ]; then
+        run_lane "${first_lane[@]}" "${second_lane[@]}"
+    else
+        run_lane "${second_lane[@]}" &
+        local second=$!
+        run_lane "${first_lane[@]}"
+        wait $second
+    fi
+    run_lane "${alone[@]}"
     summary
-    [ $failed = 0 ]
 }
 
 main "$@"

@@ -11,6 +11,7 @@
 #include <cmocka.h>
 
 #include "backends/registry.h"
+#include "mcp/config_environment.h"
 
 enum { PATIENCE_MS = 90 * 1000 };
 
@@ -129,44 +130,19 @@ static void on_idle_output(void *data, enum stream stream, const char *bytes, si
 
 /* ---- the bench ---- */
 
-static const char *text_of(const json_t *settings, const char *key, const char *otherwise)
-{
-    const char *text = json_string_value(json_object_get(settings, key));
-    return text ? text : otherwise;
-}
-
-/* The settings that the tests use; CELLBLOCK_ENVIRONMENT_JSON is an object of them. */
-static void apply(struct environment *env, const json_t *settings)
-{
-    struct error err = {0};
-    const char *python = text_of(settings, "python", NULL);
-    const json_t *memory = json_object_get(settings, "memory_mib");
-    int bad = isolation_parse(text_of(settings, "isolation", "auto"), &env->isolation, &err) |
-              cells_parse(text_of(settings, "cells", "auto"), &env->cells, &err) |
-              network_parse(text_of(settings, "network", "none"), &env->network, &err) |
-              mode_parse(text_of(settings, "mode", "stateful"), &env->mode, &err);
-
-    if (bad) {
-        fail_msg("CELLBLOCK_ENVIRONMENT_JSON: %s", err.message);
-    }
-    if (python) {
-        free(env->python);
-        env->python = strdup(python);
-    }
-    if (json_is_integer(memory)) {
-        env->memory_mib = (uint64_t)json_integer_value(memory);
-    }
-}
-
+/* CELLBLOCK_ENVIRONMENT_JSON is an environment of the config file. */
 static void environment_from_outside(struct environment *env)
 {
     const char *backend = getenv("CELLBLOCK_BACKEND");
     const char *text = getenv("CELLBLOCK_ENVIRONMENT_JSON");
     json_t *settings = json_loads(text ? text : "{}", 0, NULL);
+    struct error err = {0};
 
     assert_non_null(settings);
     assert_int_equal(environment_init(env, "contract", backend ? backend : "local"), 0);
-    apply(env, settings);
+    if (config_fill_environment(env, settings, &err) < 0) {
+        fail_msg("CELLBLOCK_ENVIRONMENT_JSON: %s", err.message);
+    }
     json_decref(settings);
 }
 

@@ -89,8 +89,8 @@ def test_other_languages(py):
 class TestKernelspecs:
     def test_another_language(self, box):
         result = box.run("echo one; x=kept; echo err >&2", language="bash")
-        assert (result.cause, result.text("stdout")) == ("ok", "one\n"), result
-        assert "err" in result.text("stderr") + result.text("stdout")
+        assert result.cause == "ok" and result.text("stdout").startswith("one\n"), result
+        assert "err" in result.text("stderr") + result.text("stdout")  # a pty, in bash_kernel
 
     def test_it_has_a_state_of_its_own(self, box):
         box.ok("x = 'python'")
@@ -100,7 +100,7 @@ class TestKernelspecs:
 
     def test_files_are_shared(self, box):
         box.ok("with open('f', 'w') as f: f.write('from python')")
-        assert box.printed("cat f", language="bash") == "from python"
+        assert box.printed("cat f", language="bash").strip() == "from python"
 
     def test_its_errors(self, box):
         result = box.run("no-such-command", language="bash")

@@ -13,7 +13,9 @@ import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from engines import jupyter
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+from engines import jupyter  # noqa: E402
 
 LIBRARIES = frozenset({"ipython", "numpy", "pandas", "matplotlib", "pip"})
 NESTED_DENIED = """#!/bin/sh
@@ -56,6 +58,11 @@ class Variant:
     engine: str = ""  # a name of tests/engines
     files: tuple = ()  # only these files of the suite; all when empty
 
+    @property
+    def elsewhere(self):
+        """Its sandboxes are an engine's."""
+        return bool(self.engine)
+
 
 def deny_nesting(folder):
     """A bwrap on PATH whose children can make no namespaces."""
@@ -93,23 +100,24 @@ def on_docker(info):
 
 def at_url(info):
     """A server that is there already."""
-    return Setup(environment={"url": info["url"], "token": info["token"]})
+    return Setup(environment={"url": info["url"], "token": info["token"], **OPEN})
 
 
 def own_server(_info):
     """A server that cellblock starts itself, from the tests' virtual environment."""
-    return Setup(environment={"python": str(jupyter.KERNELS / "bin" / "python")})
+    return Setup(environment={"python": str(jupyter.KERNELS / "bin" / "python"), **OPEN})
 
 
 def by_command(info):
     """What gives a byte stream to a process elsewhere."""
-    return Setup(environment={"command": info["command"]}, env=info.get("env", {}))
+    return Setup(environment={"command": info["command"], **OPEN}, env=info.get("env", {}))
 
 
 def by_podman_run(info):
     """A container for each session, and no engine's API."""
     run = ["run", "--interactive", "--rm", "--network=none", "--init", "--memory={memory_mib}m"]
-    return Setup(environment={"command": [*info["command"], *run, IMAGE]}, engine=info["host"])
+    return Setup(environment={"command": [*info["command"], *run, IMAGE], **OPEN},
+                 engine=info["host"])
 
 
 IMAGE = "cellblock-test/python"
@@ -119,8 +127,9 @@ JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
 # Of variants that differ from another one in how they are reached, and not in what is there.
 SOME = ("test_errors", "test_input", "test_output", "test_shell", "test_state", "test_time")
 DEBIAN = {"python": "/usr/bin/python3"}
-# Nothing holds the network back there, and that has to be said.
-OPEN = {"args": ("--network", "all"), "walls": False, "own_root": False}
+# Nothing holds the network back there, and that has to be said; nor is the host out of reach.
+OPEN = {"network": "all"}
+BARE = {"walls": False, "own_root": False}
 
 VARIANTS = (
     Variant("local", main=True),
@@ -140,15 +149,15 @@ VARIANTS = (
             prepare=on_docker, lacks=frozenset({"exit_status"})),
     Variant("podman", "docker", environment=DOCKER, engine="podman", prepare=on_docker,
             lacks=frozenset({"kernelspecs"})),
-    Variant("jupyter-server", "jupyter", engine="jupyter-server", prepare=at_url, **OPEN),
-    Variant("kernel-gateway", "jupyter", engine="kernel-gateway", prepare=at_url, **OPEN),
+    Variant("jupyter-server", "jupyter", engine="jupyter-server", prepare=at_url, **BARE),
+    Variant("kernel-gateway", "jupyter", engine="kernel-gateway", prepare=at_url, **BARE),
     Variant("jupyter-server-1", "jupyter", engine="jupyter-server-1", prepare=at_url, files=SOME,
-            **OPEN),
+            **BARE),
     Variant("local-jupyter", "jupyter", environment={"backend": "local-jupyter"},
-            engine="jupyter-server", prepare=own_server, files=SOME, **OPEN),
-    Variant("ssh", "command", environment=DEBIAN, engine="ssh", prepare=by_command, **OPEN),
-    Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command, **OPEN),
-    Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **OPEN),
+            engine="jupyter-server", prepare=own_server, files=SOME, **BARE),
+    Variant("ssh", "command", environment=DEBIAN, engine="ssh", prepare=by_command, **BARE),
+    Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command, **BARE),
+    Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
 )
 
 
@@ -170,3 +179,12 @@ def own_folder(path):
     path.mkdir(parents=True, exist_ok=True)
     path.chmod(0o755)
     return path
+
+
+def of_engines(names):
+    """The variants that need one of these engines; "local" are those that need none."""
+    return [v.name for v in VARIANTS if (v.engine or "local") in names]
+
+
+if __name__ == "__main__":
+    print(",".join(of_engines(sys.argv[1:])))

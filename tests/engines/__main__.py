@@ -2,7 +2,7 @@
 
     python3 tests/engines start docker [NAME…]     prints what each needs, as JSON
     python3 tests/engines stop [NAME…]             all that run when none is named
-    python3 tests/engines status | packages | install
+    python3 tests/engines status | running | packages | install
 """
 
 import json
@@ -54,10 +54,12 @@ def main(words):
     """The command line."""
     action, names = (words[0] if words else ""), words[1:] or list(ENGINES)
     unknown = [name for name in names if name not in ENGINES]
-    if unknown or action not in ("start", "stop", "status", "packages", "install"):
+    if unknown or action not in ("start", "stop", "status", "running", "packages", "install"):
         sys.exit(f"{__doc__}\nengines: {', '.join(ENGINES)}")
     if action == "packages":
         print(*sorted({p for name in names for p in ENGINES[name].packages}))
+    elif action == "running":
+        print(*(name for name in names if ENGINES[name]().running()))
     elif action == "status":
         print(json.dumps({name: ENGINES[name]().running() for name in names}, indent=1))
     elif action == "install":

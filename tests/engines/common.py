@@ -15,7 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build-logs" / "engines"
-BASE = Path(f"/tmp/cellblock-engines.{os.getuid()}")
+BASE = Path(os.environ.get("CELLBLOCK_ENGINES") or f"/tmp/cellblock-engines.{os.getuid()}")
 CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cellblock-tests"
 
 
