@@ -456,8 +456,8 @@ static void on_failed_start(uv_timer_t *timer)
 
 static void keep_spawn_failure(struct carrier *c, int code)
 {
-    static const char *const known[] = {"docker", "env", "kubectl", "nerdctl", "oc",  "podman",
-                                        "salloc", "sh",  "srun",    "ssh",     "sudo"};
+    static const char *const known[] = {"ssh",    "docker", "env", "kubectl", "nerdctl", "oc",
+                                        "podman", "salloc", "sh",  "srun",    "sudo"};
     const char *program = program_of(c);
     const char *near = word_nearest(program, known, sizeof(known) / sizeof(known[0]));
     char *message = NULL;
