@@ -22,7 +22,7 @@ enum frame_kind {
     TUNNEL_KILL,
 };
 
-enum { HEAD_SIZE = 9, PATH_SIZE = 108, BACKLOG = 16 };
+enum { HEAD_SIZE = 9, PATH_SIZE = 108, BACKLOG = 64 };
 
 struct connection {
     struct connection *next;
