@@ -83,6 +83,48 @@ static int write_pip(FILE *out, const struct environment *env)
                                 "/tmp/cellblock/requirements.txt"));
 }
 
+/* Kernels of other languages, packages called …_kernel by custom, are made known to the server by a
+ * program of theirs. */
+static const char register_kernels[] =
+    "import importlib.util, subprocess, sys\n"
+    "for name in sys.argv[1:]:\n"
+    "    if importlib.util.find_spec(name) and importlib.util.find_spec(name + '.install'):\n"
+    "        subprocess.check_call([sys.executable, '-m', name + '.install', '--sys-prefix'])\n";
+
+/* NULL when it is not called so. */
+static json_t *kernel_module(const char *package)
+{
+    size_t n = strspn(package, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-");
+    char name[RECIPE_PACKAGE_CAP + 1];
+
+    memcpy(name, package, n); /* of a size that was checked */
+    name[n] = '\0';
+    for (char *c = name; *c; c++) {
+        *c = *c == '-' ? '_' : (char)tolower((unsigned char)*c);
+    }
+    return n > strlen("_kernel") && strcmp(name + n - strlen("_kernel"), "_kernel") == 0
+               ? json_string(name)
+               : NULL;
+}
+
+static int write_kernels(FILE *out, const struct environment *env)
+{
+    json_t *words = json_pack("[s, s, s]", RECIPE_FOLDER "/bin/python3", "-c", register_kernels);
+    size_t before = json_array_size(words);
+    size_t index;
+    json_t *item;
+
+    json_array_foreach(env->packages, index, item)
+    {
+        json_array_append_new(words, kernel_module(json_string_value(item)));
+    }
+    if (json_array_size(words) > before) {
+        return write_exec(out, "RUN", words);
+    }
+    json_decref(words);
+    return 0;
+}
+
 /* `stage` labels the stage that is removed after the build; the hash is over the text without. */
 static int write_before(FILE *out, const struct environment *env, const struct recipe_base *base,
                         const char *stage)
@@ -103,7 +145,7 @@ static int write_after(FILE *out, const struct environment *env, const struct re
                        const char *stage)
 {
     (void)stage;
-    if (write_pip(out, env) < 0) {
+    if (write_pip(out, env) < 0 || write_kernels(out, env) < 0) {
         return -1;
     }
     (void)fprintf(out, "FROM machine\nCOPY --from=packages %s %s\nENV PATH=%s/bin:$PATH\nUSER %s\n",

@@ -223,6 +223,21 @@ static void no_shell_reads_a_name(void **state)
     recipe_deinit(&recipe);
 }
 
+static void kernels_of_other_languages_are_registered(void **state)
+{
+    struct environment *env = *state;
+    struct recipe recipe;
+
+    set_list(&env->packages, "[\"pandas\", \"Bash-Kernel>=0.9\"]");
+    recipe = make(env, ID, "");
+    assert_non_null(strstr(recipe.after, "\"bash_kernel\"]\n"));
+    recipe_deinit(&recipe);
+    set_list(&env->packages, "[\"pandas\", \"kernel\"]");
+    recipe = make(env, ID, "");
+    assert_null(strstr(recipe.after, "kernel"));
+    recipe_deinit(&recipe);
+}
+
 /* A user of the base that is no plain name does not get into the file. */
 static void the_bases_user_is_put_back_and_checked(void **state)
 {
@@ -375,6 +390,8 @@ int main(void)
         cmocka_unit_test_setup_teardown(the_same_recipe_has_the_same_hash, set_up, tear_down),
         cmocka_unit_test_setup_teardown(another_recipe_has_another_hash, set_up, tear_down),
         cmocka_unit_test_setup_teardown(no_shell_reads_a_name, set_up, tear_down),
+        cmocka_unit_test_setup_teardown(kernels_of_other_languages_are_registered, set_up,
+                                        tear_down),
         cmocka_unit_test_setup_teardown(the_bases_user_is_put_back_and_checked, set_up, tear_down),
         cmocka_unit_test_setup_teardown(an_id_that_is_none_is_refused, set_up, tear_down),
         cmocka_unit_test(what_pip_needs_here_goes_along),
