@@ -16,6 +16,8 @@ enum {
     RUN_CAP = 9 * 1024 * 1024, /* most servers end the connection at 10 MiB */
     LINGER_MS = 3000,          /* reply → idle */
     INTERRUPT_MS = 3000,
+    SILENT_CHECK_MS = 1000, /* of a run that nothing is heard of */
+    CHECK_MS = 5000,
     STATUS_MS = 10 * 1000,
 };
 
@@ -40,6 +42,7 @@ struct jupyter {
     json_t *reply;
     bool idle;
     uint64_t deadline; /* 0: none */
+    uint64_t check_at; /* when the server is asked whether the kernel is there still */
     struct error refused;
 };
 
@@ -288,6 +291,8 @@ static int send_run(struct jupyter *j)
                         j->message);
 
     j->sent = r == 0;
+    j->check_at = uv_now(j->session->server->loop) + SILENT_CHECK_MS;
+    session_watch(j->session);
     return r;
 }
 
@@ -644,7 +649,11 @@ bool kernel_check(struct jupyter *j, uint64_t now)
     if (j->deadline && j->deadline <= now && j->reply) {
         finish(j);
     }
-    return j->deadline != 0;
+    if (j->run[0] && j->sent && j->check_at <= now) {
+        j->check_at = now + (j->heard ? CHECK_MS : SILENT_CHECK_MS);
+        remote_check(j->target->remote);
+    }
+    return j->run[0] && j->sent;
 }
 
 void kernel_soon(struct jupyter *j)

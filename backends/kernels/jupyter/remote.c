@@ -40,6 +40,7 @@ struct remote {
     bool ended;
     bool closing;
     bool deleting;
+    bool checking;
     unsigned deletes; /* tries of it */
     bool finished;    /* the timer is being closed */
     unsigned busy;    /* calls and sockets that hold us */
@@ -388,6 +389,38 @@ void remote_order(struct remote *r, const char *verb)
     path = kernel_path(r, verb);
     r->busy++;
     jupyter_server_call(r->server, "POST", path, NULL, ORDER_MS, on_ordered, r);
+    free(path);
+}
+
+/* Servers do not tell that somebody has deleted a kernel: messages to it are lost. */
+static void on_checked(void *data, long status, json_t *body, const struct error *err)
+{
+    struct remote *r = data;
+    struct error gone = {0};
+
+    (void)body;
+    r->busy--;
+    r->checking = false;
+    if (err && status == 404 && !r->closing) {
+        (void)error_set(&gone, ERROR_NOT_FOUND, "the Jupyter server has no kernel %s any more",
+                        r->id);
+        end(r, &gone);
+        error_clear(&gone);
+    }
+    maybe_closed(r);
+}
+
+void remote_check(struct remote *r)
+{
+    char *path;
+
+    if (!r->open || r->closing || r->ended || r->checking) {
+        return;
+    }
+    path = kernel_path(r, "");
+    r->checking = true;
+    r->busy++;
+    jupyter_server_call(r->server, "GET", path, NULL, ORDER_MS, on_checked, r);
     free(path);
 }
 

@@ -41,6 +41,9 @@ int remote_send(struct remote *r, enum jupyter_channel channel, const char *type
 /* POST …/interrupt or …/restart; nobody waits for the answer. */
 void remote_order(struct remote *r, const char *verb);
 
+/* Asks the server whether the kernel is there still; on_end comes when it is not. */
+void remote_check(struct remote *r);
+
 /* No callback but `closed` afterwards, when nothing of it is left here, and the server has said
  * that the kernel is gone (or has not, within a limit: then `err` says so). */
 void remote_close(struct remote *r, enum remote_fate fate,

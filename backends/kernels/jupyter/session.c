@@ -336,6 +336,8 @@ static void close_step(struct jupyter_session *s)
     } else if (asks_bye && is_on_its_way(python)) {
         return; /* what it makes is to be removed */
     } else if (asks_bye && needs_kernel(s)) {
+        free(s->kernel_id); /* one that was given and is gone: ours removes what is left */
+        s->kernel_id = NULL;
         session_kernel_start(session_kernel_new(s, "python"));
     } else if (s->kernels) {
         close_kernels(s);

@@ -96,15 +96,31 @@ void session_kernel_close(struct session_kernel *k)
     remote_close(k->remote, given ? REMOTE_LEAVE : REMOTE_DELETE, on_remote_closed, k);
 }
 
+/* Python's kernel has ended, nobody knows how; the server and the session's folder are there. */
+static void main_is_gone(struct jupyter_session *s)
+{
+    const char *run = s->kernel ? kernel_silent_run(s->kernel) : NULL;
+
+    if (s->state == SESSION_LIVE) {
+        s->asking_begun = run != NULL;
+        (void)snprintf(s->run, sizeof(s->run), "%s", run ? run : "");
+    }
+    session_end(s, EXIT_SIGNAL, 0, true, NULL);
+}
+
 /* It cannot be used: at the start, or any more. */
 void session_kernel_failed(struct session_kernel *k, const struct error *err)
 {
     struct jupyter_session *s = k->session;
     bool gone = err->kind == ERROR_NOT_FOUND && k->ready;
 
+    if (is_main(k) && gone) {
+        main_is_gone(s);
+        return;
+    }
     if (is_main(k)) {
         s->lost = err->kind == ERROR_LOST || err->kind == ERROR_TIMEOUT;
-        session_end(s, gone ? EXIT_SIGNAL : EXIT_LOST, 0, gone, err);
+        session_end(s, EXIT_LOST, 0, false, err);
         return;
     }
     session_kernel_close(k);
@@ -137,10 +153,7 @@ static void died(struct session_kernel *k)
         return;
     }
     if (is_main(k)) {
-        const char *run = s->kernel ? kernel_silent_run(s->kernel) : NULL;
-        s->asking_begun = run != NULL;
-        (void)snprintf(s->run, sizeof(s->run), "%s", run ? run : "");
-        session_end(s, EXIT_SIGNAL, 0, true, NULL);
+        main_is_gone(s);
         return;
     }
     session_kernel_close(k);
