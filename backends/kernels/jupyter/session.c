@@ -228,7 +228,9 @@ void session_end(struct jupyter_session *s, enum exit_how how, int signal, bool 
         return;
     }
     if (s->closing) {
-        s->lost = true;
+        s->lost = s->lost || how == EXIT_LOST;
+        session_fail_asks(s, "the kernel has ended");
+        close_kernels(s);
         session_soon(s);
         return;
     }
@@ -287,10 +289,16 @@ static void close_timers(struct jupyter_session *s)
 static void on_bye(void *data, json_t *content, const struct error *err)
 {
     struct jupyter_session *s = data;
+    struct session_kernel *k = session_python(s);
 
     (void)content;
-    (void)err; /* asked in vain: deleting the kernel is all that is left to do */
-    s->bye_said = true;
+    if (err && !s->cleaning && k) {
+        s->cleaning = true; /* it is gone, or deaf: another one, once, removes what is left */
+        s->saying_bye = false;
+        session_kernel_close(k);
+    } else {
+        s->bye_said = true;
+    }
     session_soon(s);
 }
 
@@ -298,6 +306,7 @@ static void on_bye(void *data, json_t *content, const struct error *err)
 static void say_bye(struct jupyter_session *s, struct session_kernel *k)
 {
     s->saying_bye = true;
+    remote_check(k->remote);
     session_ask(k, json_pack("{s:s}", "op", "bye"), NULL, 0, BYE_MS, on_bye, s);
 }
 

@@ -91,6 +91,7 @@ struct jupyter_session {
     bool closing;
     bool saying_bye;
     bool bye_said;
+    bool cleaning; /* a kernel is there only for what is left */
     unsigned open_timers;
     uint64_t close_deadline;
     void (*closed)(void *data);
