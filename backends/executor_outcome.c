@@ -215,7 +215,8 @@ char *exit_sentence(const struct box *box, const struct machine_exit *exit)
     case EXIT_CODE:
         return sentence("its process ended with exit code %d", exit->code);
     case EXIT_SIGNAL:
-        return signal_sentence(exit->signal);
+        /* A place that ended it itself, for a reason that has no kind of its own, says why. */
+        return exit->message ? sentence("%s", exit->message) : signal_sentence(exit->signal);
     case EXIT_OUT_OF_MEMORY:
         return sentence("it used %llu MiB of its %llu MiB of memory and was ended",
                         (unsigned long long)(exit->used / MIB),

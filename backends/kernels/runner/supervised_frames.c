@@ -143,6 +143,18 @@ static int how_of(const char *word, enum exit_how *ret)
     return -1;
 }
 
+static char *process_words(json_int_t used, json_int_t limit)
+{
+    char *words = NULL;
+
+    return asprintf(&words,
+                    "it had %" JSON_INTEGER_FORMAT " processes of the %" JSON_INTEGER_FORMAT
+                    " that it may have and was ended",
+                    used, limit) < 0
+               ? NULL
+               : words;
+}
+
 static int fill_exit(const json_t *json, struct exit_frame *ret)
 {
     const char *how = json_string_value(json_object_get(json, "how"));
@@ -163,6 +175,10 @@ static int fill_exit(const json_t *json, struct exit_frame *ret)
     ret->exit.peak_rss_kib = (uint64_t)rss;
     ret->exit.kind = ERROR_LOST;
     ret->text = text ? clean(json_string_value(text), json_string_length(text)) : NULL;
+    if (strcmp(how, "processes") == 0) {
+        free(ret->text);
+        ret->text = process_words(used, limit);
+    }
     ret->exit.message = strcmp(how, "files") == 0 ? "files" : ret->text;
     return 0;
 }
