@@ -1,63 +1,14 @@
-#include <errno.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "backends/base/nearest.h"
-#include "backends/command/internal.h"
+#include "backends/command/carrier.h"
 
 /* One process of the command, and the supervised runner that it carries. */
 
-enum {
-    READ_SIZE = 64 * 1024,
-    TICK_MS = 15 * 1000, /* the executor wants to hear now and then that a start goes on */
-    LINE_SIZE = 256,
-};
-
-enum state {
-    STATE_STARTING, /* to its first worker */
-    STATE_READY,    /* nobody has attached to the worker */
-    STATE_USED,
-    STATE_BETWEEN, /* the worker ended, or the next one is on its way */
-    STATE_ENDED,   /* told */
-    STATE_CLOSING,
-};
-
-struct carrier {
-    struct command_place *place;
-    struct byte_stream stream;
-    struct supervised *supervised;
-    struct carrier_events events;
-    void *data;
-    enum state state;
-    struct link *link;
-    uv_process_t process;
-    uv_pipe_t in, out, err;
-    uv_timer_t timer; /* ticks of the start; then the limits of the end */
-    unsigned open_handles;
-    bool made;      /* the process handle was given to uv_spawn */
-    bool running;   /* the process has not ended */
-    bool out_ended; /* its stdout has */
-    bool err_ended;
-    bool ending; /* the timer waits for the rest of the end */
-    int64_t exit_status;
-    int exit_signal;
-    int terminations; /* signals sent to its group while closing */
-    struct machine_exit lost;
-    char *message; /* of `lost` */
-    struct buffer errors;
-    char line[LINE_SIZE];
-    size_t line_size;
-    char space[READ_SIZE];
-    void (*closed)(void *data);
-    void *closed_data;
-};
-
-static bool alive(const struct carrier *c)
-{
-    return c->state != STATE_ENDED && c->state != STATE_CLOSING;
-}
+enum { TICK_MS = 15 * 1000 /* the executor wants to hear now and then that a start goes on */ };
 
 /* ---- freeing ---- */
 
@@ -144,7 +95,7 @@ static char *end_words(const struct carrier *c)
 /* Its last word. */
 static void tell_end(struct carrier *c, const struct machine_exit *exit)
 {
-    if (alive(c)) {
+    if (carrier_alive(c)) {
         c->state = STATE_ENDED;
         uv_timer_stop(&c->timer);
         if (c->events.on_exit) {
@@ -164,7 +115,7 @@ static void conclude(struct carrier *c)
     if (c->supervised) {
         supervised_ended(c->supervised, lost.message);
     }
-    if (alive(c)) { /* no worker was there whose end was told */
+    if (carrier_alive(c)) { /* no worker was there whose end was told */
         tell_end(c, &lost);
     }
     free(words);
@@ -176,9 +127,9 @@ static void on_ending_limit(uv_timer_t *timer)
 }
 
 /* A piece of the end has come. What children of the command hold open is not waited for long. */
-static void take_end(struct carrier *c)
+void carrier_take_end(struct carrier *c)
 {
-    if (!alive(c) || (c->running && !c->out_ended)) {
+    if (!carrier_alive(c) || (c->running && !c->out_ended)) {
         return;
     }
     if (!c->running && c->out_ended && c->err_ended) {
@@ -211,140 +162,7 @@ static void on_process_exit(uv_process_t *process, int64_t status, int term_sign
         close_all(c);
         return;
     }
-    take_end(c);
-}
-
-/* ---- the stream ---- */
-
-struct write {
-    uv_write_t req;
-    char bytes[];
-};
-
-static void on_written(uv_write_t *req, int status)
-{
-    (void)status; /* the end of the process tells it better */
-    free(req);
-}
-
-static struct carrier *of_stream(struct byte_stream *stream)
-{
-    return (struct carrier *)((char *)stream - offsetof(struct carrier, stream));
-}
-
-static int stream_write(struct byte_stream *stream, const void *bytes, size_t size)
-{
-    struct carrier *c = of_stream(stream);
-    uv_buf_t buf = uv_buf_init((char *)bytes, (unsigned)size);
-    struct write *write;
-    int r;
-
-    if (!c->running || uv_is_closing((uv_handle_t *)&c->in)) {
-        return -EPIPE;
-    }
-    r = uv_try_write((uv_stream_t *)&c->in, &buf, 1);
-    if (r == (int)size) {
-        return 0;
-    }
-    if (r < 0 && r != UV_EAGAIN) {
-        return r;
-    }
-    buf.base += r > 0 ? r : 0;
-    buf.len -= r > 0 ? (size_t)r : 0;
-    if (uv_stream_get_write_queue_size((uv_stream_t *)&c->in) + buf.len > COMMAND_QUEUE_CAP) {
-        return -ENOBUFS;
-    }
-    write = malloc(sizeof(*write) + buf.len);
-    if (!write) {
-        return -ENOMEM;
-    }
-    memcpy(write->bytes, buf.base, buf.len);
-    buf.base = write->bytes;
-    r = uv_write(&write->req, (uv_stream_t *)&c->in, &buf, 1, on_written);
-    if (r < 0) {
-        free(write);
-    }
-    return r;
-}
-
-static size_t stream_queued(const struct byte_stream *stream)
-{
-    const struct carrier *c = of_stream((struct byte_stream *)stream);
-    return uv_stream_get_write_queue_size((const uv_stream_t *)&c->in);
-}
-
-static void on_alloc(uv_handle_t *handle, size_t size, uv_buf_t *buf)
-{
-    struct carrier *c = handle->data;
-    (void)size;
-    *buf = uv_buf_init(c->space, sizeof(c->space));
-}
-
-static void on_out(uv_stream_t *out, ssize_t n, const uv_buf_t *buf)
-{
-    struct carrier *c = out->data;
-
-    if (n > 0 && c->supervised && alive(c)) {
-        supervised_feed(c->supervised, buf->base, (size_t)n);
-    }
-    if (n < 0) {
-        uv_read_stop(out);
-        c->out_ended = true;
-        take_end(c);
-    }
-}
-
-static void tell_line(struct carrier *c)
-{
-    size_t size = c->line_size;
-
-    c->line_size = 0;
-    while (size > 0 && (c->line[size - 1] == '\r' || c->line[size - 1] == ' ')) {
-        size--;
-    }
-    c->line[size] = '\0';
-    if (size > 0 && c->state == STATE_STARTING && c->events.on_waiting) {
-        c->events.on_waiting(c->data, c->line);
-    }
-}
-
-static void keep_errors(struct carrier *c, const char *bytes, size_t size)
-{
-    size_t keep = size < COMMAND_ERRORS_CAP ? size : COMMAND_ERRORS_CAP;
-    size_t have = buffer_size(&c->errors);
-
-    if (have + keep > COMMAND_ERRORS_CAP) {
-        buffer_consume(&c->errors, have + keep - COMMAND_ERRORS_CAP);
-    }
-    (void)buffer_append(&c->errors, bytes + size - keep, keep);
-}
-
-static void on_err(uv_stream_t *err, ssize_t n, const uv_buf_t *buf)
-{
-    struct carrier *c = err->data;
-
-    if (n < 0) {
-        uv_read_stop(err);
-        c->err_ended = true;
-        take_end(c);
-    }
-    if (n <= 0 || !alive(c)) {
-        return;
-    }
-    keep_errors(c, buf->base, (size_t)n);
-    for (ssize_t i = 0; i < n && c->state == STATE_STARTING; i++) {
-        char byte = buf->base[i];
-        bool control = (unsigned char)byte < 0x20 || byte == 0x7f;
-        if (byte == '\n') {
-            tell_line(c);
-        } else if (c->line_size + 1 < sizeof(c->line)) {
-            c->line[c->line_size] = ' ';
-            if (!control) {
-                c->line[c->line_size] = byte;
-            }
-            c->line_size++;
-        }
-    }
+    carrier_take_end(c);
 }
 
 /* ---- the supervised ---- */
@@ -375,7 +193,7 @@ static void on_worker_exit(void *data, const struct machine_exit *exit)
     struct carrier *c = data;
     struct machine_exit kept = *exit;
 
-    if (!alive(c)) {
+    if (!carrier_alive(c)) {
         return;
     }
     kept.kept = exit->how != EXIT_LOST;
@@ -421,7 +239,7 @@ static struct supervised *new_supervised(struct carrier *c)
         .env = env->env,
     };
 
-    c->stream = (struct byte_stream){.write = stream_write, .queued = stream_queued};
+    carrier_stream_init(c);
     return supervised_new(c->place->base.loop, &c->stream, &options, &events, c);
 }
 
@@ -431,7 +249,7 @@ static struct supervised *new_supervised(struct carrier *c)
 static void on_tick(uv_timer_t *timer)
 {
     struct carrier *c = timer->data;
-    char line[LINE_SIZE + 64];
+    char line[CARRIER_LINE_SIZE + 64];
 
     if (buffer_size(&c->errors) > 0 && c->events.on_waiting) {
         (void)snprintf(line, sizeof(line), "still waiting for an answer through `%.200s`",
@@ -503,8 +321,7 @@ static int spawn(struct carrier *c, char **argv)
         return r;
     }
     c->running = true;
-    uv_read_start((uv_stream_t *)&c->out, on_alloc, on_out);
-    uv_read_start((uv_stream_t *)&c->err, on_alloc, on_err);
+    carrier_read(c);
     return 0;
 }
 
@@ -587,7 +404,7 @@ bool carrier_is_ready(const struct carrier *c)
 
 bool carrier_has_ended(const struct carrier *c)
 {
-    return !alive(c);
+    return !carrier_alive(c);
 }
 
 bool carrier_is_starting(const struct carrier *c)
