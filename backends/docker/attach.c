@@ -138,7 +138,9 @@ struct byte_stream *attach_stream(struct attach *a)
 const char *attach_last_words(struct attach *a)
 {
     for (size_t i = 0; i < a->words_size; i++) {
-        a->words[i] = a->words[i] ? a->words[i] : ' ';
+        if (a->words[i] == '\0') {
+            a->words[i] = ' ';
+        }
     }
     engine_plain(a->words);
     while (a->words_size > 0 && a->words[a->words_size - 1] == ' ') {

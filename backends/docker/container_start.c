@@ -221,6 +221,7 @@ static json_t *create_body(struct docker_place *place, struct spec *spec)
     if (place->kernel_image && body) {
         add_gateway_threads(body);
     }
+    spec->command = NULL; /* what it led to ends here */
     free(text);
     return body;
 }

@@ -65,7 +65,7 @@ static const char *setting(const char *name)
 
 static bool has_prefix(const char *text, const char *prefix)
 {
-    return strncmp(text, prefix, strlen(prefix)) == 0;
+    return text && strncmp(text, prefix, strlen(prefix)) == 0;
 }
 
 static int parse_unix(const char *path, const char *origin, struct endpoint *ret, struct error *err)

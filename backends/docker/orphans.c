@@ -41,22 +41,22 @@ static unsigned long long start_of(long pid)
 {
     char path[64];
     char text[TEXT_CAP];
-    const char *at;
-    unsigned long long start = 0;
-    char state = 0;
+    char *at;
+    char *rest = NULL;
 
     (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
     if (!read_text(path, text) || !(at = strrchr(text, ')'))) {
         return 0;
     }
-    if (sscanf(at + 1,
-               " %c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %*u %*u %*d %*d %*d %*d %*d "
-               "%*d %llu",
-               &state, &start) != 2 ||
-        state == 'Z' || state == 'X') {
+    /* The third field is the state, the twenty-second the start. */
+    at = strtok_r(at + 1, " ", &rest);
+    if (!at || *at == 'Z' || *at == 'X') {
         return 0;
     }
-    return start;
+    for (int field = 3; at && field < 22; field++) {
+        at = strtok_r(NULL, " ", &rest);
+    }
+    return at ? strtoull(at, NULL, 10) : 0;
 }
 
 static void boot_of(long pid, char space[TEXT_CAP])

@@ -13,7 +13,7 @@ static void forget(struct docker_place *place, const struct container *c)
         if (place->pool[i] == c) {
             place->pool_count--;
             memmove(&place->pool[i], &place->pool[i + 1],
-                    (place->pool_count - i) * sizeof(place->pool[0]));
+                    (place->pool_count - i) * sizeof(struct container *));
             return;
         }
     }
