@@ -115,7 +115,7 @@ def by_command(info):
 
 def by_podman_run(info):
     """A container for each session, and no engine's API."""
-    run = ["run", "--interactive", "--rm", "--network=none", "--init", "--memory={memory_mib}m"]
+    run = ["run", "--interactive", "--rm", "--network=none", "--memory={memory_mib}m"]
     return Setup(environment={"command": [*info["command"], *run, IMAGE], **OPEN},
                  engine=info["host"])
 
@@ -123,7 +123,7 @@ def by_podman_run(info):
 IMAGE = "cellblock-test/python"
 DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
-                 "packages": ["numpy", "pandas", "matplotlib"]}
+                 "packages": ["bash_kernel", "numpy", "pandas", "matplotlib"]}
 # Of variants that differ from another one in how they are reached, and not in what is there.
 SOME = ("test_errors", "test_input", "test_output", "test_shell", "test_state", "test_time")
 DEBIAN = {"python": "/usr/bin/python3"}

@@ -63,6 +63,15 @@ class Api:
             query["filters"] = json.dumps({key: [value] for key, value in filters.items()})
         return self.call("GET", "/containers/json", query=query)
 
+    def ownerless(self):
+        """The containers that are not a living server's, as texts."""
+        found = []
+        for one in self.containers():
+            pid = (one.get("Labels") or {}).get("cellblock.pid")
+            if not pid or not Path(f"/proc/{pid}").exists():
+                found.append(f"{' '.join(one['Names'])} {one['State']}")
+        return found
+
     def remove(self, container):
         """Kills and removes a container and its anonymous volumes."""
         self.call("DELETE", f"/containers/{quote(container)}", query={"force": 1, "v": 1})

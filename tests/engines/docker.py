@@ -73,8 +73,7 @@ class Docker(Engine):
         subprocess.run([which(command), *arguments], check=True, capture_output=True)
 
     def leftovers(self):
-        return [f"{' '.join(c['Names'])} {c['State']}"
-                for c in Api(self.running()["host"]).containers()]
+        return Api(self.running()["host"]).ownerless()
 
     def cleanup(self):
         api = Api(self.folder / "docker.sock")

@@ -74,8 +74,7 @@ class Podman(Engine):
             run(*self.command(), "tag", wanted[0], *wanted[1:], timeout=60)
 
     def leftovers(self):
-        return [f"{' '.join(c['Names'])} {c['State']}"
-                for c in Api(self.running()["host"]).containers()]
+        return Api(self.running()["host"]).ownerless()
 
     def cleanup(self):
         with contextlib.suppress(subprocess.SubprocessError):
