@@ -185,7 +185,8 @@ static struct occupant *new_gateway(struct container *c, const struct occupant_e
                                     struct error *err)
 {
     struct docker_place *place = c->place;
-    struct gateway_options options = {.env = place->base.env->env};
+    struct gateway_options options = {.env = place->base.env->env,
+                                      .memory_mib = place->base.env->memory_mib};
 
     if (!place->websockets) {
         place->websockets = websocket_context_new(place->base.loop, err);

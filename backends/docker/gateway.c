@@ -19,6 +19,7 @@ struct gateway {
     uv_loop_t *loop;
     struct websocket_context *websockets;
     json_t *env;
+    json_int_t data_limit;
     struct occupant_events events;
     void *data;
     char token[2 * TOKEN_BYTES + 1];
@@ -130,18 +131,18 @@ static void on_listening(void *data)
 
 static json_t *configuration(const struct gateway *g)
 {
-    return json_pack("{s:[s, s, s, s, s, s, s, s], s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s}, s:i}",
-                     "argv", RECIPE_FOLDER "/bin/jupyter-kernelgateway",
-                     "--KernelGatewayApp.ip=127.0.0.1", "--KernelGatewayApp.port=8888",
-                     "--KernelGatewayApp.port_retries=0", "--KernelGatewayApp.log_level=WARN",
-                     "--JupyterWebsocketPersonality.list_kernels=True",
-                     /* A server that drops output is one that lies about it. */
-                     "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0",
-                     "--ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0", "env", "HOME",
-                     "/workspace", "IPYTHONDIR", OWN_FOLDER "/ipython", "JUPYTER_CONFIG_DIR",
-                     OWN_FOLDER "/config", "JUPYTER_DATA_DIR", OWN_FOLDER "/data",
-                     "JUPYTER_RUNTIME_DIR", OWN_FOLDER "/runtime", "KG_AUTH_TOKEN", g->token,
-                     "PIP_TARGET", "/workspace/.local/cellblock-packages", "port", GATEWAY_PORT);
+    return json_pack(
+        "{s:[s, s, s, s, s, s, s, s], s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s}, s:i, s:I}", "argv",
+        RECIPE_FOLDER "/bin/jupyter-kernelgateway", "--KernelGatewayApp.ip=127.0.0.1",
+        "--KernelGatewayApp.port=8888", "--KernelGatewayApp.port_retries=0",
+        "--KernelGatewayApp.log_level=WARN", "--JupyterWebsocketPersonality.list_kernels=True",
+        /* A server that drops output is one that lies about it. */
+        "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0",
+        "--ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0", "env", "HOME", "/workspace",
+        "IPYTHONDIR", OWN_FOLDER "/ipython", "JUPYTER_CONFIG_DIR", OWN_FOLDER "/config",
+        "JUPYTER_DATA_DIR", OWN_FOLDER "/data", "JUPYTER_RUNTIME_DIR", OWN_FOLDER "/runtime",
+        "KG_AUTH_TOKEN", g->token, "PIP_TARGET", "/workspace/.local/cellblock-packages", "port",
+        GATEWAY_PORT, "data", g->data_limit);
 }
 
 /* ---- the session ---- */
@@ -354,6 +355,7 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     g->loop = loop;
     g->websockets = options->websockets;
     g->env = json_incref(options->env);
+    g->data_limit = (json_int_t)(options->memory_mib + GATEWAY_STACKS_MIB) * 1024 * 1024;
     g->events = *events;
     g->data = data;
     g->opened_ms = uv_now(loop);

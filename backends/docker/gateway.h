@@ -16,15 +16,17 @@
 struct gateway_options {
     struct websocket_context *websockets; /* borrowed */
     json_t *env;                          /* of the kernels, object of strings; borrowed */
+    uint64_t memory_mib;                  /* of one process */
 };
 
 enum {
     GATEWAY_PORT = 8888,
     GATEWAY_READY_MS = 60 * 1000, /* the container runs → the gateway answers */
     GATEWAY_PROBE_MS = 50,
-    GATEWAY_LOST_MS = 2000, /* the server is gone: the container's end, which says why, is waited
-                             * for */
-    GATEWAY_THREADS = 64,   /* that the gateway and an idle kernel have, beyond the code's own */
+    GATEWAY_LOST_MS = 2000,   /* the server is gone: the container's end, which says why, is waited
+                               * for */
+    GATEWAY_THREADS = 18,     /* that the gateway and an idle kernel have, beyond the code's own */
+    GATEWAY_STACKS_MIB = 128, /* that a kernel's own threads have, for the most part never used */
 };
 
 /* The argv of the container's first process, NULL-terminated. */

@@ -6,7 +6,8 @@ on our stdout, any number of connections over the one stream:
 
     u32 length (little-endian, of the payload), u8 type, u32 connection, payload
 
-    to us     CONFIG  JSON {"argv": [...], "env": {...}, "port": 8888}: once, first
+    to us     CONFIG  JSON {"argv": [...], "env": {...}, "port": 8888, "data": bytes that a
+                      process may have}: once, first
               OPEN    a connection is made
               DATA    bytes for it
               END     no more bytes come for it
@@ -28,6 +29,7 @@ import ctypes
 import errno
 import json
 import os
+import resource
 import selectors
 import signal
 import socket
@@ -257,15 +259,13 @@ class Keeper:
         """Starts the gateway; a program that is not there is an end with a reason."""
         self.port = config["port"]
         environment = {**os.environ, **config["env"]}
-        for name in ("HOME", "JUPYTER_RUNTIME_DIR", "IPYTHONDIR", "MPLCONFIGDIR"):
-            if environment.get(name, "").startswith(("/tmp/", "/workspace")):
-                os.makedirs(environment[name], mode=0o700, exist_ok=True)
         try:
             self.gateway = subprocess.Popen(
                 config["argv"], env=environment, stdin=subprocess.DEVNULL, stdout=2,
                 start_new_session=True)
         except OSError as error:
             leave(1, "%s: %s" % (config["argv"][0], error.strerror))
+        resource.prlimit(self.gateway.pid, resource.RLIMIT_DATA, (config["data"],) * 2)
 
     def look(self):
         """Is the gateway there, does it listen? Children of nobody are taken in."""

@@ -317,8 +317,8 @@ static void open_tunnel(struct scene *s)
 
 static void begin(struct scene *s, json_t *argv)
 {
-    json_t *config =
-        json_pack("{s:o, s:{s:s}, s:i}", "argv", argv, "env", "TUNNEL", "1", "port", free_port());
+    json_t *config = json_pack("{s:o, s:{s:s}, s:i, s:i}", "argv", argv, "env", "TUNNEL", "1",
+                               "data", 1 << 30, "port", free_port());
 
     /* %port% of the arguments */
     json_array_append_new(

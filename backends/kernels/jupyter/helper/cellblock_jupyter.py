@@ -326,7 +326,9 @@ class Helper:
     def _open_marker(self, request):
         """The file that says which run has begun last: when a kernel dies, the next one tells."""
         name = ".begun-%s" % request.get("session", "")
-        path = os.path.join(self.folder or tempfile.gettempdir(), name)
+        own = os.environ.get("JUPYTER_RUNTIME_DIR", "")
+        folder = self.folder or (own if os.path.isdir(own) else tempfile.gettempdir())
+        path = os.path.join(folder, name)
         if self.begun >= 0:
             os.close(self.begun)
         self.marker = path
