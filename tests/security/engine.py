@@ -21,6 +21,8 @@ from support import processes
 from support.client import Client
 
 IMAGE = "cellblock-test/python"
+WATCHED = {"memory_mib": MEMORY_MIB, "disk_mib": DISK_MIB, "processes": PROCESSES, "pool": 0}
+LIMITS = {"docker": WATCHED, "command": WATCHED}  # a Jupyter server has its own
 NOBODY = "65534:65534"
 LABEL = "cellblock.test.security"
 CAPABILITIES = """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
@@ -56,8 +58,8 @@ class Far:
         self.shares.mkdir(exist_ok=True)
         config = self.folder / "config.json"
         config.write_text(json.dumps({"environments": {"default": {
-            "backend": backend, "memory_mib": MEMORY_MIB, "disk_mib": DISK_MIB,
-            "processes": PROCESSES, "timeout_seconds": 40, "pool": 0, **(environment or {})}}}),
+            "backend": backend, "timeout_seconds": 40, **LIMITS.get(backend, {}),
+            **(environment or {})}}}),
             encoding="utf-8")
         self.client = Client("--config", config, "--share-root", self.shares, *args, era=era,
                              env={"CELLBLOCK_SECURITY_MARKER": MARKER, **(env or {})})
@@ -145,7 +147,8 @@ class Engine(Api):
 
     def ours(self, pid):
         """The containers of the server with this pid."""
-        return [c for c in self.containers() if (c["Labels"] or {}).get("cellblock.pid") == str(pid)]
+        return [c for c in self.containers()
+                if (c["Labels"] or {}).get("cellblock.pid") == str(pid)]
 
 
 def far_held(cell, engine, code, values=None, guard_off=None, **arguments):

@@ -110,7 +110,7 @@ CALLS = {
     "user namespace": "attempt(lambda: call('unshare', 0x10000000))",
     "mount namespace": "attempt(lambda: call('unshare', 0x00020000))",
     "network namespace": "attempt(lambda: call('unshare', 0x40000000))",
-    "another's namespace": "fd = os.open('/proc/1/ns/mnt', os.O_RDONLY) if os.getuid() == 0 else 0\n"
+    "another's namespace": "fd = os.open('/proc/self/ns/uts', os.O_RDONLY)\n"
                            "attempt(lambda: call('setns', fd, 0))",
     "trace the first process": "attempt(lambda: call('ptrace', 0x4206, 1, None, None))",
     "kernel keys": "libc.syscall.restype = ctypes.c_long\n"

@@ -108,8 +108,8 @@ def attacked(script, limit=15, timeout_seconds=3, code="print(6 * 7)"):
 
 def test_the_script_plays_its_part():
     """The control: one that speaks as it should is believed, and answers again and again."""
-    with player('up()\nwhile True:\n    run = begun()\n    frame(0x11, b"42\\n")\n    done(run)') as (
-            one):
+    with player("up()\nwhile True:\n    run = begun()\n    frame(0x11, b'42\\n')\n"
+                "    done(run)") as one:
         session = None
         for _ in range(3):
             result = one.client.run("1", **({"session": session} if session else {}))
@@ -123,7 +123,7 @@ BEFORE = {
     "garbage": "put(os.urandom(30000)); os._exit(1)",
     "an endless banner": "while True: put(b'welcome to the machine\\n' * 100)",
     "an endless banner without lines": "while True: put(b'x' * 65536)",
-    "control characters": "put(b'\\x1b[2J\\x07\\x1b]0;title\\x07hello\\r\\n\\0\\xff\\xfe'); os._exit(1)",
+    "control characters": "put(b'\\x1b[2J\\x07\\x1b]0;t\\x07hi\\r\\n\\0\\xff\\xfe'); os._exit(1)",
     "half a marker": "put(b'\\x02cellblock-stream-1 3.11'); time.sleep(0.2); os._exit(1)",
     "many half markers": "put(b'\\x02cellblock-stream-1 ' * 5000); os._exit(1)",
     "a version that is none": "marker('three'); os._exit(1)",
@@ -352,7 +352,7 @@ SUPERVISOR = {
 
 @pytest.mark.parametrize("name", SUPERVISOR)
 def test_killing_the_supervisor(there, near, name):
-    """The code's own session is lost, which is said; the next run has a new one; no folder stays."""
+    """The code's own session is lost, which is said; the next is a new one; no folder stays."""
     neighbour = near.cell()
     neighbour.open()
     made = there.run("import os\nprint(os.path.dirname(os.getcwd()))")
