@@ -15,22 +15,46 @@ static void put_plain(char *to, size_t size, const char *from)
     engine_plain(to);
 }
 
-/* "Step 3/9 : RUN …" (Docker), "STEP 3/9: RUN …" (Podman). */
-static bool take_step(struct build_log *log, const char *line)
+/* "Step 3/9 : RUN …" (Docker), "[1/3] STEP 3/9: RUN …" (Podman, which counts stages as well). */
+static const char *step_of(const char *line)
 {
-    unsigned step, steps;
-    int length = 0;
-    const char *name;
+    if (*line == '[') {
+        size_t n = strspn(line + 1, "0123456789/");
+        line += strncmp(line + 1 + n, "] ", 2) == 0 ? n + 3 : 0;
+    }
+    return strncasecmp(line, "step ", strlen("step ")) == 0 ? line + strlen("step ") : NULL;
+}
 
-    if (strncasecmp(line, "step ", 5) != 0 ||
-        sscanf(line + 5, "%5u/%5u%n", &step, &steps, &length) != 2 || step == 0 || step > steps) {
+static bool take_number(const char **text, char end, unsigned *ret)
+{
+    char *after;
+    unsigned long value;
+
+    if (!isdigit((unsigned char)**text)) {
         return false;
     }
-    name = line + 5 + length;
-    name += strspn(name, " :");
+    value = strtoul(*text, &after, 10);
+    if (value > 9999 || *after != end) {
+        return false;
+    }
+    *text = after + 1;
+    *ret = (unsigned)value;
+    return true;
+}
+
+static bool take_step(struct build_log *log, const char *line)
+{
+    const char *at = step_of(line);
+    unsigned step, steps;
+
+    if (!at || !take_number(&at, '/', &step) ||
+        (!take_number(&at, ' ', &steps) && !take_number(&at, ':', &steps)) || step == 0 ||
+        step > steps) {
+        return false;
+    }
     log->step = step;
     log->steps = steps;
-    (void)snprintf(log->name, sizeof(log->name), "%s", name);
+    (void)snprintf(log->name, sizeof(log->name), "%s", at + strspn(at, " :"));
     return true;
 }
 
@@ -105,7 +129,7 @@ void build_log_progress(const struct build_log *log, char *space, size_t size)
     plain_step(log, step);
     if (log->step == 0) {
         (void)snprintf(space, size, "it is being sent to the engine");
-    } else if (strncasecmp(line, "step ", 5) == 0) {
+    } else if (step_of(line)) {
         (void)snprintf(space, size, "step %u/%u: %s", log->step, log->steps, step);
     } else {
         (void)snprintf(space, size, "step %u/%u: %.60s: %.100s", log->step, log->steps, step, line);

@@ -45,6 +45,17 @@ static void check_image(const struct docker_place *place,
     tell(each, data, "image", ok, true, detail, fix);
 }
 
+static void check_kernel_image(const struct docker_place *place,
+                               void (*each)(void *data, const struct place_check *check),
+                               void *data)
+{
+    const char *name = kernel_image_name(place->kernel_image);
+    bool ok = kernel_image_facts(place->kernel_image) != NULL;
+
+    tell(each, data, "kernel image", ok, true, ok || !place->last_error ? name : place->last_error,
+         "run some code: it is built when the first run needs it");
+}
+
 static void check_orphans(const struct docker_place *place,
                           void (*each)(void *data, const struct place_check *check), void *data)
 {
@@ -67,6 +78,9 @@ void docker_check(struct place *base, void (*each)(void *data, const struct plac
     check_engine(place, each, data);
     if (engine_facts(place->engine)) {
         check_image(place, each, data);
+        if (place->kernel_image) {
+            check_kernel_image(place, each, data);
+        }
         check_orphans(place, each, data);
     }
     if (place->left) {
