@@ -69,151 +69,15 @@ static void forget_run(struct jupyter *j)
     j->input_size = j->input_at = 0;
 }
 
-static void refuse(struct jupyter *j, const struct error *err)
-{
-    forget_run(j);
-    j->events.on_refused(j->data, err);
-}
-
 static const char *text_of(json_t *object, const char *name)
 {
     return json_string_value(json_object_get(object, name));
 }
 
-static enum kernel_status status_of(json_t *done)
+static void refuse(struct jupyter *j, const struct error *err)
 {
-    static const struct {
-        const char *name;
-        enum kernel_status status;
-    } names[] = {
-        {"ok", KERNEL_OK},
-        {"error", KERNEL_ERROR},
-        {"exit", KERNEL_EXIT},
-        {"signal", KERNEL_SIGNAL},
-        {"interrupted", KERNEL_INTERRUPTED},
-    };
-    const char *name = text_of(done, "status");
-
-    for (size_t i = 0; name && i < sizeof(names) / sizeof(names[0]); i++) {
-        if (strcmp(names[i].name, name) == 0) {
-            return names[i].status;
-        }
-    }
-    return KERNEL_ERROR;
-}
-
-static int small_int(json_t *object, const char *name, int most)
-{
-    json_int_t value = json_integer_value(json_object_get(object, name));
-    return value < 0 || value > most ? 0 : (int)value;
-}
-
-static uint64_t number_of(json_t *object, const char *name)
-{
-    json_int_t value = json_integer_value(json_object_get(object, name));
-    return value < 0 ? 0 : (uint64_t)value;
-}
-
-/* Of a kernel with our helper. */
-static void reply_of_helper(json_t *done, struct kernel_reply *reply)
-{
-    json_t *error = json_object_get(done, "error");
-
-    reply->status = status_of(done);
-    reply->has_exit_code = json_is_integer(json_object_get(done, "exit_code"));
-    reply->exit_code = small_int(done, "exit_code", 255);
-    reply->signal = small_int(done, "signal", SIGRTMAX);
-    reply->etype = text_of(error, "etype");
-    reply->evalue = text_of(error, "evalue");
-    reply->traceback = text_of(error, "traceback");
-    reply->execution_count = small_int(done, "execution_count", INT32_MAX);
-    reply->cpu_ms = number_of(done, "cpu_ms");
-    reply->peak_rss_kib = number_of(done, "peak_rss_kib");
-}
-
-static char *join_traceback(json_t *lines)
-{
-    size_t size = 0, index;
-    char *text = NULL, *plain = NULL;
-    FILE *out = open_memstream(&text, &size);
-    json_t *line;
-
-    if (!out) {
-        return NULL;
-    }
-    json_array_foreach(lines, index, line)
-    {
-        const char *value = json_string_value(line);
-        if (value) {
-            (void)fprintf(out, "%s\n", value);
-        }
-    }
-    if (fclose(out) == 0 && text && *text) {
-        plain = output_plain(text);
-    }
-    free(text);
-    return plain;
-}
-
-/* Of any other kernel, by the protocol's own words. */
-static void reply_of_stranger(json_t *content, struct kernel_reply *reply)
-{
-    const char *status = text_of(content, "status");
-
-    reply->execution_count = small_int(content, "execution_count", INT32_MAX);
-    if (status && strcmp(status, "ok") == 0) {
-        return;
-    }
-    reply->status = KERNEL_ERROR;
-    reply->etype = text_of(content, "ename");
-    reply->evalue = text_of(content, "evalue");
-    if (reply->etype && strcmp(reply->etype, "KeyboardInterrupt") == 0) {
-        reply->status = KERNEL_INTERRUPTED;
-    }
-    if (!reply->etype || !*reply->etype) {
-        reply->etype = status && strcmp(status, "aborted") == 0 ? "Aborted" : "Error";
-    }
-}
-
-static void tell_dropped(struct jupyter *j, json_t *done)
-{
-    json_t *sent = json_object_get(done, "sent");
-    uint64_t out = (uint64_t)json_integer_value(json_array_get(sent, 0));
-    uint64_t err = (uint64_t)json_integer_value(json_array_get(sent, 1));
-    unsigned displays = (unsigned)small_int(done, "displays", INT32_MAX);
-    char note[512];
-
-    if (done &&
-        (out > j->output.got[0] || err > j->output.got[1] || displays > j->output.displays)) {
-        (void)snprintf(note, sizeof(note),
-                       "the server dropped output: of %llu bytes of stdout %llu arrived, of %llu "
-                       "of stderr %llu, of %u displays %u. Start the Jupyter server with "
-                       "--ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 and "
-                       "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 to have all of it",
-                       (unsigned long long)out, (unsigned long long)j->output.got[0],
-                       (unsigned long long)err, (unsigned long long)j->output.got[1], displays,
-                       j->output.displays);
-        j->events.on_note(j->data, note);
-    } else if (!done && j->output.dropped) {
-        j->events.on_note(j->data,
-                          "the server dropped output, since more came than its "
-                          "iopub_data_rate_limit or iopub_msg_rate_limit allows: some of what the "
-                          "run printed is missing");
-    }
-}
-
-static void tell_notes(struct jupyter *j, json_t *done)
-{
-    json_t *notes = json_object_get(done, "notes");
-    json_t *note;
-    size_t index;
-
-    json_array_foreach(notes, index, note)
-    {
-        if (json_is_string(note) && index < 64) {
-            j->events.on_note(j->data, json_string_value(note));
-        }
-    }
+    forget_run(j);
+    j->events.on_refused(j->data, err);
 }
 
 static void finish(struct jupyter *j)
@@ -221,18 +85,11 @@ static void finish(struct jupyter *j)
     json_t *content = j->reply;
     json_t *done = j->target->is_python ? json_object_get(content, "cellblock") : NULL;
     struct kernel_reply reply = {.status = KERNEL_OK};
-    char *traceback = NULL;
+    char *traceback;
 
     j->reply = NULL;
-    tell_notes(j, done);
-    tell_dropped(j, done);
-    if (done) {
-        reply_of_helper(done, &reply);
-    } else {
-        reply_of_stranger(content, &reply);
-        traceback = join_traceback(json_object_get(content, "traceback"));
-        reply.traceback = traceback;
-    }
+    reply_tell(&j->output, done);
+    traceback = reply_read(content, done, &reply);
     forget_run(j);
     j->events.on_reply(j->data, &reply);
     free(traceback);
@@ -435,19 +292,11 @@ void kernel_language_died(struct jupyter *j, const struct session_kernel *k)
 
 /* ---- messages ---- */
 
-static bool complete(const struct jupyter *j)
-{
-    json_t *done = json_object_get(j->reply, "cellblock");
-    json_t *sent = json_object_get(done, "sent");
-
-    return done && (uint64_t)json_integer_value(json_array_get(sent, 0)) <= j->output.got[0] &&
-           (uint64_t)json_integer_value(json_array_get(sent, 1)) <= j->output.got[1] &&
-           (unsigned)small_int(done, "displays", INT32_MAX) <= j->output.displays;
-}
-
 static void maybe_done(struct jupyter *j)
 {
-    if (j->reply && (j->idle || complete(j))) {
+    json_t *done = json_object_get(j->reply, "cellblock");
+
+    if (j->reply && (j->idle || (done && reply_is_complete(&j->output, done)))) {
         finish(j);
     } else if (j->reply && j->deadline == 0) {
         j->deadline = uv_now(j->session->server->loop) + LINGER_MS;

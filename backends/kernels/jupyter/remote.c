@@ -6,6 +6,7 @@
 #include <string.h>
 
 enum {
+    ID_CAP = 200,
     CREATE_MS = 60 * 1000,
     CONNECT_MS = 60 * 1000, /* the handshake waits until the kernel has answered */
     DELETE_MS = 15 * 1000,
@@ -309,6 +310,13 @@ static void connect_now(struct remote *r)
 
 /* ---- the kernel ---- */
 
+/* It becomes a part of paths. */
+static bool good_id(const char *id)
+{
+    size_t n = strspn(id, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_");
+    return n > 0 && n <= ID_CAP && id[n] == '\0';
+}
+
 static void on_created(void *data, long status, json_t *body, const struct error *failure)
 {
     struct remote *r = data;
@@ -317,8 +325,10 @@ static void on_created(void *data, long status, json_t *body, const struct error
 
     (void)status;
     r->busy--;
-    if (!failure && (!id || strlen(id) > 200)) {
-        (void)error_set(&err, ERROR_LOST, "the Jupyter server made a kernel and did not name it");
+    if (!failure && (!id || !good_id(id))) {
+        (void)error_set(&err, ERROR_LOST,
+                        "the Jupyter server made a kernel and did not name it by an id of letters, "
+                        "digits and \"-\"");
         failure = &err;
     }
     if (failure) {

@@ -143,8 +143,22 @@ static void call_free(struct call *call)
     free(call);
 }
 
-/* What the server itself says about its refusal, for a person. */
-static void quote_refusal(const struct http_reply *reply, json_t *body, char quote[QUOTE_SIZE])
+/* Does it tell one of our secrets: the token, or what else is in a header? */
+static bool tells_secret(const struct jupyter_server *server, const char *text)
+{
+    for (char **header = server->headers; header && *header; header++) {
+        const char *value = strrchr(*header, ' ');
+        if (value && value[1] && strstr(text, value + 1)) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* What the server itself says about its refusal, for a person: nothing that a terminal would obey,
+ * nothing that is secret. */
+static void quote_refusal(const struct jupyter_server *server, const struct http_reply *reply,
+                          json_t *body, char quote[QUOTE_SIZE])
 {
     const char *text = json_string_value(json_object_get(body, "message"));
 
@@ -154,7 +168,13 @@ static void quote_refusal(const struct http_reply *reply, json_t *body, char quo
     if (!text && reply->size < QUOTE_SIZE && !strchr(reply->body, '<')) {
         text = reply->body;
     }
-    (void)snprintf(quote, QUOTE_SIZE, "%s%.180s", text && *text ? ": " : "", text ? text : "");
+    if (!text || tells_secret(server, text)) {
+        text = "";
+    }
+    (void)snprintf(quote, QUOTE_SIZE, "%s%.180s", *text ? ": " : "", text);
+    for (char *p = quote; *p; p++) {
+        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
+    }
 }
 
 static void refused(const struct call *call, const struct http_reply *reply, json_t *body,
@@ -162,7 +182,7 @@ static void refused(const struct call *call, const struct http_reply *reply, jso
 {
     char quote[QUOTE_SIZE];
 
-    quote_refusal(reply, body, quote);
+    quote_refusal(call->server, reply, body, quote);
     if (reply->status == 401 || reply->status == 403) {
         (void)error_set(err, ERROR_REFUSED,
                         "the Jupyter server at %s did not let us in (HTTP %ld to %s%s): give its "

@@ -156,4 +156,12 @@ void output_take(struct jupyter_output *o, struct jupyter_message *m);
 /* Text without the escape sequences of terminals; to be freed. */
 char *output_plain(const char *text);
 
+/* kernel_reply.c: `done` is what our helper says of a run, NULL where there is no helper. */
+/* Has everything arrived that was put out? */
+bool reply_is_complete(const struct jupyter_output *o, json_t *done);
+/* The run's notes, and what is missing. */
+void reply_tell(const struct jupyter_output *o, json_t *done);
+/* Fills `reply` with texts of `content`; what comes back is its traceback, to be freed, or NULL. */
+char *reply_read(json_t *content, json_t *done, struct kernel_reply *reply);
+
 #endif

@@ -15,6 +15,7 @@ Standard library and what every IPython kernel has.
 
 import asyncio
 import inspect
+import io
 import json
 import os
 import shutil
@@ -23,55 +24,21 @@ import sys
 import tempfile
 import threading
 import time
-import types
 
 from cellblock_jupyter_files import Puts, end_before, end_processes
 from cellblock_jupyter_pump import Pump
-from cellblock_worker import coroutines, figures, frames, interrupts, packages, session
+from cellblock_jupyter_shell import Shell
+from cellblock_worker import coroutines, figures, frames, interrupts, packages, session, streams
 from cellblock_worker import ipy as worker_ipy
 from cellblock_worker.display import Publisher
 from cellblock_worker.streams import find_c_stdout, keep_high
-from IPython.core.displayhook import DisplayHook
-from IPython.core.displaypub import DisplayPublisher
 
 MARK = "# cellblock "
 MARKER = "CELLBLOCK_SESSION"
 VERSION = "@VERSION@"
 INTERRUPT_PATIENCE = 0.9
-_BORROWED = (
-    "_note_format",
-    "_record",
-    "ask_exit",
-    "showindentationerror",
-    "showsyntaxerror",
-    "showtraceback",
-    "simple_is_simple",
-    "system_raw",
-)
+FLUSH_PAUSE = 0.05
 _KINDS = {"result": "execute_result", "display": "display_data", "update": "update_display_data"}
-
-
-class _Quiet:
-    """What ipykernel expects of its own classes and ours have no use for."""
-
-    def set_parent(self, parent):
-        """Who asked is known to the channel."""
-
-    set_thread_parent = set_parent
-
-    def reset_thread_parent(self, token):
-        """Nothing was set."""
-
-
-class _DisplayPublisher(_Quiet, worker_ipy._Publisher):
-    """display() and clear_output() by way of our publisher."""
-
-
-class _DisplayHook(_Quiet, worker_ipy._DisplayHook):
-    """Values of code that goes through IPython's own run_cell."""
-
-
-assert issubclass(_DisplayHook, DisplayHook) and issubclass(_DisplayPublisher, DisplayPublisher)
 
 
 class Channel:
@@ -140,99 +107,19 @@ class Channel:
         )
 
 
-class Shell(worker_ipy.IPythonShell):
-    """The worker's shell on the namespace and the IPython of the kernel."""
-
-    def __init__(self, publisher, kernel):
-        super().__init__(publisher)
-        self.kernel = kernel
-
-    def start(self):
-        """Takes the kernel's shell as it is."""
-        self.ip = ip = self.kernel.shell
-        self.module, self.namespace = ip.user_module, ip.user_ns
-        self._inputs = (ip.history_manager.input_hist_parsed, ip.history_manager.input_hist_raw)
-        self._magics = ip.magics_manager.magics["line"]
-        self._callbacks = ip.events.callbacks
-        self._usual_transformers = self._transformers()
-        self._usual_runner = ip.loop_runner
-        self._formatter = None
-        self._hook = _DisplayHook(parent=ip, shell=ip, cache_size=ip.cache_size)
-        self._publisher = _DisplayPublisher(parent=ip, shell=ip)
-        self._before = None
-        self._magics_before = {}
-        self.fresh = dict(self.namespace)
-
-    def enter(self):
-        """Our ways of showing, of exits and of errors take the place of the kernel's."""
-        if self._before is not None:
-            return
-        ip = self.ip
-        self._before = {
-            "attributes": {n: vars(ip).get(n, self) for n in _BORROWED + ("enable_matplotlib",)},
-            "system": (vars(ip).get("system", self), vars(ip).get("system_piped", self)),
-            "names": {n: self.namespace.get(n, self) for n in ("exit", "quit")},
-            "hook": (ip.displayhook, ip.display_trap.hook, sys.displayhook),
-            "publisher": ip.display_pub,
-            "formatter": ip.display_formatter,
-        }
-        ip.outlet, ip.failure, ip.format_failed = self.publisher, None, False
-        for name in _BORROWED:
-            setattr(ip, name, types.MethodType(getattr(worker_ipy.Shell, name), ip))
-        ip.system = ip.system_piped = ip.system_raw
-        ip.enable_matplotlib = self._enable_matplotlib
-        leave = worker_ipy._Exit(ip)
-        self.namespace.update(exit=leave, quit=leave)
-        ip.displayhook = ip.display_trap.hook = self._hook
-        ip.display_pub = self._publisher
-        self._take_formatter()
-        ip.builtin_trap.__enter__()
-
-    def _take_formatter(self):
-        """The kernel's formatter with everything that was registered, and figures as we show
-        them."""
-        ip = self.ip
-        if self._formatter is None:
-            ip._printers = None
-            self._formatter = worker_ipy._Formatter(parent=ip)
-            ip.display_formatter = self._formatter
-            worker_ipy.register_figures(self._formatter)
-            ip.configurables.append(worker_ipy.InlineBackend(parent=ip))
-        ip.display_formatter = self._formatter
-
-    def _enable_matplotlib(self, gui=None):
-        """Figures are shown in any case."""
-        if gui in (None, "inline", "auto", "agg"):
-            return "inline", "agg"
-        return type(self.ip).enable_matplotlib(self.ip, gui)
-
-    def leave(self):
-        """Everything is as the kernel had it."""
-        before, self._before = self._before, None
-        if before is None:
-            return
-        ip = self.ip
-        ip.builtin_trap.__exit__(None, None, None)
-        for name, value in before["attributes"].items():
-            _put_back(ip, name, value, self)
-        _put_back(ip, "system", before["system"][0], self)
-        _put_back(ip, "system_piped", before["system"][1], self)
-        for name, value in before["names"].items():
-            if value is self:
-                self.namespace.pop(name, None)
-            else:
-                self.namespace[name] = value
-        ip.displayhook, ip.display_trap.hook, sys.displayhook = before["hook"]
-        ip.display_pub = before["publisher"]
-        ip.display_formatter = before["formatter"]
+_usual_writer = streams._writer
 
 
-def _put_back(obj, name, value, absent):
-    """Gives an instance its attribute back, or takes ours away."""
-    if value is absent:
-        vars(obj).pop(name, None)
-    else:
-        setattr(obj, name, value)
+class _Output(io.TextIOWrapper):
+    """sys.stdout or sys.stderr."""
+
+    helper = None
+
+    def flush(self):
+        """Out of this process, if somebody asks for it outright."""
+        super().flush()
+        if self.helper is not None:
+            self.helper.flushed()
 
 
 class Helper:
@@ -246,6 +133,7 @@ class Helper:
         self.own = True
         self.puts = None
         self.begun = -1
+        self._next_flush = 0.0
         self.channel = self.worker = self.shell = None
         self._original = kernel.do_execute
         self._kept_streams = None
@@ -362,6 +250,7 @@ class Helper:
         """The worker's parts, put together for this kernel."""
         kept = self._keep_streams()
         find_c_stdout()
+        streams._writer = self._writer
         self.channel = Channel(self.kernel)
         self.channel.pump.start()
         self.shell = Shell(Publisher(), self.kernel)
@@ -377,7 +266,33 @@ class Helper:
             self._kept_streams = kept
             self._give_streams_back()
 
-    # ---- streams of a kernel that others use too ----
+    # ---- streams ----
+
+    def _writer(self, fd, name):
+        """As the worker's, and an outright flush() sees to it that the text leaves the process."""
+        usual = _usual_writer(fd, name)
+        stream = _Output(usual.detach(), "utf-8", "backslashreplace", "\n", line_buffering=True)
+        stream.helper = self
+        return stream
+
+    def flushed(self):
+        """Somebody flushed, perhaps since a crash is next. Now and then only: it takes 1 ms."""
+        now = time.monotonic()
+        if self.current is None or now < self._next_flush or not interrupts.running_here():
+            return
+        with interrupts.shielded():
+            if self.channel.pump.settle():
+                self._leave_process(0.001)
+                self._next_flush = time.monotonic() + FLUSH_PAUSE
+
+    def _leave_process(self, patience):
+        """What was published goes out: first our side's thread, then ZeroMQ's."""
+        thread = getattr(self.kernel.iopub_socket, "io_thread", None)
+        if thread is not None:
+            sent = threading.Event()
+            thread.schedule(sent.set)
+            sent.wait(1)
+        time.sleep(patience)
 
     def _keep_streams(self):
         names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
@@ -449,12 +364,7 @@ class Helper:
             return
         self.worker.stdio.flush()
         self.channel.pump.settle(last=True)
-        thread = getattr(self.kernel.iopub_socket, "io_thread", None)
-        if thread is not None:
-            sent = threading.Event()
-            thread.schedule(sent.set)
-            sent.wait(1)
-        time.sleep(0.05)  # what is left to do is ZeroMQ's own thread's
+        self._leave_process(0.05)
 
     def watch_ends(self):
         """os._exit, os.abort, and signals to this process."""

@@ -74,13 +74,16 @@ class Pump:
         return bool(data)
 
     def settle(self, last=False):
-        """Sends all that has been written; with `last` half a character too."""
+        """Sends all that has been written; with `last` half a character too. True if there was."""
+        found = False
         if os.getpid() != self._pid:
-            return
+            return found
         with self._lock:
             for number in range(len(self._readers)):
                 for _ in range(64):
                     if not self._take(number):
                         break
+                    found = True
                 if last:
                     self._take(number, True)
+        return found
