@@ -12,6 +12,7 @@ import struct
 import tempfile
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from attack import DISK_MIB, IS_ROOT, MARKER, MEMORY_MIB, PROCESSES, Cell, fill
@@ -170,6 +171,15 @@ def wait_for(condition, seconds=10, what="what was expected"):
         assert time.monotonic() < deadline, f"{what}: not within {seconds} s"
         time.sleep(0.05)
     return value
+
+
+def at_once(names, attack):
+    """Attacks that wait for one of the server's limits, beside each other, each on a server of its
+    own. All of them have to be held."""
+    with ThreadPoolExecutor(len(names)) as pool:
+        tried = {name: pool.submit(attack, name) for name in names}
+    failed = {name: repr(one.exception())[:2000] for name, one in tried.items() if one.exception()}
+    assert not failed, failed
 
 
 def peak_kib(pid):

@@ -12,11 +12,12 @@ import re
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 
 import pytest
 from attack import fill
-from engine import far, left_of, other_user, peak_kib, wait_for
+from engine import at_once, far, left_of, other_user, peak_kib, wait_for
 from support import processes
 
 PEAK_KIB = 300 * 1024
@@ -81,7 +82,7 @@ def stay():
 @contextlib.contextmanager
 def player(script, *args, **environment):
     """A server whose far side is this script."""
-    word = f"far-side-{os.getpid()}"
+    word = f"far-side-{os.getpid()}-{threading.get_ident()}"
     with tempfile.NamedTemporaryFile("w", suffix=".py") as file:
         file.write(PLAYER + script)
         file.flush()
@@ -245,11 +246,24 @@ DURING = {
 }
 
 
-@pytest.mark.parametrize("name", DURING)
+PATIENT = [name for name in DURING if name.split()[0] in ("never", "ignores", "floods")]
+
+
+@pytest.mark.parametrize("name", [name for name in DURING if name not in PATIENT])
 def test_a_run_that_goes_wrong(name):
     """It ends in time, and never as one that went well."""
+    goes_wrong(name)
+
+
+def test_runs_that_do_not_end():
+    """Those that have to be ended, and do not react to that either."""
+    at_once(PATIENT, goes_wrong)
+
+
+def goes_wrong(name):
+    """One of DURING."""
     begin = "up(); until(0x01); os._exit(9)" if not DURING[name] else "up(); run = begun()\n"
-    result = attacked(begin + DURING[name], limit=30, timeout_seconds=2)
+    result = attacked(begin + DURING[name], limit=60, timeout_seconds=2)
     assert result.is_error and result.cause in (
         "lost", "killed", "timeout", "exit", "out_of_memory"), result
     assert result.parts("note"), result

@@ -11,6 +11,7 @@ enum {
     HEADERS_CAP = 64,
     BODY_CAP = 4 * 1024 * 1024,
     QUOTE_SIZE = 200,
+    SECRET_MIN = 4, /* what is shorter is none */
 };
 
 /* ---- making ---- */
@@ -148,7 +149,7 @@ static bool tells_secret(const struct jupyter_server *server, const char *text)
 {
     for (char **header = server->headers; header && *header; header++) {
         const char *value = strrchr(*header, ' ');
-        if (value && value[1] && strstr(text, value + 1)) {
+        if (value && strlen(value) > SECRET_MIN && strstr(text, value + 1)) {
             return true;
         }
     }
