@@ -59,7 +59,9 @@ class Slurm(Engine):
         self.wait("the node is not ready", lambda: "idle" in run(
             "sinfo", "-h", "-o", "%T", env=env, timeout=10), node)
         self.wait("srun does not run", lambda: run("srun", "true", env=env, timeout=20) == "", node)
-        return {"command": ["srun", "--unbuffered", "--cpus-per-task=1", "--mem={memory_mib}M"],
+        # Without --export a job has the environment of who asks for it, secrets and all.
+        return {"command": ["srun", "--unbuffered", "--export=PATH", "--cpus-per-task=1",
+                            "--mem={memory_mib}M"],
                 "env": {"SLURM_CONF": str(config)}}
 
     def _munge(self):
