@@ -24,6 +24,7 @@ from support.client import Client
 IMAGE = "cellblock-test/python"
 WATCHED = {"memory_mib": MEMORY_MIB, "disk_mib": DISK_MIB, "processes": PROCESSES, "pool": 0}
 LIMITS = {"docker": WATCHED, "command": WATCHED}  # a Jupyter server has its own
+AT_ONCE = 16
 NOBODY = "65534:65534"
 LABEL = "cellblock.test.security"
 CAPABILITIES = """CHOWN DAC_OVERRIDE DAC_READ_SEARCH FOWNER FSETID KILL SETGID SETUID SETPCAP
@@ -176,7 +177,7 @@ def wait_for(condition, seconds=10, what="what was expected"):
 def at_once(names, attack):
     """Attacks that wait for one of the server's limits, beside each other, each on a server of its
     own. All of them have to be held."""
-    with ThreadPoolExecutor(len(names)) as pool:
+    with ThreadPoolExecutor(AT_ONCE) as pool:
         tried = {name: pool.submit(attack, name) for name in names}
     failed = {name: repr(one.exception())[:2000] for name, one in tried.items() if one.exception()}
     assert not failed, failed

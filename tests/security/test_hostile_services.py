@@ -176,7 +176,7 @@ IDS = {
 
 @pytest.mark.parametrize("name", [name for name in IDS if name != "NUL"])
 def test_a_kernel_id_that_is_none(name):
-    """An id becomes part of a path; what is none is never put there as it is."""
+    """An id becomes part of a path; what is none is never put there."""
     def play(method, path, headers, connection):
         if method == "POST":
             return answer({"id": IDS[name], "name": "python3"}, "201 Created")
@@ -331,9 +331,13 @@ STREAMS = {
 }
 
 
-@pytest.mark.parametrize("name", STREAMS)
-def test_a_stream_that_lies(name):
+def test_streams_that_lie():
     """What comes by the connection that was made a stream."""
+    at_once(STREAMS, stream)
+
+
+def stream(name):
+    """One of STREAMS."""
     first, then = STREAMS[name]
 
     def play(method, path, headers, connection):
