@@ -24,6 +24,8 @@ def install():
             "-r", requirements, timeout=900)
         if venv == KERNELS:
             run(venv / "bin" / "python", "-m", "bash_kernel.install", "--sys-prefix")
+            # By its path: a server takes "python" for its own interpreter, which may not have it.
+            run(venv / "bin" / "python", "-m", "ipykernel", "install", "--sys-prefix")
         stamp.write_bytes(requirements.read_bytes())
 
 

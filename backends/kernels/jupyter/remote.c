@@ -412,7 +412,10 @@ static void on_checked(void *data, long status, json_t *body, const struct error
     r->busy--;
     r->checking = false;
     if (err && status == 404 && !r->closing) {
-        (void)error_set(&gone, ERROR_NOT_FOUND, "the Jupyter server has no kernel %s any more",
+        (void)error_set(&gone, r->opened_once ? ERROR_NOT_FOUND : ERROR_LOST,
+                        r->opened_once ? "the Jupyter server has no kernel %s any more"
+                                       : "the kernel %s died while it was starting; the Jupyter "
+                                         "server's log says why",
                         r->id);
         end(r, &gone);
         error_clear(&gone);
@@ -424,7 +427,7 @@ void remote_check(struct remote *r)
 {
     char *path;
 
-    if (!r->open || r->closing || r->ended || r->checking) {
+    if (!r->id || r->closing || r->ended || r->checking) {
         return;
     }
     path = kernel_path(r, "");

@@ -5,6 +5,7 @@
 
 enum {
     WATCH_MS = 200,
+    START_CHECK_MS = 3000,
     BYE_MS = 5 * 1000,
     END_MS = 1500, /* the server may take 5 s to end a kernel that does not listen */
     CLOSE_MS = 30 * 1000,
@@ -42,8 +43,14 @@ static void check_starts(struct jupyter_session *s, uint64_t now)
     struct error err = {0};
 
     for (struct session_kernel *k = s->kernels; k; k = k->next) {
-        if (!k->ready && !k->closing && k->start_deadline <= now) {
+        if (k->ready || k->closing) {
+            continue;
+        }
+        if (k->start_deadline <= now) {
             late = k;
+        } else if (k->remote && k->check_at <= now) {
+            k->check_at = now + START_CHECK_MS;
+            remote_check(k->remote); /* the handshake would wait for one that is dead */
         }
     }
     if (late) {

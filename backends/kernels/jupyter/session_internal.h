@@ -54,6 +54,7 @@ struct session_kernel {
     int pid;         /* as the server's machine has it; 0: not known */
     unsigned starts; /* so often it died while it was starting */
     uint64_t start_deadline;
+    uint64_t check_at; /* while it starts: is it there still? */
     char setup_id[JUPYTER_ID_SIZE], hello_id[JUPYTER_ID_SIZE];
 };
 

@@ -488,6 +488,7 @@ void session_kernel_start(struct session_kernel *k)
 
     k->asking = true;
     k->start_deadline = uv_now(s->server->loop) + START_MS;
+    k->check_at = uv_now(s->server->loop) + 2000;
     jupyter_server_specs(s->server, on_specs, k);
     session_watch(s);
 }
