@@ -84,9 +84,19 @@ struct container *pool_take(struct docker_place *place)
     return best;
 }
 
+/* A container with a gateway of its own is no small thing to keep ready: only where each run takes
+ * one, unless it was asked for. */
+static unsigned pool_size(const struct docker_place *place)
+{
+    const struct environment *env = place->base.env;
+    bool asked = env->given & SETTING_POOL || env->mode == MODE_EPHEMERAL;
+
+    return place->kernel_image && !asked ? 0 : env->pool;
+}
+
 void pool_fill(struct docker_place *place)
 {
-    unsigned wanted = place->base.env->pool;
+    unsigned wanted = pool_size(place);
 
     wanted = wanted < POOL_CAP ? wanted : POOL_CAP;
     while (!place->closing && !place->pool_failed && place->pool_count < wanted) {
