@@ -103,11 +103,8 @@ static void on_pruned(void *data, long status, json_t *reply, const struct error
     (void)err; /* an engine that keeps a stage has it in its cache: `docker image prune` */
 }
 
-/* The stage with pip's settings in its history goes. */
-static void prune(struct kernel_image *k)
+static void prune(struct kernel_image *k, char *filters)
 {
-    char *filters = engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s=%s\"]}",
-                                RECIPE_STAGE_LABEL, k->recipe.hash);
     char *escaped = filters ? http_escape(filters) : NULL;
 
     engine_call(k->engine,
@@ -118,6 +115,20 @@ static void prune(struct kernel_image *k)
                     .data = NULL});
     free(filters);
     free(escaped);
+}
+
+/* The stage with pip's settings in its history goes. */
+static void prune_stage(struct kernel_image *k)
+{
+    prune(k, engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s=%s\"]}", RECIPE_STAGE_LABEL,
+                         k->recipe.hash));
+}
+
+/* And those of builds that were broken off; none that may be going. */
+static void prune_old_stages(struct kernel_image *k)
+{
+    prune(k, engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s\"],\"until\":[\"1h\"]}",
+                         RECIPE_STAGE_LABEL));
 }
 
 static void build_failed(struct kernel_image *k, const struct error *err)
@@ -139,10 +150,11 @@ static void on_end(void *data, long status, const struct error *err)
     k->lines = NULL;
     uv_timer_stop(&k->silence);
     if (k->cancelled) {
+        prune_stage(k); /* as far as the engine has stopped by now */
         fail(k, ERROR_LOST, "the image of the kernel", "its build was cancelled");
         return;
     }
-    prune(k);
+    prune_stage(k);
     if (err || k->log.error[0]) {
         build_failed(k, err);
     } else {
@@ -192,6 +204,7 @@ static void build(struct kernel_image *k)
     struct error err = {0};
 
     k->built = true;
+    prune_old_stages(k);
     k->log = (struct build_log){0};
     k->started_ns = uv_hrtime();
     if (send_build(k, &err) < 0) {

@@ -67,15 +67,15 @@ static int write_apt(FILE *out, const struct environment *env)
     return write_exec(out, "RUN", words);
 }
 
-static int write_pip(FILE *out, const struct environment *env)
+static int write_venv(FILE *out, const struct environment *env)
 {
-    const char *python = env->python ? env->python : "python3";
+    return write_exec(out, "RUN",
+                      json_pack("[s, s, s, s, s, s]", env->python ? env->python : "python3", "-m",
+                                "venv", "--without-pip", "--system-site-packages", RECIPE_FOLDER));
+}
 
-    if (write_exec(out, "RUN",
-                   json_pack("[s, s, s, s, s, s]", python, "-m", "venv", "--without-pip",
-                             "--system-site-packages", RECIPE_FOLDER)) < 0) {
-        return -1;
-    }
+static int write_pip(FILE *out)
+{
     return write_exec(out, "RUN",
                       json_pack("[s, s, s, s, s, s, s, s, s, s]", RECIPE_FOLDER "/bin/python3",
                                 "-m", "pip", "install", "--no-cache-dir", "--no-input",
@@ -137,7 +137,11 @@ static int write_before(FILE *out, const struct environment *env, const struct r
     if (stage) {
         (void)fprintf(out, "LABEL " RECIPE_STAGE_LABEL "=%s\n", stage);
     }
-    (void)fputs("USER root\nCOPY cellblock /tmp/cellblock\n", out);
+    (void)fputs("USER root\n", out);
+    if (write_venv(out, env) < 0) {
+        return -1;
+    }
+    (void)fputs("COPY cellblock /tmp/cellblock\n", out);
     return 0;
 }
 
@@ -145,7 +149,7 @@ static int write_after(FILE *out, const struct environment *env, const struct re
                        const char *stage)
 {
     (void)stage;
-    if (write_pip(out, env) < 0 || write_kernels(out, env) < 0) {
+    if (write_pip(out) < 0 || write_kernels(out, env) < 0) {
         return -1;
     }
     (void)fprintf(out, "FROM machine\nCOPY --from=packages %s %s\nENV PATH=%s/bin:$PATH\nUSER %s\n",
@@ -273,7 +277,9 @@ void recipe_deinit(struct recipe *recipe)
 
 /* ---- the context ---- */
 
-/* Arguments of pip's are declared; a builder knows the proxies by itself. */
+/* Arguments of pip's are declared; a builder knows the proxies by itself. The engine keeps them
+ * with what is made while they are declared: nothing that outlives the build, nor one that fails.
+ */
 static char *dockerfile(const struct recipe *recipe, const struct recipe_surroundings *around)
 {
     char *text = NULL;

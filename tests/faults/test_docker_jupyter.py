@@ -20,6 +20,7 @@ pytestmark = pytest.mark.timeout(240)
 
 BUILD = 800  # seconds, on a busy machine
 SECRET = "hunter2-of-the-mirror"
+MIRROR = {"PIP_EXTRA_INDEX_URL": f"https://me:{SECRET}@127.0.0.1:9/simple", "PIP_RETRIES": "0"}
 ABSENT = "surely-not-there-cellblock"
 TOKEN = """
 import os, pathlib
@@ -99,8 +100,7 @@ def remove_image(host, image):
 def built(host, begin):
     """The image of `begin()`: (its id, what was told while it was made)."""
     before = kernel_images(host)
-    mirror = {"PIP_EXTRA_INDEX_URL": f"https://me:{SECRET}@127.0.0.1:9/simple", "PIP_RETRIES": "0"}
-    with begin(env=mirror) as client:
+    with begin(env=MIRROR) as client:
         id_ = client.begin_tool("run_code", {"code": "print(6 * 7)"}, token="build")
         result = client.tool_result(id_, BUILD)
         assert result.text("stdout") == "42\n", result
@@ -132,8 +132,9 @@ def test_what_the_build_needed_is_not_in_the_image(host, built):
     tag = facts["RepoTags"][0]
     assert tag == f"cellblock-kernel:{facts['Config']['Labels']['cellblock.recipe']}"
     assert not facts["Config"].get("Healthcheck")
+    stage = f"cellblock.stage={tag.partition(':')[2]}"
     stages = api.call("GET", "/images/json", query={
-        "all": 1, "filters": json.dumps({"label": ["cellblock.stage"]})})
+        "all": 1, "filters": json.dumps({"label": [stage]})})
     assert not stages, stages
 
 
@@ -169,7 +170,7 @@ def test_what_is_no_package_is_refused_before_anything_is_built(launch):
 @pytest.mark.timeout(BUILD + 60)
 def test_a_build_is_broken_off_when_nobody_waits_any_more(host, launch):
     before = kernel_images(host)
-    client = launch(packages=["six", "idna"])
+    client = launch(packages=["six", "idna"], env=MIRROR)
     client.begin_tool("run_code", {"code": "1"}, token="build")
     client.wait_notification("notifications/progress", lambda p: "pip install" in p["message"], 60)
     client.signal(signal.SIGTERM)  # the end of its stdin would let it finish
@@ -182,6 +183,10 @@ def test_a_build_is_broken_off_when_nobody_waits_any_more(host, launch):
 
     eventually("the build goes on", lambda: not building(), 30)
     assert kernel_images(host) == before
+    api = Api(host)
+    for stage in api.call("GET", "/images/json", query={
+            "all": 1, "filters": json.dumps({"label": ["cellblock.stage"]})}):
+        assert SECRET not in json.dumps(api.call("GET", f"/images/{stage['Id']}/history"))
 
 
 def context(dockerfile):
