@@ -100,7 +100,7 @@ static json_t *kernel_module(const char *package)
     memcpy(name, package, n); /* of a size that was checked */
     name[n] = '\0';
     for (char *c = name; *c; c++) {
-        *c = *c == '-' ? '_' : (char)tolower((unsigned char)*c);
+        *c = (char)(*c == '-' ? '_' : tolower((unsigned char)*c));
     }
     return n > strlen("_kernel") && strcmp(name + n - strlen("_kernel"), "_kernel") == 0
                ? json_string(name)

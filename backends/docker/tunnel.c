@@ -22,7 +22,7 @@ enum frame_kind {
     TUNNEL_KILL,
 };
 
-enum { HEAD_SIZE = 9, PATH_SIZE = 108, BACKLOG = 64 };
+enum { HEAD_SIZE = 9, PATH_SIZE = 108, BACKLOG = 64, IN_CAP = 4 * 1024 * 1024 };
 
 struct connection {
     struct connection *next;
@@ -523,7 +523,7 @@ struct tunnel *tunnel_new(uv_loop_t *loop, struct byte_stream *stream,
     t->events = *events;
     t->data = data;
     t->socket_fd = -1;
-    buffer_init(&t->in, 4 * 1024 * 1024);
+    buffer_init(&t->in, IN_CAP);
     uv_pipe_init(loop, &t->listener, 0);
     t->listener.data = t;
     t->handles = 1;
