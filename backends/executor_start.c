@@ -222,11 +222,11 @@ static void note_lost_machine(struct executor *e, const struct machine_exit *exi
 
 static void tell_end(struct executor *e, struct box *box, const struct machine_exit *exit)
 {
-    if (exit->unbegun && executor_run_again(e)) {
-        note_idle_end(e, box, exit);
-    } else if (e->current && !e->current->ending) {
+    bool again = exit->unbegun && executor_run_again(e);
+
+    if (e->current && !e->current->ending) {
         executor_run_exited(e->current, box, exit);
-    } else if (box->ready) {
+    } else if (again || box->ready) {
         note_idle_end(e, box, exit);
     } else if (box->again && !exit->kept && exit->how == EXIT_LOST &&
                box->start_error.kind == ERROR_NONE) {
