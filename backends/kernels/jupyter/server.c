@@ -70,7 +70,7 @@ static int copy_options(struct jupyter_server *server, const struct jupyter_serv
         copy_text(&server->ca_file, options->ca_file) < 0 || copy_headers(server, options) < 0) {
         return -1;
     }
-    size = strlen(server->url);
+    size = server->url ? strlen(server->url) : 0;
     while (size > 0 && server->url[size - 1] == '/') {
         server->url[--size] = '\0';
     }
@@ -174,7 +174,9 @@ static void quote_refusal(const struct jupyter_server *server, const struct http
     }
     (void)snprintf(quote, QUOTE_SIZE, "%s%.180s", *text ? ": " : "", text);
     for (char *p = quote; *p; p++) {
-        *p = (unsigned char)*p < 0x20 || *p == 0x7f ? ' ' : *p;
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) {
+            *p = ' ';
+        }
     }
 }
 

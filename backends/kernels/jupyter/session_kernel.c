@@ -348,10 +348,10 @@ static void take_status(struct session_kernel *k, struct jupyter_message *m)
     if (!state) {
         return;
     }
-    if (strcmp(state, "restarting") == 0 || strcmp(state, "dead") == 0) {
+    /* "starting" of one that was there: somebody has restarted it. */
+    if (strcmp(state, "restarting") == 0 || strcmp(state, "dead") == 0 ||
+        (strcmp(state, "starting") == 0 && k->settled)) {
         died(k);
-    } else if (strcmp(state, "starting") == 0 && k->settled) {
-        died(k); /* somebody has restarted it */
     } else if (k->ready && strcmp(m->parent, k->hello_id) == 0) {
         k->settled = true;
     }
