@@ -53,15 +53,15 @@ static void write_file(const char *name, const char *text)
     assert_int_equal(fclose(file), 0);
 }
 
-static int find(char *host, struct endpoint *at, struct error *err)
+static int find(const char *host, struct endpoint *at, struct error *err)
 {
-    struct environment env = {.host = host};
+    struct environment env = {.host = (char *)host};
 
     *at = (struct endpoint){0};
     return endpoint_find(&env, at, err);
 }
 
-static void expect_found(char *host, const char *base, const char *socket_path)
+static void expect_found(const char *host, const char *base, const char *socket_path)
 {
     struct endpoint at;
     struct error err = {0};

@@ -370,7 +370,8 @@ static void secrets_are_in_no_file_of_the_context(void **state)
     archive_read_support_format_tar(archive);
     assert_int_equal(archive_read_open_memory(archive, tar, size), ARCHIVE_OK);
     while (archive_read_next_header(archive, &entry) == ARCHIVE_OK) {
-        strcat(strcat(names, archive_entry_pathname(entry)), " ");
+        size_t used = strlen(names);
+        (void)snprintf(names + used, sizeof(names) - used, "%s ", archive_entry_pathname(entry));
     }
     assert_string_equal(names, "Dockerfile cellblock/requirements.txt cellblock/ca.pem ");
     archive_read_free(archive);

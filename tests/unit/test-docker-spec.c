@@ -13,9 +13,10 @@
 
 /* ---- users ---- */
 
-static void expect_user(char *setting, const char *of_image, const char *name, int uid, int gid)
+static void expect_user(const char *setting, const char *of_image, const char *name, int uid,
+                        int gid)
 {
-    struct environment env = {.user = setting};
+    struct environment env = {.user = (char *)setting};
     struct spec_user user;
 
     assert_int_equal(spec_user(&env, of_image, &user, NULL), 0);
