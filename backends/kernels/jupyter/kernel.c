@@ -483,6 +483,9 @@ void kernel_interrupt(struct jupyter *j)
         j->events.on_reply(j->data, &reply);
         return;
     }
+    if (!k) {
+        return; /* it has ended, and is told in a moment */
+    }
     if (k->is_python && k->threads) {
         session_ask(k, json_pack("{s:s, s:s}", "op", "interrupt", "run", j->run), NULL, 0,
                     INTERRUPT_MS, on_interrupted, j->session);
@@ -493,8 +496,18 @@ void kernel_interrupt(struct jupyter *j)
 
 /* ---- deadlines ---- */
 
+void kernel_target_gone(struct jupyter *j, const struct session_kernel *k)
+{
+    if (j->target == k) {
+        j->target = NULL;
+    }
+}
+
 bool kernel_check(struct jupyter *j, uint64_t now)
 {
+    if (!j->target) {
+        return false;
+    }
     if (j->deadline && j->deadline <= now && j->reply) {
         finish(j);
     }

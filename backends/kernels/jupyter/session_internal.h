@@ -131,6 +131,8 @@ void session_put_again(struct jupyter_session *s); /* the connection was cut and
 void session_put_fail(struct jupyter_session *s, const char *why);
 
 /* kernel.c */
+/* It is freed now; a run that it was sent waits for the session's end, which tells of it. */
+void kernel_target_gone(struct jupyter *j, const struct session_kernel *k);
 void kernel_take_message(struct jupyter *j, struct session_kernel *k, struct jupyter_message *m);
 void kernel_language_ready(struct jupyter *j, struct session_kernel *k);
 void kernel_language_failed(struct jupyter *j, const struct session_kernel *k,

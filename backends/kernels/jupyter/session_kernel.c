@@ -45,6 +45,9 @@ static void kernel_free(struct session_kernel *k)
         at = &(*at)->next;
     }
     *at = k->next;
+    if (s->kernel) {
+        kernel_target_gone(s->kernel, k);
+    }
     free(k->language);
     free(k);
     s->closing_kernels--;
