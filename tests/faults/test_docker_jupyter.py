@@ -169,21 +169,21 @@ def test_what_is_no_package_is_refused_before_anything_is_built(launch):
 
 @pytest.mark.timeout(BUILD + 60)
 def test_a_build_is_broken_off_when_nobody_waits_any_more(host, launch):
-    before = kernel_images(host)
+    api, before = Api(host), kernel_images(host)
+
+    def building():
+        return {c["Id"] for c in api.containers(everything=False)
+                if "pip" in c["Command"] and "install" in c["Command"]}
+
+    others = building()
     client = launch(packages=["six", "idna"], env=MIRROR)
     client.begin_tool("run_code", {"code": "1"}, token="build")
     client.wait_notification("notifications/progress", lambda p: "pip install" in p["message"], 60)
     client.signal(signal.SIGTERM)  # the end of its stdin would let it finish
     client.wait_exit(20)
     gone(host, client)
-
-    def building():
-        return [c for c in Api(host).containers(everything=False)
-                if "pip" in c["Command"] and "install" in c["Command"]]
-
-    eventually("the build goes on", lambda: not building(), 30)
+    eventually("the build goes on", lambda: not building() - others, 30)
     assert kernel_images(host) == before
-    api = Api(host)
     for stage in api.call("GET", "/images/json", query={
             "all": 1, "filters": json.dumps({"label": ["cellblock.stage"]})}):
         assert SECRET not in json.dumps(api.call("GET", f"/images/{stage['Id']}/history"))
@@ -285,7 +285,8 @@ def test_no_port_no_network_and_no_files_of_the_server(host, built, launch):
 def test_a_killed_server_leaves_nothing(host, built, launch):
     client = launch(pool=1)
     client.run("1", timeout=90)
-    eventually("the pool is not there", lambda: len(containers(host, client)) == 2, 60)
+    eventually("the pool is not there", lambda: [c["State"] for c in containers(host, client)]
+               == ["running", "running"], 60)
     client.kill()
     gone(host, client)
     assert not list(client.runtime.iterdir())
