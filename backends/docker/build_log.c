@@ -62,6 +62,7 @@ static bool take_step(struct build_log *log, const char *line)
 static bool is_noise(const char *line)
 {
     return strncmp(line, " ---> ", strlen(" ---> ")) == 0 ||
+           strncmp(line, "--> ", strlen("--> ")) == 0 ||
            strncmp(line, "Removing intermediate", strlen("Removing intermediate")) == 0;
 }
 
