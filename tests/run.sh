@@ -12,12 +12,13 @@ user_copy=
 user_added=
 SKIP=77
 
-# Three lanes side by side: work for the processor, and tests that wait for something most of the time.
-# An engine belongs to one lane: tests look at what is left on it. Those that measure come last, alone.
+# Three lanes side by side: work for the processor first, tests that mostly wait beside it. An engine is
+# one suite's at a time (hold): tests look at what is left on it. Those that measure come last, alone.
 # NAME-user is NAME again as an ordinary user; it exists only when root runs the tests.
-first_lane=(format lint unit unit-valgrind asan fuzz worker protocol protocol-user clients conformance cli)
+first_lane=(format lint unit unit-valgrind asan fuzz worker protocol protocol-user clients conformance cli
+            security)
 second_lane=(backends-podman backends backends-user backends-command security-user)
-third_lane=(backends-docker backends-jupyter faults security)
+third_lane=(backends-docker backends-jupyter faults)
 alone=(load bench)
 all_suites=("${first_lane[@]}" "${second_lane[@]}" "${third_lane[@]}" "${alone[@]}")
 
@@ -334,29 +335,36 @@ suite_backends() {
 }
 
 suite_backends_command() {
-    need_engines
+    need_engines && hold ssh slurm
     CELLBLOCK_VARIANTS=$(variants ssh slurm) pytest backends-command tests/backends
 }
 
 suite_backends_jupyter() {
-    need_engines
+    need_engines && hold jupyter
     CELLBLOCK_VARIANTS=$(variants jupyter-server kernel-gateway jupyter-server-1) \
         pytest backends-jupyter tests/backends
 }
 
 suite_backends_docker() {
-    need_engines
+    need_engines && hold docker
     CELLBLOCK_VARIANTS=$(variants docker) pytest backends-docker tests/backends
 }
 
 suite_backends_podman() {
-    need_engines
+    need_engines && hold podman
     CELLBLOCK_VARIANTS=$(variants podman) pytest backends-podman tests/backends
 }
 
 suite_faults() {
-    need_engines
+    need_engines && hold docker jupyter podman
     pytest faults tests/faults
+}
+
+hold() { # engines, in the order of the alphabet: until this suite ends no other uses them
+    local engine fd
+    for engine; do
+        exec {fd}>"$logs/$engine.lock" && flock $fd || return 1
+    done
 }
 
 variants() { # engines, or local: the variants that need one of them
@@ -369,7 +377,7 @@ suite_backends_user() {
 }
 
 suite_security() {
-    need_engines
+    need_engines && hold docker
     pytest security tests/security
 }
 
