@@ -23,7 +23,7 @@ SETTINGS = {
     "network-all": {"network": "all"},
     "ephemeral": {"mode": "ephemeral"},
 }
-pytestmark = pytest.mark.timeout(300)
+pytestmark = pytest.mark.timeout(600)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +39,7 @@ def run_contract(program, settings, backend="local", more=None):
     """Runs all of the contract's checks; the output is the failure's message."""
     env = dict(os.environ, CELLBLOCK_BACKEND=backend,
                CELLBLOCK_ENVIRONMENT_JSON=json.dumps(settings), **(more or {}))
-    done = subprocess.run([program], env=env, capture_output=True, text=True, timeout=280)
+    done = subprocess.run([program], env=env, capture_output=True, text=True, timeout=580)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "PASSED" in done.stdout + done.stderr
 
