@@ -25,6 +25,7 @@ struct kernel_image {
     bool busy;
     bool built; /* in this round: it is not tried twice */
     bool cancelled;
+    unsigned prunes; /* tries to remove what a cancelled build left */
     struct waiter *waiters;
     struct recipe recipe;
     struct engine_lines *lines;
@@ -103,7 +104,8 @@ static void on_pruned(void *data, long status, json_t *reply, const struct error
     (void)err; /* an engine that keeps a stage has it in its cache: `docker image prune` */
 }
 
-static void prune(struct kernel_image *k, char *filters)
+static void prune(struct kernel_image *k, char *filters,
+                  void (*done)(void *data, long status, json_t *reply, const struct error *err))
 {
     char *escaped = filters ? http_escape(filters) : NULL;
 
@@ -111,24 +113,52 @@ static void prune(struct kernel_image *k, char *filters)
                 &(struct engine_call){
                     .method = "POST",
                     .path = escaped ? engine_text("/images/prune?filters=%s", escaped) : NULL,
-                    .done = on_pruned,
-                    .data = NULL});
+                    .done = done,
+                    .data = k});
     free(filters);
     free(escaped);
 }
 
 /* The stage with pip's settings in its history goes. */
-static void prune_stage(struct kernel_image *k)
+static void prune_stage(struct kernel_image *k, void (*done)(void *data, long status, json_t *reply,
+                                                             const struct error *err))
 {
-    prune(k, engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s=%s\"]}", RECIPE_STAGE_LABEL,
-                         k->recipe.hash));
+    prune(k,
+          engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s=%s\"]}", RECIPE_STAGE_LABEL,
+                      k->recipe.hash),
+          done);
 }
 
-/* And those of builds that were broken off; none that may be going. */
+/* And those of builds of which nobody could remove it; none that may be going. */
 static void prune_old_stages(struct kernel_image *k)
 {
-    prune(k, engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s\"],\"until\":[\"1h\"]}",
-                         RECIPE_STAGE_LABEL));
+    prune(k,
+          engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s\"],\"until\":[\"1h\"]}",
+                      RECIPE_STAGE_LABEL),
+          on_pruned);
+}
+
+/* ---- breaking off ---- */
+
+static void on_broken_off(uv_timer_t *timer);
+
+/* Nothing is removed while the engine is still ending the step that was going. */
+static void on_rest_pruned(void *data, long status, json_t *reply, const struct error *err)
+{
+    struct kernel_image *k = data;
+    json_t *removed = json_object_get(reply, "ImagesDeleted");
+
+    (void)status;
+    if (!err && json_array_size(removed) == 0 && ++k->prunes < BUILD_PRUNES) {
+        uv_timer_start(&k->silence, on_broken_off, BUILD_PRUNE_MS, 0);
+    } else {
+        fail(k, ERROR_LOST, "the image of the kernel", "its build was cancelled");
+    }
+}
+
+static void on_broken_off(uv_timer_t *timer)
+{
+    prune_stage(timer->data, on_rest_pruned);
 }
 
 static void build_failed(struct kernel_image *k, const struct error *err)
@@ -150,11 +180,10 @@ static void on_end(void *data, long status, const struct error *err)
     k->lines = NULL;
     uv_timer_stop(&k->silence);
     if (k->cancelled) {
-        prune_stage(k); /* as far as the engine has stopped by now */
-        fail(k, ERROR_LOST, "the image of the kernel", "its build was cancelled");
+        uv_timer_start(&k->silence, on_broken_off, BUILD_PRUNE_MS, 0);
         return;
     }
-    prune_stage(k);
+    prune_stage(k, on_pruned);
     if (err || k->log.error[0]) {
         build_failed(k, err);
     } else {

@@ -12,8 +12,10 @@
 struct kernel_image;
 
 enum {
-    BUILD_TELL_MS = 500,    /* between two lines of progress */
-    BUILD_SILENCE_MS = 3000 /* a line comes though the build says nothing */
+    BUILD_TELL_MS = 500,     /* between two lines of progress */
+    BUILD_SILENCE_MS = 3000, /* a line comes though the build says nothing */
+    BUILD_PRUNE_MS = 200,    /* a build was cancelled: what it left is removed */
+    BUILD_PRUNES = 10,
 };
 
 /* `base` is what it is built upon; `on_line` gets progress for people. All borrowed. NULL when out
