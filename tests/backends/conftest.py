@@ -50,6 +50,8 @@ def fits(item):
         return False
     if item.get_closest_marker("once") and not variant.main:
         return False
+    if item.get_closest_marker("verdict") and variant.files:
+        return False
     return needs <= abilities(variant) and not lacking & abilities(variant)
 
 
