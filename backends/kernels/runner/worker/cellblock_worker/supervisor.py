@@ -35,6 +35,8 @@ READ_SIZE = 256 * 1024
 OUT_HIGH = 1024 * 1024  # bytes waiting for the server, past which nothing more is read for it
 WRITE_PARTS = 64
 PENDING_CAP = 2 * frames.PAYLOAD_CAP
+SMALL = 4096  # bytes that may wait a moment for what follows them
+MOMENT = 0.003  # seconds
 WATCH_BUSY = 0.05  # seconds
 WATCH_IDLE = 1.0
 WALK_BUDGET = 0.002  # of adding up files at a time
@@ -136,6 +138,7 @@ class Supervisor:
         self._to_worker = None
         self._from_worker = bytearray()
         self._busy = False
+        self._flush_at = None  # when what waits goes, at the latest
         self._closed_at = None  # when the worker's end of the frames was seen to be closed
         self._takers = {}
         self._feeds = {}
@@ -164,18 +167,33 @@ class Supervisor:
                 for fd, events in self._poll.poll(self._patience()):
                     self._look_at(fd, events)
                 self._watch()
-                self._out.write()
+                if self._out.size and not self._may_wait():
+                    self._flush_at = None
+                    self._out.write()
         except (Over, BrokenPipeError, ConnectionResetError):
             pass
         finally:
             self._clean_up()
+
+    def _may_wait(self):
+        """Do the few bytes that are due wait for more of the run that is going?
+
+        A stream may be carried by programs that leave Nagle's algorithm on (RFC 896; srun does):
+        the second of two small writes then waits for the acknowledgement of the first, 40 ms.
+        """
+        if not self._busy or self._out.size >= SMALL:
+            return False
+        now = time.monotonic()
+        if self._flush_at is None:
+            self._flush_at = now + MOMENT
+        return now < self._flush_at
 
     def _wanted(self):
         """(descriptor, events) of all that is waited for now."""
         yield self._wakeup, select.POLLIN
         room = self._out.size < OUT_HIGH
         yield self._stream, select.POLLIN
-        if self._out.size:
+        if self._out.size and self._flush_at is None:
             yield self._out.fd, select.POLLOUT
         worker = self._worker
         if worker is not None:
@@ -215,7 +233,7 @@ class Supervisor:
 
     def _patience(self):
         """How long to wait, in milliseconds; None for ever."""
-        times = []
+        times = [] if self._flush_at is None else [self._flush_at]
         if self._worker is not None:
             if self._next_watch is not None:
                 times.append(self._next_watch)
