@@ -124,10 +124,11 @@ class TestRuns:
         assert int(far.text()) <= 4
 
     def test_the_supervisor_cannot_be_looked_into(self, far):
-        if os.getuid() == 0:
-            pytest.skip("root may look into everything")
+        """Root may look into everything; its processes have another wall, the container's."""
         far.run("import os\nos.listdir('/proc/%d/fd' % os.getppid())")
-        assert far.events[-1][1]["error"]["etype"] == "PermissionError"
+        error = far.events[-1][1]["error"]
+        assert (error["etype"] if error else None) == (
+            None if os.getuid() == 0 else "PermissionError")
 
 
 class TestEnds:
