@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/executor_internal.h"
 
 /* What a run's end means, made of the worker's word, the system's word and our own timer. */
@@ -179,60 +180,47 @@ static bool ended_as_broken(const struct box *box, const struct machine_exit *ex
     return exit->how == EXIT_PROTOCOL || (box && box->broken && box->kill_sent);
 }
 
-static char *sentence(const char *format, ...) __attribute__((format(printf, 1, 2)));
-
-static char *sentence(const char *format, ...)
-{
-    char *text = NULL;
-    va_list args;
-
-    va_start(args, format);
-    if (vasprintf(&text, format, args) < 0) {
-        text = NULL;
-    }
-    va_end(args);
-    return text;
-}
-
 static char *signal_sentence(int number)
 {
     char space[16];
 
     if (number == 0) {
-        return sentence("its process ended, and the backend does not tell how");
+        return string_format("its process ended, and the backend does not tell how");
     }
-    return sentence("its process was ended by %s%s", signal_name(number, space),
-                    number == SIGSYS ? " (a system call that the sandbox does not allow)" : "");
+    return string_format("its process was ended by %s%s", signal_name(number, space),
+                         number == SIGSYS ? " (a system call that the sandbox does not allow)"
+                                          : "");
 }
 
 char *exit_sentence(const struct box *box, const struct machine_exit *exit)
 {
     if (ended_as_broken(box, exit)) {
-        return sentence("its worker %s and was ended",
-                        box && box->broken ? box->broken : "broke the protocol");
+        return string_format("its worker %s and was ended",
+                             box && box->broken ? box->broken : "broke the protocol");
     }
     switch (exit->how) {
     case EXIT_CODE:
-        return sentence("its process ended with exit code %d", exit->code);
+        return string_format("its process ended with exit code %d", exit->code);
     case EXIT_SIGNAL:
         /* A place that ended it itself, for a reason that has no kind of its own, says why. */
-        return exit->message ? sentence("%s", exit->message) : signal_sentence(exit->signal);
+        return exit->message ? string_format("%s", exit->message) : signal_sentence(exit->signal);
     case EXIT_OUT_OF_MEMORY:
-        return sentence("it used %llu MiB of its %llu MiB of memory and was ended",
-                        (unsigned long long)(exit->used / MIB),
-                        (unsigned long long)(exit->limit / MIB));
+        return string_format("it used %llu MiB of its %llu MiB of memory and was ended",
+                             (unsigned long long)(exit->used / MIB),
+                             (unsigned long long)(exit->limit / MIB));
     case EXIT_DISK:
         if (exit->message && strcmp(exit->message, "files") == 0) {
-            return sentence("it made more files than its disk limit is for (%llu at most) and was "
-                            "ended",
-                            (unsigned long long)exit->limit);
+            return string_format(
+                "it made more files than its disk limit is for (%llu at most) and was "
+                "ended",
+                (unsigned long long)exit->limit);
         }
-        return sentence("it used %llu MiB of its %llu MiB of disk and was ended",
-                        (unsigned long long)(exit->used / MIB),
-                        (unsigned long long)(exit->limit / MIB));
+        return string_format("it used %llu MiB of its %llu MiB of disk and was ended",
+                             (unsigned long long)(exit->used / MIB),
+                             (unsigned long long)(exit->limit / MIB));
     default:
-        return sentence("the sandbox went away%s%s", exit->message ? ": " : "",
-                        exit->message ? exit->message : "");
+        return string_format("the sandbox went away%s%s", exit->message ? ": " : "",
+                             exit->message ? exit->message : "");
     }
 }
 

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/demux.h"
 
 struct attach {
@@ -107,7 +108,8 @@ struct attach *attach_open(struct engine *engine, const char *container,
 {
     static const struct http_stream_events stream_events = {on_open, on_bytes, on_end};
     struct attach *a = calloc(1, sizeof(*a));
-    char *path = engine_text("/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1", container);
+    char *path =
+        string_format("/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1", container);
     char *full = path ? engine_path(engine, path) : NULL;
 
     if (!a || !full) {

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/build_log.h"
 #include "backends/docker/recipe.h"
 
@@ -112,7 +113,7 @@ static void prune(struct kernel_image *k, char *filters,
     engine_call(k->engine,
                 &(struct engine_call){
                     .method = "POST",
-                    .path = escaped ? engine_text("/images/prune?filters=%s", escaped) : NULL,
+                    .path = escaped ? string_format("/images/prune?filters=%s", escaped) : NULL,
                     .done = done,
                     .data = k});
     free(filters);
@@ -124,8 +125,8 @@ static void prune_stage(struct kernel_image *k, void (*done)(void *data, long st
                                                              const struct error *err))
 {
     prune(k,
-          engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s=%s\"]}", RECIPE_STAGE_LABEL,
-                      k->recipe.hash),
+          string_format("{\"dangling\":[\"true\"],\"label\":[\"%s=%s\"]}", RECIPE_STAGE_LABEL,
+                        k->recipe.hash),
           done);
 }
 
@@ -133,8 +134,8 @@ static void prune_stage(struct kernel_image *k, void (*done)(void *data, long st
 static void prune_old_stages(struct kernel_image *k)
 {
     prune(k,
-          engine_text("{\"dangling\":[\"true\"],\"label\":[\"%s\"],\"until\":[\"1h\"]}",
-                      RECIPE_STAGE_LABEL),
+          string_format("{\"dangling\":[\"true\"],\"label\":[\"%s\"],\"until\":[\"1h\"]}",
+                        RECIPE_STAGE_LABEL),
           on_pruned);
 }
 
@@ -195,11 +196,11 @@ static char *build_path(const struct kernel_image *k, const struct recipe_surrou
 {
     char *arguments = json_dumps(around->arguments, JSON_COMPACT);
     char *escaped = arguments ? http_escape(arguments) : NULL;
-    char *labels = engine_text("{\"%s\":\"%s\"}", RECIPE_LABEL, k->recipe.hash);
+    char *labels = string_format("{\"%s\":\"%s\"}", RECIPE_LABEL, k->recipe.hash);
     char *escaped_labels = labels ? http_escape(labels) : NULL;
     char *path = escaped && escaped_labels
-                     ? engine_text("/build?t=%s&rm=1&forcerm=1&labels=%s&buildargs=%s",
-                                   k->recipe.tag, escaped_labels, escaped)
+                     ? string_format("/build?t=%s&rm=1&forcerm=1&labels=%s&buildargs=%s",
+                                     k->recipe.tag, escaped_labels, escaped)
                      : NULL;
 
     free(arguments);
@@ -270,7 +271,7 @@ static void look(struct kernel_image *k)
 {
     engine_call(k->engine,
                 &(struct engine_call){.method = "GET",
-                                      .path = engine_text("/images/%s/json", k->recipe.tag),
+                                      .path = string_format("/images/%s/json", k->recipe.tag),
                                       .done = on_inspected,
                                       .data = k});
 }

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/internal.h"
 
 /* A container while it lives: its owner, its supervisor, its worker. */
@@ -284,12 +285,12 @@ static void on_died(struct container *c)
         exit.used = exit.limit;
     } else if (c->died) {
         const char *words = c->attach ? attach_last_words(c->attach) : "";
-        message = engine_text("the container %s ended with exit code %d%s%s%s", c->name,
-                              c->exit_code, c->exit_code == 137 ? " (killed from outside)" : "",
-                              words[0] ? "; its last words: " : "", words);
+        message = string_format("the container %s ended with exit code %d%s%s%s", c->name,
+                                c->exit_code, c->exit_code == 137 ? " (killed from outside)" : "",
+                                words[0] ? "; its last words: " : "", words);
     } else {
-        message = engine_text("the engine closed the connection to the container %s: %s", c->name,
-                              c->reason ? c->reason : "no reason was given");
+        message = string_format("the engine closed the connection to the container %s: %s", c->name,
+                                c->reason ? c->reason : "no reason was given");
     }
     exit.message = message;
     container_gone(c, &exit);

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/internal.h"
 
 /* A container's end: who is told, and that nothing of it is left in the engine. */
@@ -116,7 +117,7 @@ void container_close(struct container *c)
 static void give_up(struct container *c, const struct error *err)
 {
     free(c->place->left);
-    c->place->left = engine_text("%s (%s)", c->name, err ? err->message : "it stays");
+    c->place->left = string_format("%s (%s)", c->name, err ? err->message : "it stays");
     c->removed = true;
 }
 
@@ -148,7 +149,7 @@ static void remove_it(struct container *c)
     engine_call(c->place->engine,
                 &(struct engine_call){
                     .method = "DELETE",
-                    .path = engine_text("/containers/%s?force=1&v=1", c->id[0] ? c->id : c->name),
+                    .path = string_format("/containers/%s?force=1&v=1", c->id[0] ? c->id : c->name),
                     .timeout_ms = REMOVE_MS,
                     .done = on_removed,
                     .data = c});

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/internal.h"
 
 /* A container's way from its name to the greeting of its supervisor. */
@@ -68,7 +69,7 @@ static void on_open(void *data)
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "POST",
-                                      .path = engine_text("/containers/%s/start", c->id),
+                                      .path = string_format("/containers/%s/start", c->id),
                                       .timeout_ms = CREATE_MS,
                                       .done = on_started,
                                       .data = c});
@@ -189,7 +190,7 @@ static void look_for_it(struct container *c)
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "GET",
-                                      .path = engine_text("/containers/%s/json", c->name),
+                                      .path = string_format("/containers/%s/json", c->name),
                                       .done = on_found,
                                       .data = c});
 }
@@ -295,7 +296,7 @@ static void create(struct container *c)
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "POST",
-                                      .path = engine_text("/containers/create?name=%s", c->name),
+                                      .path = string_format("/containers/create?name=%s", c->name),
                                       .body = body,
                                       .timeout_ms = CREATE_MS,
                                       .done = on_created,

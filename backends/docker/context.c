@@ -12,6 +12,8 @@
 #include <sys/un.h>
 #include <unistd.h>
 
+#include "backends/base/strings.h"
+
 enum {
     PATH_CAP = 4096,
     TRIED_CAP = 2048,
@@ -40,21 +42,6 @@ static int out_of_memory(struct error *err)
     return error_set(err, ERROR_INTERNAL, "out of memory");
 }
 
-static char *format(const char *pattern, ...) __attribute__((format(printf, 1, 2)));
-
-static char *format(const char *pattern, ...)
-{
-    char *text = NULL;
-    va_list args;
-
-    va_start(args, pattern);
-    if (vasprintf(&text, pattern, args) < 0) {
-        text = NULL;
-    }
-    va_end(args);
-    return text;
-}
-
 static const char *setting(const char *name)
 {
     const char *value = getenv(name);
@@ -80,7 +67,7 @@ static int parse_unix(const char *path, const char *origin, struct endpoint *ret
     }
     *ret = (struct endpoint){.base = strdup("http://docker"),
                              .unix_socket = strdup(path),
-                             .name = format("unix://%s (%s)", path, origin)};
+                             .name = string_format("unix://%s (%s)", path, origin)};
     return ret->base && ret->unix_socket && ret->name ? 0 : out_of_memory(err);
 }
 
@@ -113,9 +100,9 @@ static int parse_tcp(const char *scheme, const char *authority, const char *orig
     if (!has_port(authority)) {
         (void)snprintf(port, sizeof(port), ":%d", tls ? PORT_TLS : PORT_PLAIN);
     }
-    *ret = (struct endpoint){.base = format("%s://%.*s%s", scheme, length, authority, port),
+    *ret = (struct endpoint){.base = string_format("%s://%.*s%s", scheme, length, authority, port),
                              .remote = true};
-    ret->name = format("%s (%s)", ret->base ? ret->base : "", origin);
+    ret->name = string_format("%s (%s)", ret->base ? ret->base : "", origin);
     return ret->base && ret->name ? 0 : out_of_memory(err);
 }
 
@@ -159,7 +146,7 @@ int endpoint_parse(const char *address, const char *origin, struct endpoint *ret
 
 static char *file_in(const char *folder, const char *name)
 {
-    char *path = format("%s/%s", folder, name);
+    char *path = string_format("%s/%s", folder, name);
 
     if (path && access(path, R_OK) < 0) {
         free(path);
@@ -182,7 +169,7 @@ static int to_https(struct endpoint *e, struct error *err)
     if (has_prefix(e->base, "https://")) {
         return 0;
     }
-    base = format("https://%s", e->base + strlen("http://"));
+    base = string_format("https://%s", e->base + strlen("http://"));
     if (!base) {
         return out_of_memory(err);
     }
@@ -226,12 +213,12 @@ char *docker_config_folder(void)
     if (folder) {
         return strdup(folder);
     }
-    return home ? format("%s/.docker", home) : NULL;
+    return home ? string_format("%s/.docker", home) : NULL;
 }
 
 json_t *docker_config_load(const char *folder, const char *name, struct error *err)
 {
-    char *path = format("%s/%s", folder, name);
+    char *path = string_format("%s/%s", folder, name);
     char *text = malloc(CONTEXT_FILE_CAP + 1);
     int fd = path ? open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK) : -1;
     ssize_t size = fd >= 0 && text ? read(fd, text, CONTEXT_FILE_CAP + 1) : -1;
@@ -260,7 +247,7 @@ json_t *docker_config_load(const char *folder, const char *name, struct error *e
 /* Whose name the context is: contexts/meta has a folder for each, named by a hash. */
 static json_t *find_context(const char *folder, const char *wanted, char hash[NAME_MAX + 1])
 {
-    char *meta = format("%s/contexts/meta", folder);
+    char *meta = string_format("%s/contexts/meta", folder);
     DIR *dir = meta ? opendir(meta) : NULL;
     json_t *found = NULL;
     const struct dirent *entry;
@@ -308,7 +295,7 @@ static int of_context(const char *folder, const char *context, struct endpoint *
     } else if (endpoint_parse(host, origin, ret, err) == 0) {
         r = 0;
         ret->insecure = json_is_true(json_object_get(docker, "SkipTLSVerify"));
-        tls = format("%s/contexts/tls/%s/docker", folder, hash);
+        tls = string_format("%s/contexts/tls/%s/docker", folder, hash);
         if (tls && !ret->unix_socket) {
             use_tls_files(ret, tls);
         }

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
+
 /* One who waits for the connection. */
 struct waiter {
     struct waiter *next;
@@ -34,19 +36,6 @@ struct engine {
     void (*closed)(void *data);
     void *closed_data;
 };
-
-char *engine_text(const char *format, ...)
-{
-    char *text = NULL;
-    va_list args;
-
-    va_start(args, format);
-    if (vasprintf(&text, format, args) < 0) {
-        text = NULL;
-    }
-    va_end(args);
-    return text;
-}
 
 void engine_plain(char *text)
 {
@@ -319,7 +308,7 @@ struct http *engine_http(struct engine *e)
 
 char *engine_path(const struct engine *e, const char *path)
 {
-    return engine_text("/v1.%d%s", e->facts.api_minor, path);
+    return string_format("/v1.%d%s", e->facts.api_minor, path);
 }
 
 /* ---- calls ---- */

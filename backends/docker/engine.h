@@ -84,7 +84,5 @@ char *engine_path(const struct engine *engine, const char *path);
 /* Text from outside that goes into a message: what is not printable ASCII becomes '?' or a blank.
  */
 void engine_plain(char *text);
-/* printf to a string that is to be freed; NULL when out of memory. */
-char *engine_text(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 #endif

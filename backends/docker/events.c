@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/internal.h"
 
 /*
@@ -59,13 +60,14 @@ static void on_end(void *data, long status, const struct error *err)
 void events_watch(struct docker_place *place)
 {
     static const struct engine_lines_events events = {on_value, on_end};
-    char *filters = engine_text("{\"type\":[\"container\"],\"label\":[\"cellblock.server=%s\"]}",
-                                place->server);
+    char *filters = string_format("{\"type\":[\"container\"],\"label\":[\"cellblock.server=%s\"]}",
+                                  place->server);
     char *escaped = filters ? http_escape(filters) : NULL;
 
     if (!place->events && !place->closing && escaped) {
-        place->events = engine_lines_open(
-            place->engine, "GET", engine_text("/events?filters=%s", escaped), &events, place, NULL);
+        place->events =
+            engine_lines_open(place->engine, "GET", string_format("/events?filters=%s", escaped),
+                              &events, place, NULL);
     }
     free(filters);
     free(escaped);

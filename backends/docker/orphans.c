@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/internal.h"
 
 /*
@@ -149,7 +150,7 @@ static void sweep_one(struct docker_place *place, json_t *container)
     place->orphans.found++;
     engine_call(place->engine,
                 &(struct engine_call){.method = "DELETE",
-                                      .path = engine_text("/containers/%s?force=1&v=1", id),
+                                      .path = string_format("/containers/%s?force=1&v=1", id),
                                       .timeout_ms = REMOVE_MS,
                                       .done = on_removed,
                                       .data = place});
@@ -181,9 +182,9 @@ void orphans_sweep(struct docker_place *place)
     engine_call(
         place->engine,
         &(struct engine_call){.method = "GET",
-                              .path = engine_text("/containers/json?all=1&filters="
-                                                  "%%7B%%22label%%22%%3A%%5B%%22cellblock.server"
-                                                  "%%22%%5D%%7D"),
+                              .path = string_format("/containers/json?all=1&filters="
+                                                    "%%7B%%22label%%22%%3A%%5B%%22cellblock.server"
+                                                    "%%22%%5D%%7D"),
                               .done = on_listed,
                               .data = place});
 }

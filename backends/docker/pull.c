@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
+
 struct waiter {
     struct waiter *next;
     engine_done done;
@@ -91,7 +93,7 @@ char *image_full_name(const char *name)
     const char *slash = strrchr(name, '/');
     bool tagged = strchr(slash ? slash : name, ':') || strchr(name, '@');
 
-    return engine_text("%s%s", name, tagged ? "" : ":latest");
+    return string_format("%s%s", name, tagged ? "" : ":latest");
 }
 
 static void tell(struct image *i, const struct error *err)
@@ -161,7 +163,7 @@ static void on_value(void *data, json_t *value)
     const char *error = json_string_value(json_object_get(value, "error"));
 
     if (error && !i->refused) {
-        i->refused = engine_text("%.1000s", error);
+        i->refused = string_format("%.1000s", error);
         engine_plain(i->refused);
     }
     take_layer(i, value);
@@ -202,7 +204,7 @@ static void pull(struct image *i)
     struct error err = {0};
     char *full = image_full_name(i->name);
     char *escaped = full ? http_escape(full) : NULL;
-    char *path = escaped ? engine_text("/images/create?fromImage=%s", escaped) : NULL;
+    char *path = escaped ? string_format("/images/create?fromImage=%s", escaped) : NULL;
 
     free(full);
     free(escaped);
@@ -247,7 +249,7 @@ static void look(struct image *i)
 
     engine_call(i->engine, &(struct engine_call){
                                .method = "GET",
-                               .path = escaped ? engine_text("/images/%s/json", escaped) : NULL,
+                               .path = escaped ? string_format("/images/%s/json", escaped) : NULL,
                                .done = on_inspected,
                                .data = i});
     free(escaped);

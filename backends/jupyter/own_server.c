@@ -8,9 +8,9 @@
 #include <unistd.h>
 
 #include "backends/base/embedded.h"
+#include "backends/base/strings.h"
 #include "backends/local/child.h"
 #include "backends/local/launch.h"
-#include "backends/local/strings.h"
 
 extern const struct embedded_file embedded_launcher[];
 

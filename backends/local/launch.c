@@ -10,8 +10,8 @@
 #include <unistd.h>
 
 #include "backends/base/embedded.h"
+#include "backends/base/strings.h"
 #include "backends/local/cell/cell.h"
-#include "backends/local/strings.h"
 #include "backends/local/system_paths.h"
 
 #define RUNTIME "/run/cellblock"

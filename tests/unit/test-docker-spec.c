@@ -9,6 +9,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "backends/base/strings.h"
 #include "backends/docker/internal.h"
 
 /* ---- users ---- */
@@ -243,12 +244,12 @@ static void test_only_the_dead_of_this_host_are_orphans(void **state)
     assert_true(orphans_is_dead(dead));
     /* The same process id, started at another time. */
     json_object_update(dead, labels);
-    text = engine_text("%s1", text_at(labels, "cellblock.boot"));
+    text = string_format("%s1", text_at(labels, "cellblock.boot"));
     json_object_set_new(dead, "cellblock.boot", json_string(text));
     free(text);
     assert_true(orphans_is_dead(dead));
     /* Another boot of this host. */
-    text = engine_text("x%s", text_at(labels, "cellblock.boot"));
+    text = string_format("x%s", text_at(labels, "cellblock.boot"));
     json_object_set_new(dead, "cellblock.boot", json_string(text));
     free(text);
     assert_true(orphans_is_dead(dead));
@@ -275,8 +276,8 @@ static void test_labels_that_say_nothing(void **state)
         json_decref(bad);
     }
     /* The same boot, seen from another pid namespace. */
-    text = engine_text("%.*s pid:[1] 5", (int)strcspn(text_at(labels, "cellblock.boot"), " "),
-                       text_at(labels, "cellblock.boot"));
+    text = string_format("%.*s pid:[1] 5", (int)strcspn(text_at(labels, "cellblock.boot"), " "),
+                         text_at(labels, "cellblock.boot"));
     json_object_set_new(labels, "cellblock.boot", json_string(text));
     free(text);
     assert_false(orphans_is_dead(labels));

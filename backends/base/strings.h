@@ -1,7 +1,10 @@
-#ifndef CELLBLOCK_LOCAL_STRINGS_H
-#define CELLBLOCK_LOCAL_STRINGS_H
+#ifndef CELLBLOCK_BASE_STRINGS_H
+#define CELLBLOCK_BASE_STRINGS_H
 
 #include <stddef.h>
+
+/* As printf; to be freed. NULL when out of memory. */
+char *string_format(const char *format, ...) __attribute__((format(printf, 1, 2)));
 
 /*
  * A growing, NULL-terminated list of strings, for argv and envp. A failed allocation is remembered

@@ -1,10 +1,28 @@
-#include "backends/local/strings.h"
+#include "backends/base/strings.h"
 
 #include <errno.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+static char *format_list(const char *format, va_list args)
+{
+    char *text = NULL;
+
+    return vasprintf(&text, format, args) < 0 ? NULL : text;
+}
+
+char *string_format(const char *format, ...)
+{
+    va_list args;
+    char *text;
+
+    va_start(args, format);
+    text = format_list(format, args);
+    va_end(args);
+    return text;
+}
 
 static void add_owned(struct strings *s, char *text)
 {
@@ -32,12 +50,10 @@ void strings_add(struct strings *s, const char *text)
 
 void strings_add_format(struct strings *s, const char *format, ...)
 {
-    char *text = NULL;
     va_list args;
     va_start(args, format);
-    int n = vasprintf(&text, format, args);
+    add_owned(s, format_list(format, args));
     va_end(args);
-    add_owned(s, n < 0 ? NULL : text);
 }
 
 void strings_add_all(struct strings *s, const char *const *texts)
