@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backends/base/nearest.h"
+#include "backends/base/strings.h"
 #include "backends/command/command.h"
 #include "backends/docker/docker.h"
 #include "backends/jupyter/jupyter.h"
@@ -196,31 +197,36 @@ char *backends_with(enum capability capability)
     return list;
 }
 
+/* "by backend "local" with isolation "none"": what of the place it is that lacks it. */
+static char *who_lacks(const struct place *place, enum capability needed)
+{
+    const struct environment *env = place->env;
+    const char *name = place->ops->name;
+
+    if (!(place->ops->capabilities & (unsigned)needed)) {
+        return string_format("by backend \"%s\"", name);
+    }
+    if (place->ops == &local_place_ops) {
+        return string_format("by backend \"%s\" with isolation \"%s\" (with \"auto\" it is)", name,
+                             isolation_name(env->isolation));
+    }
+    return string_format("by backend \"%s\" with kernel \"%s\" at host \"%s\"", name,
+                         kernel_choice_name(env->kernel), env->host ? env->host : "default");
+}
+
 int place_needs(const struct place *place, enum capability needed, const char *what,
                 struct error *err)
 {
-    char *others;
+    char *who, *others;
 
     if (place_capabilities(place) & (unsigned)needed) {
         return 0;
     }
-    if (place->ops->capabilities & (unsigned)needed && place->ops != &local_place_ops) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "%s is not supported with this environment's settings (kernel \"%s\", "
-                         "host \"%s\"); backend \"%s\" has it with others",
-                         what, kernel_choice_name(place->env->kernel),
-                         place->env->host ? place->env->host : "default", place->ops->name);
-    }
-    if (place->ops->capabilities & (unsigned)needed) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "%s is not supported with this environment's settings (isolation \"%s\"); "
-                         "backend \"%s\" has it with isolation \"auto\". A copy works with each",
-                         what, isolation_name(place->env->isolation), place->ops->name);
-    }
+    who = who_lacks(place, needed);
     others = backends_with(needed);
-    error_set(err, ERROR_UNSUPPORTED,
-              "%s is not supported by backend \"%s\". Backends that have it: %s", what,
-              place->ops->name, others ? others : "?");
+    error_set(err, ERROR_UNSUPPORTED, "%s is not supported %s. Backends that have it: %s", what,
+              who ? who : "here", others ? others : "?");
+    free(who);
     free(others);
     return -1;
 }
