@@ -340,8 +340,8 @@ static int check_isolation(const struct environment *env, struct error *err)
     }
     if (env->isolation == ISOLATION_NONE && env->network == NETWORK_NONE) {
         return error_set(err, ERROR_UNSUPPORTED,
-                         "isolation \"none\" cannot hold the network back: say --network all with "
-                         "it, or use another isolation");
+                         "isolation \"none\" cannot hold the network back: say network \"all\" "
+                         "(--network all) with it, or use another isolation");
     }
     return 0;
 }

@@ -140,7 +140,7 @@ VARIANTS = (
     Variant("local-no-nesting", prepare=deny_nesting),
     Variant("local-landlock", args=("--isolation", "landlock"),
             lacks=frozenset({"mount", "mount_write"}), own_root=False),
-    Variant("local-none", args=("--isolation", "none", "--network", "all"), walls=False,
+    Variant("local-none", args=("--isolation", "none"), environment={"network": "all"}, walls=False,
             own_root=False,
             lacks=frozenset({"mount", "mount_write", "network_none", "disk_limit"})),
     Variant("local-no-ipython", prepare=bare_venv, libraries=frozenset({"pip"})),
