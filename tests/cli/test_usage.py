@@ -59,10 +59,13 @@ def test_version(cellblock):
 def test_backends_in_both_forms(cellblock):
     """The table and the JSON say the same."""
     text = cellblock("backends").stdout
-    rows = dict(line.split() for line in text.split("\n\n")[1].splitlines()[1:])
-    local = next(b for b in json.loads(cellblock("backends", "--json").stdout)["backends"]
-                 if b["name"] == "local")
-    assert {name: value == "yes" for name, value in rows.items()} == local["capabilities"]
+    head, *lines = text.split("\n\n")[1].splitlines()
+    backends = json.loads(cellblock("backends", "--json").stdout)["backends"]
+    assert head.split() == [one["name"] for one in backends]
+    rows = {name: words for name, *words in map(str.split, lines)}
+    for column, one in enumerate(backends):
+        assert {name: words[column] == "yes" for name, words in rows.items()} == one["capabilities"]
+    local = next(one for one in backends if one["name"] == "local")
     assert local["capabilities"]["stateful"] and not local["capabilities"]["cloud"]
     assert local["languages"] == ["python", "shell"]
     assert not re.search(r" $", text, re.MULTILINE)
