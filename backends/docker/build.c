@@ -7,12 +7,7 @@
 #include "backends/base/strings.h"
 #include "backends/docker/build_log.h"
 #include "backends/docker/recipe.h"
-
-struct waiter {
-    struct waiter *next;
-    engine_done done;
-    void *data;
-};
+#include "backends/docker/waiters.h"
 
 struct kernel_image {
     uv_loop_t *loop;
@@ -27,7 +22,7 @@ struct kernel_image {
     bool built; /* in this round: it is not tried twice */
     bool cancelled;
     unsigned prunes; /* tries to remove what a cancelled build left */
-    struct waiter *waiters;
+    struct waiters waiters;
     struct recipe recipe;
     struct engine_lines *lines;
     struct build_log log;
@@ -43,16 +38,8 @@ static void look(struct kernel_image *k);
 
 static void tell(struct kernel_image *k, const struct error *err)
 {
-    struct waiter *waiters = k->waiters;
-
     k->busy = false;
-    k->waiters = NULL;
-    while (waiters) {
-        struct waiter *w = waiters;
-        waiters = w->next;
-        w->done(w->data, err);
-        free(w);
-    }
+    waiters_tell(&k->waiters, err);
 }
 
 static void fail(struct kernel_image *k, enum error_kind kind, const char *what, const char *why)
@@ -298,16 +285,9 @@ static void on_base(void *data, const struct error *err)
 
 void kernel_image_ensure(struct kernel_image *k, engine_done done, void *data)
 {
-    struct waiter *w = calloc(1, sizeof(*w));
-
-    if (!w) {
-        static const struct error err = {.kind = ERROR_INTERNAL,
-                                         .message = (char *)"out of memory"};
-        done(data, &err);
+    if (!waiters_add(&k->waiters, done, data)) {
         return;
     }
-    *w = (struct waiter){k->waiters, done, data};
-    k->waiters = w;
     if (k->seen) {
         tell(k, NULL); /* callers are in a callback of the engine's already */
     } else if (!k->busy) {

@@ -5,13 +5,7 @@
 #include <string.h>
 
 #include "backends/base/strings.h"
-
-/* One who waits for the connection. */
-struct waiter {
-    struct waiter *next;
-    engine_done done;
-    void *data;
-};
+#include "backends/docker/waiters.h"
 
 /* A call on its way, or one that could not be started and is told so soon. */
 struct call {
@@ -29,7 +23,7 @@ struct engine {
     bool connecting;
     bool connected;
     struct engine_facts facts;
-    struct waiter *waiters;
+    struct waiters waiters;
     struct call *failed;
     uv_idle_t soon;
     bool closing;
@@ -85,26 +79,13 @@ static void tell_failed(struct engine *e)
     }
 }
 
-static void tell_waiters(struct engine *e, const struct error *err)
-{
-    struct waiter *waiters = e->waiters;
-
-    e->waiters = NULL;
-    while (waiters) {
-        struct waiter *w = waiters;
-        waiters = w->next;
-        w->done(w->data, err);
-        free(w);
-    }
-}
-
 static void on_http_closed(void *data)
 {
     static const struct error gone = {.kind = ERROR_LOST,
                                       .message = (char *)"the backend was closed"};
     struct engine *e = data;
 
-    tell_waiters(e, &gone);
+    waiters_tell(&e->waiters, &gone);
     tell_failed(e);
     uv_close((uv_handle_t *)&e->soon, on_handle_closed);
 }
@@ -133,7 +114,7 @@ static void on_soon(uv_idle_t *idle)
 
     uv_idle_stop(idle);
     tell_failed(e);
-    if (e->waiters && !e->connecting) {
+    if (e->waiters.first && !e->connecting) {
         connect_now(e);
     }
 }
@@ -149,7 +130,7 @@ static void connect_failed(struct engine *e, const struct error *err)
 
     e->connecting = false;
     error_copy(&copy, err);
-    tell_waiters(e, &copy);
+    waiters_tell(&e->waiters, &copy);
     error_clear(&copy);
 }
 
@@ -228,7 +209,7 @@ static void on_version(void *data, long status, json_t *reply, const struct erro
     } else {
         e->connecting = false;
         e->connected = true;
-        tell_waiters(e, NULL);
+        waiters_tell(&e->waiters, NULL);
     }
     error_clear(&why);
 }
@@ -264,7 +245,7 @@ static void connect_now(struct engine *e)
     e->connecting = true;
     if (e->connected) {
         e->connecting = false;
-        tell_waiters(e, NULL);
+        waiters_tell(&e->waiters, NULL);
     } else if (!e->http && open_http(e, &err) < 0) {
         connect_failed(e, &err);
     } else {
@@ -279,21 +260,9 @@ static void connect_now(struct engine *e)
 
 void engine_connect(struct engine *e, engine_done done, void *data)
 {
-    struct waiter *w = calloc(1, sizeof(*w));
-    struct waiter **end = &e->waiters;
-
-    if (!w) {
-        struct error err = {.kind = ERROR_INTERNAL, .message = NULL};
-        done(data, &err); /* too early, but never is worse */
-        return;
+    if (waiters_add(&e->waiters, done, data)) {
+        start_soon(e);
     }
-    w->done = done;
-    w->data = data;
-    while (*end) {
-        end = &(*end)->next;
-    }
-    *end = w;
-    start_soon(e);
 }
 
 const struct engine_facts *engine_facts(const struct engine *e)

@@ -5,12 +5,7 @@
 #include <string.h>
 
 #include "backends/base/strings.h"
-
-struct waiter {
-    struct waiter *next;
-    engine_done done;
-    void *data;
-};
+#include "backends/docker/waiters.h"
 
 struct image {
     struct engine *engine;
@@ -21,7 +16,7 @@ struct image {
     bool seen;
     bool busy;
     bool pulled; /* in this round: it is not tried twice */
-    struct waiter *waiters;
+    struct waiters waiters;
     json_t *layers; /* id → [current, total] of what is being fetched */
     char *refused;  /* the reason that the stream gave */
     uint64_t told_ns;
@@ -98,16 +93,8 @@ char *image_full_name(const char *name)
 
 static void tell(struct image *i, const struct error *err)
 {
-    struct waiter *waiters = i->waiters;
-
     i->busy = false;
-    i->waiters = NULL;
-    while (waiters) {
-        struct waiter *w = waiters;
-        waiters = w->next;
-        w->done(w->data, err);
-        free(w);
-    }
+    waiters_tell(&i->waiters, err);
 }
 
 /* ---- fetching ---- */
@@ -257,16 +244,9 @@ static void look(struct image *i)
 
 void image_ensure(struct image *i, engine_done done, void *data)
 {
-    struct waiter *w = calloc(1, sizeof(*w));
-
-    if (!w) {
-        static const struct error err = {.kind = ERROR_INTERNAL,
-                                         .message = (char *)"out of memory"};
-        done(data, &err);
+    if (!waiters_add(&i->waiters, done, data)) {
         return;
     }
-    *w = (struct waiter){i->waiters, done, data};
-    i->waiters = w;
     if (i->seen) {
         tell(i, NULL); /* callers are in a callback of the engine's already */
     } else if (!i->busy) {
