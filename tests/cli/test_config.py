@@ -112,7 +112,8 @@ def test_the_command_line_beats_the_file(cellblock, config):
     ({}, [("copy", "/usr/share/doc", "/workspace/d"), ("copy", "/usr/share/zoneinfo",
                                                        "/workspace/d/z")],
      "dest: /workspace/d/z is taken"),
-    ({"isolation": "landlock"}, [("mount", "/usr/share/doc", "/data/d")], "not supported with"),
+    ({"isolation": "landlock"}, [("mount", "/usr/share/doc", "/data/d")],
+     'not supported by backend "local" with isolation "landlock"'),
     ({}, [("copy", "/nonexistent", "/workspace/d")], "/nonexistent"),
 ])
 def test_shares_that_cannot_be_brought_in(cellblock, config, keys, shares, words):
