@@ -18,9 +18,11 @@ static int flush_stdout(int status)
 
 static int usage_error(const struct options *options, const struct error *err)
 {
+    bool serve = options->command == COMMAND_SERVE;
+
     complain(err);
-    fprintf(stderr, "Try `cellblock %s--help`.\n",
-            options->command == COMMAND_SERVE ? "" : command_name(options->command));
+    fprintf(stderr, "Try `cellblock%s%s --help`.\n", serve ? "" : " ",
+            serve ? "" : command_name(options->command));
     return err->kind == ERROR_UNSUPPORTED ? STATUS_REFUSED : STATUS_USAGE;
 }
 

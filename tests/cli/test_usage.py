@@ -108,6 +108,14 @@ def test_wrong_usage_says_what_is_right(cellblock, args, given, right):
     assert done.stderr.startswith("cellblock: ")
 
 
+@pytest.mark.parametrize(("args", "command"), [
+    (["-x"], "cellblock --help"), (["run"], "cellblock run --help"),
+    (["doctor", "--jsn"], "cellblock doctor --help"),
+])
+def test_wrong_usage_names_the_help_as_it_is_typed(cellblock, args, command):
+    assert cellblock(*args).stderr.endswith(f"Try `{command}`.\n")
+
+
 @pytest.mark.parametrize("policy", ["packages", "example.org", "10.0.0.0/8,example.org"])
 def test_a_network_policy_that_is_not_built_is_refused(cellblock, policy):
     """Never a silent fallback: not to none, not to all."""
