@@ -290,20 +290,7 @@ void outcome_of_start_error(struct run *run, enum error_kind kind, const char *m
 {
     struct outcome *o = &run->outcome;
 
-    switch (kind) {
-    case ERROR_INVALID:
-    case ERROR_NOT_FOUND:
-    case ERROR_REFUSED:
-    case ERROR_LIMIT:
-        o->cause = CAUSE_REFUSED;
-        break;
-    case ERROR_UNSUPPORTED:
-        o->cause = CAUSE_UNSUPPORTED;
-        break;
-    default:
-        o->cause = CAUSE_LOST;
-        break;
-    }
+    o->cause = cause_of_error(kind);
     if (!message) {
         message = "the sandbox did not start";
     }

@@ -22,6 +22,21 @@ const char *cause_name(enum cause cause)
     return cause_names[cause];
 }
 
+enum cause cause_of_error(enum error_kind kind)
+{
+    switch (kind) {
+    case ERROR_INVALID:
+    case ERROR_NOT_FOUND:
+    case ERROR_REFUSED:
+    case ERROR_LIMIT:
+        return CAUSE_REFUSED;
+    case ERROR_UNSUPPORTED:
+        return CAUSE_UNSUPPORTED;
+    default:
+        return CAUSE_LOST;
+    }
+}
+
 const char *signal_name(int number, char space[16])
 {
     const char *short_name = sigabbrev_np(number);

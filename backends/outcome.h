@@ -4,6 +4,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "backends/base/error.h"
+
 /*
  * The typed end of a run. The cause is decided by us from what the system reports (an exit status,
  * a signal, our own timer, our memory watcher), never from what the code printed. Only the
@@ -25,6 +27,9 @@ enum cause {
 
 /* "ok", "error", … "out_of_memory", … as in the results' schema. */
 const char *cause_name(enum cause cause);
+
+/* The cause of a run that was asked for and understood and could not begin for such an error. */
+enum cause cause_of_error(enum error_kind kind);
 
 enum stream {
     STREAM_STDOUT = 0,

@@ -249,7 +249,7 @@ static json_t *outcome_fields(const struct content *c, const struct content_run 
                               const struct outcome *o)
 {
     json_t *fields =
-        json_pack("{ss ss ss ss ss sb sb si sI sI sI}", "session", run->session, "run", run->run,
+        json_pack("{ss* ss ss ss ss sb sb si sI sI sI}", "session", run->session, "run", run->run,
                   "environment", run->environment, "backend", run->backend, "cause",
                   cause_name(o->cause), "success", o->cause == CAUSE_OK, "truncated", c->truncated,
                   "execution_count", o->execution_count, "duration_ms", (json_int_t)o->duration_ms,
@@ -321,7 +321,7 @@ static void make_room_for_notes(struct content *c)
 
 static json_t *result_meta(const struct content_run *run, json_t *fields)
 {
-    return json_pack("{sO ss}", "cellblock/outcome", fields, "cellblock/session", run->session);
+    return json_pack("{sO ss*}", "cellblock/outcome", fields, "cellblock/session", run->session);
 }
 
 json_t *content_finish(struct content *c, const struct content_run *run,

@@ -36,7 +36,7 @@ struct content;
 
 /* What the outcome of a run is told with. Strings are borrowed until content_finish returns. */
 struct content_run {
-    const char *session;     /* "s-…" */
+    const char *session;     /* "s-…"; NULL: there is none, and none is named */
     const char *run;         /* "r-…" */
     const char *environment; /* its name */
     const char *backend;

@@ -37,7 +37,12 @@ void sessions_warm(struct sessions *sessions);
  */
 struct session *sessions_resolve(struct sessions *sessions, enum era era, const char *name,
                                  const char *environment, bool *ret_made, struct error *err);
-/* By id; NULL with an error (unknown, ended and why). */
+/* When sessions_resolve gave none: the environment that the call meant, NULL when that is not known
+ * (the session's or the environment's name is wrong, or they do not go together). Then what failed
+ * is not the call but what it asked for: a place that does not open, say. */
+const struct environment *sessions_meant(const struct sessions *sessions, const char *name,
+                                         const char *environment);
+/* By id; NULL with an error (unknown; ended and why, ERROR_LOST). */
 struct session *sessions_find(struct sessions *sessions, const char *id, struct error *err);
 
 /* A sentence for people about how this session began, told once: the default session before it was

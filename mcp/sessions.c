@@ -100,20 +100,30 @@ static void explain_end(const struct ended_session *ended, char *text, size_t ro
     }
 }
 
-static int unknown_session(const struct sessions *sessions, const char *id, struct error *err)
+/* NULL: no session of that id has ended, as far as it is remembered. */
+static const struct ended_session *find_ended(const struct sessions *sessions, const char *id)
 {
     for (size_t i = 0; i < SESSIONS_REMEMBERED; i++) {
         const struct ended_session *ended = &sessions->ended[i];
 
         if (ended->id[0] && strcmp(ended->id, id) == 0) {
-            char text[160];
-
-            explain_end(ended, text, sizeof(text));
-            return error_set(err, ERROR_NOT_FOUND,
-                             "%s; its variables and files are gone. Call run_code without "
-                             "\"session\" to go on in another one",
-                             text);
+            return ended;
         }
+    }
+    return NULL;
+}
+
+static int unknown_session(const struct sessions *sessions, const char *id, struct error *err)
+{
+    const struct ended_session *ended = find_ended(sessions, id);
+    char text[160];
+
+    if (ended) {
+        explain_end(ended, text, sizeof(text));
+        return error_set(err, ERROR_LOST,
+                         "%s; its variables and files are gone. Call run_code without "
+                         "\"session\" to go on in another one",
+                         text);
     }
     return error_set(err, ERROR_NOT_FOUND,
                      "there is no session \"%.64s\" in this server. A session's id (\"s-\" and 8 "
@@ -268,6 +278,19 @@ struct session *sessions_resolve(struct sessions *sessions, enum era era, const 
     s = make(sessions, env, err);
     *ret_made = s != NULL;
     return s;
+}
+
+const struct environment *sessions_meant(const struct sessions *sessions, const char *name,
+                                         const char *environment)
+{
+    const struct ended_session *ended = name ? find_ended(sessions, name) : NULL;
+
+    if (name) {
+        return ended && (!environment || strcmp(ended->env->name, environment) == 0) ? ended->env
+                                                                                     : NULL;
+    }
+    return environment ? config_environment(sessions->config, environment, NULL)
+                       : sessions->config->default_environment;
 }
 
 /* --- the end of sessions, by time --- */

@@ -18,7 +18,8 @@ enum {
 /* One call of run_code, from its start to its answer. */
 struct run_call {
     struct call *call;
-    struct session *session;
+    struct session *session; /* NULL: none could be made, which is answered at once */
+    const struct environment *env;
     struct executor *ephemeral; /* NULL: the run is the session's */
     struct run *run;
     struct content *content;
@@ -47,12 +48,11 @@ static void run_call_free(struct run_call *rc)
 
 static void answer(struct run_call *rc, const struct outcome *outcome)
 {
-    const struct environment *env = session_environment(rc->session);
     struct content_run run = {
-        .session = session_id(rc->session),
+        .session = rc->session ? session_id(rc->session) : NULL,
         .run = rc->id,
-        .environment = env->name,
-        .backend = env->backend,
+        .environment = rc->env->name,
+        .backend = rc->env->backend,
         .hint = rc->hint,
         .files_kept = !rc->ephemeral,
     };
@@ -75,9 +75,7 @@ static void answer_refusal(struct run_call *rc, const struct error *err)
     struct outcome outcome;
 
     outcome_init(&outcome);
-    outcome.cause = err->kind == ERROR_UNSUPPORTED ? CAUSE_UNSUPPORTED
-                    : err->kind == ERROR_LOST      ? CAUSE_LOST
-                                                   : CAUSE_REFUSED;
+    outcome.cause = cause_of_error(err->kind);
     outcome.note = strdup(err->message ? err->message : "out of memory");
     answer(rc, &outcome);
     outcome_deinit(&outcome);
@@ -287,7 +285,7 @@ static struct session *resolve(struct call *call, const struct arguments *args, 
 
 static int start_run(struct run_call *rc, const struct arguments *args, struct error *err)
 {
-    const struct environment *env = session_environment(rc->session);
+    const struct environment *env = rc->env;
     struct run_request request = {
         .id = rc->id,
         .language = args->language,
@@ -313,28 +311,36 @@ static int start_run(struct run_call *rc, const struct arguments *args, struct e
     return rc->run ? 0 : -1;
 }
 
-static struct run_call *run_call_new(struct call *call, const struct arguments *args,
-                                     struct error *err)
+static struct run_call *run_call_new(struct call *call, struct error *err)
 {
     struct run_call *rc = calloc(1, sizeof(*rc));
-    bool made = false;
 
     if (!rc || !(rc->content = content_new(server_config(call_server(call))->structured))) {
         free(rc);
         error_set_code(err, ERROR_INTERNAL, ENOMEM, "run_code");
         return NULL;
     }
-    rc->session = resolve(call, args, &made, err);
-    if (!rc->session) {
-        run_call_free(rc);
-        return NULL;
-    }
-    session_begin(rc->session);
     rc->call = call;
-    rc->hint = session_hint(rc->session, made);
     rc->wants_progress = call_wants_progress(call);
     run_id_new(rc->id);
     return rc;
+}
+
+/* On failure rc->env is set all the same when it is known which one was meant. */
+static int enter_session(struct run_call *rc, const struct arguments *args, struct error *err)
+{
+    bool made = false;
+
+    rc->session = resolve(rc->call, args, &made, err);
+    if (!rc->session) {
+        rc->env = sessions_meant(server_sessions(call_server(rc->call)), args->session,
+                                 args->environment);
+        return -1;
+    }
+    session_begin(rc->session);
+    rc->env = session_environment(rc->session);
+    rc->hint = session_hint(rc->session, made);
+    return 0;
 }
 
 static void start(struct call *call)
@@ -343,12 +349,15 @@ static void start(struct call *call)
     struct error err = {0};
     struct run_call *rc;
 
-    if (take_arguments(call, &args, &err) < 0 || !(rc = run_call_new(call, &args, &err))) {
+    if (take_arguments(call, &args, &err) < 0 || !(rc = run_call_new(call, &err))) {
         call_fail(call, &err);
-    } else if (start_run(rc, &args, &err) < 0) {
+    } else if (enter_session(rc, &args, &err) == 0 && start_run(rc, &args, &err) == 0) {
+        call_on_cancel(call, on_cancelled, rc);
+    } else if (rc->env) {
         answer_refusal(rc, &err);
     } else {
-        call_on_cancel(call, on_cancelled, rc);
+        run_call_free(rc);
+        call_fail(call, &err);
     }
     error_clear(&err);
 }

@@ -18,7 +18,7 @@ OUTCOME = {
         "truncated": {"type": "boolean"}, "execution_count": {"type": "integer", "minimum": 0},
         "duration_ms": NUMBER, "cpu_ms": NUMBER, "peak_rss_kib": {"type": "integer", "minimum": 0},
     },
-    "required": ["session", "run", "environment", "backend", "cause", "success", "truncated",
+    "required": ["run", "environment", "backend", "cause", "success", "truncated",
                  "execution_count", "duration_ms", "cpu_ms", "peak_rss_kib"],
     "additionalProperties": False,
 }
@@ -57,7 +57,7 @@ RESULT = {
         "_meta": {
             "type": "object",
             "properties": {"cellblock/outcome": OUTCOME, "cellblock/session": SESSION},
-            "required": ["cellblock/outcome", "cellblock/session"],
+            "required": ["cellblock/outcome"],
         },
     },
     "required": ["content", "isError", "_meta"],

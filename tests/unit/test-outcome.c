@@ -21,6 +21,19 @@ static void test_names_are_those_of_the_schema(void **state)
     }
 }
 
+static void test_an_error_has_a_cause(void **state)
+{
+    (void)state;
+    assert_int_equal(cause_of_error(ERROR_REFUSED), CAUSE_REFUSED);
+    assert_int_equal(cause_of_error(ERROR_INVALID), CAUSE_REFUSED);
+    assert_int_equal(cause_of_error(ERROR_NOT_FOUND), CAUSE_REFUSED);
+    assert_int_equal(cause_of_error(ERROR_LIMIT), CAUSE_REFUSED);
+    assert_int_equal(cause_of_error(ERROR_UNSUPPORTED), CAUSE_UNSUPPORTED);
+    assert_int_equal(cause_of_error(ERROR_LOST), CAUSE_LOST);
+    assert_int_equal(cause_of_error(ERROR_TIMEOUT), CAUSE_LOST);
+    assert_int_equal(cause_of_error(ERROR_INTERNAL), CAUSE_LOST);
+}
+
 static void test_signals_have_names(void **state)
 {
     char space[16];
@@ -54,6 +67,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_names_are_those_of_the_schema),
+        cmocka_unit_test(test_an_error_has_a_cause),
         cmocka_unit_test(test_signals_have_names),
         cmocka_unit_test(test_deinit_frees_and_empties),
     };

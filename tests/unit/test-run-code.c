@@ -400,6 +400,79 @@ static void an_unknown_language_is_unsupported(void **state)
     json_decref(result);
 }
 
+/* A run that was asked for and understood, and for which there is no session. */
+static void assert_outcome_without_session(struct server *s, json_t *arguments, const char *cause,
+                                           const char *environment, const char *says)
+{
+    json_t *result = answer_of(s, ERA_MODERN, &run_code_tool, arguments);
+    const json_t *fields = json_object_get(json_object_get(result, "_meta"), "cellblock/outcome");
+
+    assert_string_equal(outcome(result, "cause"), cause);
+    assert_string_equal(outcome(result, "environment"), environment);
+    assert_true(json_is_false(json_object_get(fields, "success")));
+    assert_int_equal(strncmp(outcome(result, "run"), "r-", 2), 0);
+    assert_null(outcome(result, "session"));
+    assert_null(session_of(result));
+    assert_true(json_is_true(json_object_get(result, "isError")));
+    assert_says(part(result, "note"), says);
+    json_decref(result);
+}
+
+static void a_place_that_does_not_open_has_an_outcome(void **state)
+{
+    struct server *s = *state;
+    json_t *result, *structured;
+
+    free(s->environments[1].backend);
+    s->environments[1].backend = strdup("broken");
+    assert_outcome_without_session(s, json_pack("{ss ss}", "code", "1", "environment", "fresh"),
+                                   "unsupported", "fresh", "this backend is broken");
+    s->config.structured = true;
+    result = run_legacy(s, json_pack("{ss ss}", "code", "1", "environment", "fresh"));
+    structured = json_object_get(result, "structuredContent");
+    assert_string_equal(json_string_value(json_object_get(structured, "cause")), "unsupported");
+    assert_string_equal(json_string_value(json_object_get(structured, "backend")), "broken");
+    assert_string_equal(json_string_value(json_object_get(structured, "stdout")), "");
+    assert_null(json_object_get(structured, "session"));
+    json_decref(result);
+    assert_int_equal(fake_counts.executors, 0);
+}
+
+static void one_session_too_many_is_refused(void **state)
+{
+    for (int i = 0; i < 256; i++) {
+        json_decref(answer_of(*state, ERA_MODERN, &run_code_tool, json_pack("{ss}", "code", "")));
+    }
+    assert_outcome_without_session(*state, json_pack("{ss}", "code", "1"), "refused", "default",
+                                   "256 sessions already");
+}
+
+static void a_share_of_the_environment_that_is_gone_is_refused(void **state)
+{
+    struct server *s = *state;
+
+    json_array_append_new(
+        s->environments[0].shares,
+        json_pack("{ss ss ss}", "type", "copy", "source", "/not/there", "dest", "/data/b.csv"));
+    assert_outcome_without_session(s, json_pack("{ss}", "code", "1"), "refused", "default",
+                                   "/not/there does not exist");
+}
+
+static void a_session_that_has_ended_is_lost(void **state)
+{
+    struct server *s = *state;
+    json_t *first;
+
+    s->environments[0].idle_timeout_seconds = 0.01;
+    first = answer_of(s, ERA_MODERN, &run_code_tool, json_pack("{ss}", "code", ""));
+    usleep(20 * 1000);
+    uv_run(&s->loop, UV_RUN_NOWAIT);
+    assert_outcome_without_session(s,
+                                   json_pack("{ss ss}", "code", "1", "session", session_of(first)),
+                                   "lost", "default", "ended after 0.01 s without use");
+    json_decref(first);
+}
+
 static void checks_what_a_schema_cannot(void **state)
 {
     static const char *const names[] = {"", "1A", "A B", "A=B", "\xc3\xa4"};
@@ -658,6 +731,10 @@ int main(void)
         TEST(an_ephemeral_environment_runs_afresh),
         TEST(refuses_a_limit_past_the_most),
         TEST(an_unknown_language_is_unsupported),
+        TEST(a_place_that_does_not_open_has_an_outcome),
+        TEST(one_session_too_many_is_refused),
+        TEST(a_share_of_the_environment_that_is_gone_is_refused),
+        TEST(a_session_that_has_ended_is_lost),
         TEST(checks_what_a_schema_cannot),
         TEST(keeps_nul_characters_in_code),
         TEST(streams_what_is_printed),

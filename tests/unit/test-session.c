@@ -200,6 +200,25 @@ static void tells_why_a_place_cannot_be_opened(void **state)
     assert_unresolved(w, NULL, "other", "this backend is broken");
 }
 
+static void knows_which_environment_was_meant(void **state)
+{
+    struct world *w = *state;
+    char id[16];
+
+    assert_ptr_equal(sessions_meant(w->sessions, NULL, NULL), w->pointers[0]);
+    assert_ptr_equal(sessions_meant(w->sessions, NULL, "other"), w->pointers[1]);
+    assert_null(sessions_meant(w->sessions, NULL, "othr"));
+    assert_null(sessions_meant(w->sessions, "s-nothere", NULL));
+    assert_null(sessions_meant(w->sessions, "", NULL));
+    w->environments[1].idle_timeout_seconds = 0.01;
+    snprintf(id, sizeof(id), "%s", session_id(resolve(w, ERA_MODERN, NULL, "other", true)));
+    assert_null(sessions_meant(w->sessions, id, "default"));
+    run_for(w, 50);
+    assert_ptr_equal(sessions_meant(w->sessions, id, NULL), w->pointers[1]);
+    assert_ptr_equal(sessions_meant(w->sessions, id, "other"), w->pointers[1]);
+    assert_null(sessions_meant(w->sessions, id, "default"));
+}
+
 static void has_a_cap_on_live_sessions(void **state)
 {
     struct world *w = *state;
@@ -407,6 +426,7 @@ int main(void)
         TEST(ephemeral_environments_have_one_in_both_eras),
         TEST(says_what_is_wrong_with_a_name),
         TEST(tells_why_a_place_cannot_be_opened),
+        TEST(knows_which_environment_was_meant),
         TEST(has_a_cap_on_live_sessions),
         TEST(opens_nothing_before_it_is_needed),
         TEST(an_unused_session_ends),
