@@ -18,7 +18,6 @@ enum {
     INTERRUPT_MS = 3000,
     SILENT_CHECK_MS = 1000, /* of a run that nothing is heard of */
     CHECK_MS = 5000,
-    STATUS_MS = 10 * 1000,
 };
 
 struct jupyter {
@@ -420,36 +419,27 @@ void kernel_take_message(struct jupyter *j, struct session_kernel *k, struct jup
 
 /* ---- after a cut ---- */
 
-/* What the helper says of our run: it is going, has ended, or was never heard of. */
-static void on_status(void *data, json_t *content, const struct error *err)
+/* Whether what was on its way has arrived is not known. Our helper runs nothing twice that comes
+ * under one id and answers with what it remembers: it is just sent again. A number makes it another
+ * message, since kernels drop one whose signature they have seen. */
+static void send_again(struct jupyter *j)
 {
-    struct jupyter_session *s = data;
-    struct jupyter *j = s->kernel;
-    json_t *last = json_object_get(content, "last");
-    const char *current = text_of(content, "current");
-    const char *ended = text_of(last, "run");
+    json_int_t before = json_integer_value(json_object_get(j->request, "again"));
 
-    if (!j || !j->run[0] || err || j->reply || (current && strcmp(current, j->run) == 0)) {
-        return;
-    }
-    if (ended && strcmp(ended, j->run) == 0) {
-        j->reply = json_pack("{s:O}", "cellblock", last);
-        maybe_done(j);
-    } else {
-        (void)send_run(j);
-    }
+    json_object_set_new(j->request, "again", json_integer(before + 1));
+    (void)remote_send_again(j->target->remote, JUPYTER_SHELL, "execute_request", j->request,
+                            j->message);
 }
 
 void kernel_connected_again(struct jupyter *j, struct session_kernel *k)
 {
     json_t *nothing;
 
-    if (!j->run[0] || j->target != k || !j->sent) {
+    if (!j->run[0] || j->target != k || !j->sent || j->reply) {
         return;
     }
-    if (k->is_python && k->threads) {
-        session_ask(k, json_pack("{s:s}", "op", "status"), NULL, 0, STATUS_MS, on_status,
-                    j->session);
+    if (k->is_python) {
+        send_again(j);
         return;
     }
     nothing = json_object();

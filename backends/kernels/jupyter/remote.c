@@ -146,18 +146,8 @@ static void send_waiting(struct remote *r)
     }
 }
 
-int remote_send(struct remote *r, enum jupyter_channel channel, const char *type, json_t *content,
-                const void *buffer, size_t buffer_bytes, char id[JUPYTER_ID_SIZE])
+static int send_out(struct remote *r, struct jupyter_outgoing *out)
 {
-    struct jupyter_outgoing out = {
-        .channel = channel,
-        .type = type,
-        .id = id,
-        .session = r->session,
-        .content = content,
-        .buffer = buffer,
-        .buffer_size = buffer_bytes,
-    };
     struct buffer bytes;
     bool binary = false;
     int n;
@@ -165,15 +155,39 @@ int remote_send(struct remote *r, enum jupyter_channel channel, const char *type
     if (r->ended || r->closing) {
         return -EPIPE;
     }
-    jupyter_make_id(id);
+    out->session = r->session;
     buffer_init(&bytes, WAITING_CAP);
-    n = jupyter_message_build(r->v1, &out, &bytes, &binary);
+    n = jupyter_message_build(r->v1, out, &bytes, &binary);
     if (n == 0) {
         n = r->open ? websocket_send(r->ws, binary, buffer_data(&bytes), buffer_size(&bytes))
                     : keep_waiting(r, &bytes, binary);
     }
     buffer_deinit(&bytes);
     return n;
+}
+
+int remote_send(struct remote *r, enum jupyter_channel channel, const char *type, json_t *content,
+                const void *buffer, size_t buffer_bytes, char id[JUPYTER_ID_SIZE])
+{
+    struct jupyter_outgoing out = {
+        .channel = channel,
+        .type = type,
+        .id = id,
+        .content = content,
+        .buffer = buffer,
+        .buffer_size = buffer_bytes,
+    };
+
+    jupyter_make_id(id);
+    return send_out(r, &out);
+}
+
+int remote_send_again(struct remote *r, enum jupyter_channel channel, const char *type,
+                      json_t *content, const char *id)
+{
+    struct jupyter_outgoing out = {.channel = channel, .type = type, .id = id, .content = content};
+
+    return send_out(r, &out);
 }
 
 /* ---- the connection ---- */

@@ -38,6 +38,9 @@ const char *remote_id(const struct remote *r);
 /* Sends a message; `id` gets its id. `content` is borrowed. 0 or -errno. */
 int remote_send(struct remote *r, enum jupyter_channel channel, const char *type, json_t *content,
                 const void *buffer, size_t buffer_size, char id[JUPYTER_ID_SIZE]);
+/* A message once more, under the id that it had: after a cut. */
+int remote_send_again(struct remote *r, enum jupyter_channel channel, const char *type,
+                      json_t *content, const char *id);
 /* POST …/interrupt or …/restart; nobody waits for the answer. */
 void remote_order(struct remote *r, const char *verb);
 

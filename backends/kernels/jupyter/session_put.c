@@ -214,6 +214,7 @@ static void on_piece_taken(void *data, json_t *content, const struct error *err)
     struct put *put = take_answer(data, content, err);
 
     if (put) {
+        tell_progress(put); /* also when all has been read and is on its way */
         go_on(put);
     }
 }
@@ -290,6 +291,17 @@ void session_put_fail(struct jupyter_session *s, const char *why)
     if (s->put) {
         (void)error_set(&err, ERROR_LOST, "%s", why);
         finish(s->put, &err);
+        error_clear(&err);
+    }
+}
+
+void jupyter_session_put_cancel(struct jupyter_session *s)
+{
+    struct error err = {0};
+
+    if (s->put) {
+        (void)error_set(&err, ERROR_TIMEOUT, "the copy was given up");
+        give_up(s->put, &err);
         error_clear(&err);
     }
 }

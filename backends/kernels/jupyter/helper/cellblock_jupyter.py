@@ -14,6 +14,7 @@ Standard library and what every IPython kernel has.
 """
 
 import asyncio
+import collections
 import inspect
 import io
 import json
@@ -38,6 +39,7 @@ MARKER = "CELLBLOCK_SESSION"
 VERSION = "@VERSION@"
 INTERRUPT_PATIENCE = 0.9
 FLUSH_PAUSE = 0.05
+SEEN = 64  # requests whose ids are remembered
 _KINDS = {"result": "execute_result", "display": "display_data", "update": "update_display_data"}
 
 
@@ -133,6 +135,7 @@ class Helper:
         self.own = True
         self.puts = None
         self.begun = -1
+        self.seen = collections.deque(maxlen=SEEN)
         self._next_flush = 0.0
         self.channel = self.worker = self.shell = None
         self._original = kernel.do_execute
@@ -327,8 +330,11 @@ class Helper:
         return reply
 
     def run(self, request):
-        """One run of the user's code, from beginning to end."""
+        """One run of the user's code, from beginning to end; once, however often it is sent."""
         parent = self._parent()
+        if parent.get("msg_id") in self.seen:
+            return self._remembered(parent["msg_id"])
+        self.seen.append(parent.get("msg_id"))
         run = request.get("run")
         ip = self.kernel.shell
         self.channel.begin(parent)
@@ -340,7 +346,7 @@ class Helper:
             os.pwrite(self.begun, run.ljust(64).encode("ascii"), 0)
         except OSError:
             pass  # the code has closed it: then its next end counts as one within a run
-        self.current = run
+        self.current, self.last = run, None
         try:
             self.worker._answer(request)
         finally:
@@ -357,6 +363,12 @@ class Helper:
         )
         self.last = done
         return done
+
+    def _remembered(self, message):
+        """The answer to a run that was sent again, since the connection was cut."""
+        if self.last is None or self.seen[-1] != message:
+            raise LookupError("this run was here before, and its answer is lost")
+        return self.last
 
     def last_words(self):
         """What was printed gets out before this process ends; for ends that are asked for."""
@@ -419,14 +431,11 @@ class Helper:
             if self.current == run and interrupts._inside:
                 _interrupt_group()
                 return {"done": True}
-            if self.last is not None and self.last.get("run") == run:
+            last = self.last
+            if last is not None and last.get("run") == run:
                 break
             time.sleep(0.002)
         return {"done": False}
-
-    def op_status(self, _content, _buffers):
-        """Which run is going, and how the last one ended."""
-        return {"current": self.current, "last": self.last}
 
     def op_die(self, _content, _buffers):
         """Ends this process and all that it started, at once."""
