@@ -33,20 +33,23 @@ const struct backend backends[] = {
     {"command", "a process that a command reaches: ssh, srun, kubectl exec, podman run",
      no_aliases, &command_place_ops,
      SETTING_COMMAND | SETTING_CPU | SETTING_DISK_MIB | SETTING_MEMORY_MIB | SETTING_POOL |
-     SETTING_PROCESSES | SETTING_PYTHON},
+     SETTING_PROCESSES | SETTING_PYTHON,
+     "install it there, for the python3 that the command starts"},
     {"docker", "a hardened container of a Docker or Podman engine",
      docker_aliases, &docker_place_ops,
      SETTING_APT_PACKAGES | SETTING_CPU | SETTING_DISK_MIB | SETTING_HOST | SETTING_IMAGE |
      SETTING_KERNEL | SETTING_MEMORY_MIB | SETTING_PACKAGES | SETTING_POOL | SETTING_PROCESSES |
-     SETTING_PYTHON | SETTING_READ_ONLY_ROOT | SETTING_RUNTIME | SETTING_USER},
+     SETTING_PYTHON | SETTING_READ_ONLY_ROOT | SETTING_RUNTIME | SETTING_USER,
+     "name an \"image\" that has it, or say \"kernel\": \"jupyter\" with it in \"packages\""},
     {"jupyter", "a kernel of a Jupyter server, at a URL or started here",
      jupyter_aliases, &jupyter_place_ops,
      SETTING_HEADERS | SETTING_KERNEL | SETTING_KERNEL_ID | SETTING_PYTHON | SETTING_TOKEN |
-     SETTING_URL},
+     SETTING_URL,
+     "install it where the kernel's interpreter is"},
     {"local", "a warm, isolated interpreter on this machine (bubblewrap)",
      local_aliases, &local_place_ops,
      SETTING_CELLS | SETTING_DISK_MIB | SETTING_ISOLATION | SETTING_KERNEL | SETTING_MEMORY_MIB |
-     SETTING_POOL | SETTING_PROCESSES | SETTING_PYTHON},
+     SETTING_POOL | SETTING_PROCESSES | SETTING_PYTHON, NULL},
     {0},
 };
 

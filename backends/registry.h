@@ -12,7 +12,9 @@ struct backend {
     const char *summary;        /* one line, for `cellblock backends` */
     const char *const *aliases; /* NULL-terminated; case, '_' and '-' do not matter */
     const struct place_ops *ops;
-    unsigned settings; /* of enum setting: those that it knows */
+    unsigned settings;    /* of enum setting: those that it knows */
+    const char *packages; /* how a Python package gets into its sandboxes, for people; NULL where
+                           * they have those of an interpreter of this machine */
 };
 
 extern const struct backend backends[];

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backends/base/buffer.h"
+#include "backends/registry.h"
 #include "mcp/cmd.h"
 #include "mcp/one_run.h"
 
@@ -76,6 +77,7 @@ struct trial {
     struct report *report;  /* the backend's checks, which come first */
     struct report findings; /* what the run showed */
     struct buffer output;
+    const char *packages; /* of the backend's row */
 };
 
 static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
@@ -87,8 +89,8 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
     }
 }
 
-/* Debian's interpreter gets Debian's packages, any other its own. */
-static void report_package(struct report *report, const json_t *found, const char *name,
+/* On this machine Debian's interpreter gets Debian's packages, any other its own. */
+static void report_package(struct trial *trial, const json_t *found, const char *name,
                            const char *use)
 {
     const char *version = json_string_value(json_object_get(found, name));
@@ -96,27 +98,30 @@ static void report_package(struct report *report, const json_t *found, const cha
     char fix[512];
 
     if (version) {
-        report_add(report, name, CHECK_OK, NULL, "%s", version);
+        report_add(&trial->findings, name, CHECK_OK, NULL, "%s", version);
         return;
     }
-    if (!python || strncmp(python, "/usr/bin/", strlen("/usr/bin/")) == 0) {
+    if (trial->packages) {
+        snprintf(fix, sizeof(fix), "%s", trial->packages);
+    } else if (!python || strncmp(python, "/usr/bin/", strlen("/usr/bin/")) == 0) {
         snprintf(fix, sizeof(fix), "apt-get install python3-%s", name);
     } else {
         snprintf(fix, sizeof(fix), "%s -m pip install %s", python, name);
     }
-    report_add(report, name, CHECK_MISSING, fix, "not there: %s", use);
+    report_add(&trial->findings, name, CHECK_MISSING, fix, "not there: %s", use);
 }
 
-static void report_findings(struct report *report, const json_t *found)
+static void report_findings(struct trial *trial, const json_t *found)
 {
-    report_add(report, "sandbox", CHECK_OK, NULL, "started, and ran %s (Python %s) as uid %d",
+    report_add(&trial->findings, "sandbox", CHECK_OK, NULL,
+               "started, and ran %s (Python %s) as uid %d",
                json_string_value(json_object_get(found, "executable")),
                json_string_value(json_object_get(found, "python")),
                (int)json_integer_value(json_object_get(found, "uid")));
-    report_package(report, found, "ipython", "magics and the richest displays need it");
-    report_package(report, found, "numpy", "arrays");
-    report_package(report, found, "pandas", "data frames");
-    report_package(report, found, "matplotlib", "figures");
+    report_package(trial, found, "ipython", "magics and the richest displays need it");
+    report_package(trial, found, "numpy", "arrays");
+    report_package(trial, found, "pandas", "data frames");
+    report_package(trial, found, "matplotlib", "figures");
 }
 
 static void report_failure(struct report *report, const struct outcome *outcome)
@@ -140,7 +145,7 @@ static void on_done(void *data, const struct outcome *outcome)
     }
     found = json_loadb(buffer_data(&trial->output), buffer_size(&trial->output), 0, NULL);
     if (json_is_object(found)) {
-        report_findings(&trial->findings, found);
+        report_findings(trial, found);
     } else {
         report_add(&trial->findings, "sandbox", CHECK_FAILED, NULL,
                    "started, but what the code printed did not come back");
@@ -171,6 +176,7 @@ static void try_sandbox(struct report *report, const struct environment *env)
     static const struct run_events events = {.on_output = on_output, .on_done = on_done};
     struct trial trial = {.report = report};
     struct error err = {0};
+    const struct backend *backend = backend_find(env->backend, &err);
     struct one_run run = {
         .env = env,
         .request = {.id = "r-00000001",
@@ -183,6 +189,8 @@ static void try_sandbox(struct report *report, const struct environment *env)
         .data = &trial,
     };
 
+    trial.packages = backend ? backend->packages : NULL;
+    error_clear(&err);
     report_init(&trial.findings);
     buffer_init(&trial.output, TRIAL_OUTPUT_CAP);
     if (one_run_execute(&run, &err) < 0) {

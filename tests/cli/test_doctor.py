@@ -1,6 +1,7 @@
 """`cellblock doctor`: what works, what does not, and what mends it."""
 
 import json
+import subprocess
 
 
 def checks(done):
@@ -64,3 +65,17 @@ def test_settings_that_do_not_go_together(cellblock):
     assert done.returncode == 1 and "--network all" in done.stdout
     done = cellblock("run", "--isolation", "none", "-", input="print('ran')")
     assert done.returncode == 3 and "--network all" in done.stderr and done.stdout == ""
+
+
+def test_packages_of_another_machine_are_not_mended_here(cellblock, tmp_path):
+    """apt-get on this machine would not bring a package to where the command leads."""
+    subprocess.run(["/usr/bin/python3", "-m", "venv", "--without-pip", tmp_path / "venv"],
+                   check=True)
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"environments": {"default": {
+        "backend": "command", "command": ["env"], "network": "all",
+        "python": str(tmp_path / "venv" / "bin" / "python3")}}}))
+    done = cellblock("doctor", "--json", "--config", config)
+    assert done.returncode == 0, done.stdout
+    numpy = checks(done)["numpy"]
+    assert numpy["state"] == "missing" and numpy["fix"].startswith("install it there")
