@@ -9,7 +9,8 @@ enum {
     START_LIMIT_MS = 60 * 1000,
     START_WHOLE_LIMIT_MS = 1800 * 1000,
     GREETING_LIMIT_MS = 30 * 1000,
-    COPIES_LIMIT_MS = 600 * 1000,
+    STALL_LIMIT_MS = 60 * 1000,
+    UNDO_LIMIT_MS = 10 * 1000,
     YOUNG_MS = 50,
     GRACE_MS = 1000,
     BROKEN_GRACE_MS = 100,
@@ -80,18 +81,29 @@ bool run_list_remove(struct run_list *list, struct run *run)
 
 /* ---- the timer ---- */
 
+/* On the place's silence, or on the whole. */
+static void start_took_too_long(struct executor *e)
+{
+    struct error err = {0};
+
+    (void)error_set(&err, ERROR_TIMEOUT, "the sandbox did not start within its limit%s%s%s",
+                    e->waiting_what ? "; what was heard of it last: \"" : "",
+                    e->waiting_what ? e->waiting_what : "", e->waiting_what ? "\"" : "");
+    executor_fail_start(e, err.kind, err.message);
+    error_clear(&err);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct executor *e = timer->data;
 
     switch (e->state) {
     case EXECUTOR_STARTING:
-        executor_fail_start(e, ERROR_TIMEOUT, "the sandbox did not start within its limit");
+        start_took_too_long(e);
         break;
     case EXECUTOR_PREPARING:
         executor_fail_start(e, ERROR_TIMEOUT,
-                            e->greeted ? "the copies were not in the sandbox within their limit"
-                                       : "the sandbox's worker did not greet within its limit");
+                            "the sandbox's worker did not greet within its limit");
         break;
     case EXECUTOR_READY:
         executor_run_timer(e);
@@ -100,7 +112,6 @@ static void on_timer(uv_timer_t *timer)
         executor_kill(e);
         break;
     case EXECUTOR_IDLE:
-        executor_run_timer(e); /* its output is being brought into a machine that was kept */
         break;
     }
 }
@@ -146,6 +157,7 @@ static void close_handles(struct executor *e)
     }
     e->handles_closing = true;
     uv_close((uv_handle_t *)&e->timer, on_handle_closed);
+    uv_close((uv_handle_t *)&e->put_timer, on_handle_closed);
     uv_close((uv_handle_t *)&e->soon, on_handle_closed);
 }
 
@@ -178,6 +190,7 @@ static void let_go_of_box(struct executor *e)
         e->kernel = NULL;
     }
     if (e->box) {
+        executor_put_abandon(e);
         e->box->next = e->ended;
         e->ended = e->box;
         e->box = NULL;
@@ -243,7 +256,8 @@ struct executor *executor_new(struct place *place)
         .start = START_LIMIT_MS,
         .start_whole = START_WHOLE_LIMIT_MS,
         .greeting = GREETING_LIMIT_MS,
-        .copies = COPIES_LIMIT_MS,
+        .stall = STALL_LIMIT_MS,
+        .undo = UNDO_LIMIT_MS,
         .young = YOUNG_MS,
         .grace = GRACE_MS,
         .broken = BROKEN_GRACE_MS,
@@ -252,9 +266,10 @@ struct executor *executor_new(struct place *place)
     e->answers_end = &e->answers;
     uv_timer_init(place->loop, &e->timer);
     uv_idle_init(place->loop, &e->soon);
+    executor_put_timer_init(e);
     e->timer.data = e;
     e->soon.data = e;
-    e->open_handles = 2;
+    e->open_handles = 3;
     return e;
 }
 

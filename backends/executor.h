@@ -138,7 +138,8 @@ void executor_set_idle_output(struct executor *e,
  * going, and `done` is called when it is there, with an error that left nothing half made at dest,
  * or with NULL. A mount after the start is ERROR_REFUSED and says to call reset_session first. A
  * dest that is taken is ERROR_INVALID. `progress` (may be NULL) gets lines for people while a long
- * copy goes on.
+ * copy goes on. A copy may take as long as it needs while something of it moves; when nothing has
+ * moved for a minute it is given up (ERROR_TIMEOUT), and the session goes on without the share.
  */
 typedef void (*executor_done)(void *data, const struct error *err);
 typedef void (*executor_progress)(void *data, const char *line);

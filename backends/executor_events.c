@@ -11,7 +11,7 @@ static void on_ready(void *data, const char *description)
     (void)description;
     e->greeted = true;
     if (e->state == EXECUTOR_PREPARING) {
-        executor_arm(e, e->limits.copies);
+        executor_disarm(e); /* what is still on its way has limits of its own */
     }
     executor_check_ready(e);
 }

@@ -20,9 +20,10 @@
  * executor's box while it is IDLE, and is started again.
  *
  * A run whose long output is still to be brought into the sandbox (executor_keep.c) stays the
- * current one, `ending`, until that is done. One timer serves all limits, since only one is running
- * in any state: of the start, the greeting, the copies, the run, the grace after an interrupt, the
- * end after a kill.
+ * current one, `ending`, until that is done. One timer serves all limits but those of a put, since
+ * only one is running in any state: of the start, the greeting, the run, the grace after an
+ * interrupt, the end after a kill. What is brought into a machine (executor_put.c) has a timer of
+ * its own.
  *
  * Nothing that a caller can start calls back before it returned: what is due at once is put in a
  * list and done by `soon` (an idle handle, which runs in the next turn of the loop). Machines are
@@ -42,7 +43,8 @@ struct executor_limits {
     uint64_t start;       /* machine_start → on_started, or a word on what is waited for */
     uint64_t start_whole; /* machine_start → on_started, however much is said */
     uint64_t greeting;    /* on_started → on_ready */
-    uint64_t copies;      /* on_ready → all copies are in */
+    uint64_t stall;       /* of a put: between two signs that something of it has moved */
+    uint64_t undo;        /* a put was given up → the machine has answered it */
     uint64_t young; /* a run this young may not have reached its code, where an interrupt counts */
     uint64_t grace; /* interrupt → kill */
     uint64_t
@@ -82,6 +84,8 @@ struct run_list {
     unsigned count;
 };
 
+struct put;
+
 struct box {
     struct box *next;
     struct executor *executor;
@@ -93,6 +97,8 @@ struct box {
     char *broken;             /* what the worker did wrong; NULL */
     struct error start_error; /* why the start was given up */
     struct share **shares;    /* of the start request */
+    struct put *put;          /* that the machine has not answered */
+    bool put_stuck;           /* nor that it was given up: nothing else can be brought in */
 };
 
 enum entry_state {
@@ -104,9 +110,9 @@ enum entry_state {
 /* A share of the executor. `done` is set while somebody waits for its copy. */
 struct entry {
     struct entry *next;
+    struct executor *executor;
     struct share *share;
     enum entry_state state;
-    bool orphan; /* out of the list; freed when the put that still uses it is answered */
     executor_progress progress;
     executor_done done;
     void *data;
@@ -135,9 +141,11 @@ struct executor {
     unsigned entry_count;
     struct answer *answers, **answers_end;
     char *waiting_what; /* the place's last word on its start */
-    struct keep *keep;  /* the output that is being brought in now; NULL */
+    bool keeping;       /* output of the current run is being brought in: */
+    enum stream kept;   /* … that of this stream */
     char *restart_note; /* for the next run: the sandbox died while nobody looked */
     uv_timer_t timer;
+    uv_timer_t put_timer;
     uv_idle_t soon;
     uint64_t start_ns;
     unsigned open_handles;
@@ -158,6 +166,19 @@ void run_list_push_front(struct run_list *list, struct run *run);
 struct run *run_list_pop(struct run_list *list);
 bool run_list_remove(struct run_list *list, struct run *run);
 
+/*
+ * executor_put.c: what is brought into the live machine, one thing at a time. `done` is called
+ * once, also when nothing moves any more (ERROR_TIMEOUT), but not once it was abandoned; as with
+ * machine_put it may be called before this returns. Takes the share. Only when executor_can_put.
+ */
+void executor_put(struct executor *e, struct share *share_owned, executor_progress progress,
+                  executor_done done, void *data);
+bool executor_can_put(const struct executor *e); /* there is a machine, and it is free for one */
+/* Can nothing more be brought in, because the machine does not answer one that was given up? */
+bool executor_put_is_stuck(const struct executor *e, struct error *err);
+void executor_put_abandon(struct executor *e); /* nobody waits for the one that is on its way */
+void executor_put_timer_init(struct executor *e);
+
 /* executor_share.c */
 void executor_put_shares(struct executor *e); /* starts the puts that are due on the live machine */
 bool executor_shares_are_in(const struct executor *e);
@@ -172,7 +193,6 @@ int executor_start_shares(const struct executor *e, struct share ***ret,
 bool executor_keep_due(const struct run *run); /* is there output to be brought in? */
 void executor_keep(struct executor *e);        /* starts that, once it can */
 void executor_keep_give_up(struct executor *e);
-bool executor_puts_share(const struct executor *e); /* executor_share.c: is a copy on its way? */
 
 /* executor_start.c */
 void executor_start(struct executor *e);

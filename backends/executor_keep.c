@@ -9,12 +9,6 @@
  * (spool.h), and is copied in when the run has ended, before that is told. One stream after the
  * other, and never beside a share's copy: a machine is given one thing at a time.
  */
-struct keep {
-    struct executor *executor; /* NULL: given up, nobody waits for the answer */
-    struct share *share;
-    enum stream stream;
-};
-
 /* What of the run is still to be copied; -1 when there is nothing. */
 static int next_stream(const struct run *run)
 {
@@ -31,34 +25,17 @@ bool executor_keep_due(const struct run *run)
     return next_stream(run) >= 0;
 }
 
-static void keep_free(struct keep *keep)
-{
-    share_free(keep->share);
-    free(keep);
-}
-
-static void on_progress(void *data, const char *line)
-{
-    (void)data;
-    (void)line;
-}
-
 static void on_kept(void *data, const struct error *err)
 {
-    struct keep *keep = data;
-    struct executor *e = keep->executor;
+    struct executor *e = data;
+    struct run *run = e->current;
 
-    if (e) {
-        struct run *run = e->current;
-
-        e->keep = NULL;
-        run->kept_here[keep->stream] = true;
-        if (err) {
-            spool_was_lost(&run->spools[keep->stream]);
-        }
-        executor_soon(e);
+    e->keeping = false;
+    run->kept_here[e->kept] = true;
+    if (err) {
+        spool_was_lost(&run->spools[e->kept]);
     }
-    keep_free(keep);
+    executor_soon(e);
 }
 
 static struct share *share_of(const struct spool *spool)
@@ -75,21 +52,14 @@ static struct share *share_of(const struct spool *spool)
 
 static bool start(struct executor *e, int stream)
 {
-    struct keep *keep = calloc(1, sizeof(*keep));
+    struct share *share = share_of(&e->current->spools[stream]);
 
-    if (!keep) {
+    if (!share) {
         return false;
     }
-    keep->executor = e;
-    keep->stream = (enum stream)stream;
-    keep->share = share_of(&e->current->spools[stream]);
-    if (!keep->share) {
-        free(keep);
-        return false;
-    }
-    e->keep = keep;
-    executor_arm(e, e->limits.copies);
-    e->place->ops->machine_put(e->box->machine, keep->share, on_progress, on_kept, keep);
+    e->keeping = true;
+    e->kept = (enum stream)stream;
+    executor_put(e, share, NULL, on_kept, e);
     return true;
 }
 
@@ -98,11 +68,14 @@ void executor_keep(struct executor *e)
     struct run *run = e->current;
     int stream;
 
-    if (!run || !run->ending || e->keep || executor_puts_share(e)) {
+    if (!run || !run->ending || e->keeping) {
         return;
     }
+    if (e->box && !executor_can_put(e) && !executor_put_is_stuck(e, NULL)) {
+        return; /* a share's copy is on its way */
+    }
     while ((stream = next_stream(run)) >= 0) {
-        if (e->box && !run->outcome.files_lost && start(e, stream)) {
+        if (executor_can_put(e) && !run->outcome.files_lost && start(e, stream)) {
             return;
         }
         run->kept_here[stream] = true;
@@ -115,9 +88,8 @@ void executor_keep_give_up(struct executor *e)
 {
     struct run *run = e->current;
 
-    if (e->keep) {
-        e->keep->executor = NULL;
-        e->keep = NULL;
+    if (e->keeping) {
+        executor_put_abandon(e);
     }
     for (int i = STREAM_STDOUT; run && i <= STREAM_STDERR; i++) {
         if (spool_is_here(&run->spools[i]) && !run->kept_here[i]) {

@@ -447,13 +447,10 @@ void executor_run_timer(struct executor *e)
 {
     struct run *run = e->current;
 
-    if (!run) {
+    if (!run || run->ending) {
         return;
     }
-    if (run->ending) {
-        executor_keep_give_up(e);
-        executor_run_end(e);
-    } else if (run->stop == STOP_NONE) {
+    if (run->stop == STOP_NONE) {
         executor_run_stop(run, STOP_TIMEOUT);
     } else if (!run->interrupted) {
         interrupt(run);

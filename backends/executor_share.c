@@ -6,13 +6,6 @@
 
 enum { SHARES_CAP = 256 };
 
-/* A put that is on its way: the machine has the share until it answers. */
-struct put {
-    struct box *box;
-    struct entry *entry;
-    struct executor *executor;
-};
-
 /* ---- answers ---- */
 
 /* Takes the error. Without memory for the answer it would never come: then it comes now, which is
@@ -132,13 +125,14 @@ int executor_start_shares(const struct executor *e, struct share ***ret,
 
 static void put_progress(void *data, const char *line)
 {
-    struct put *put = data;
+    const struct entry *entry = data;
+    const struct executor *e = entry->executor;
 
-    if (!put->entry->orphan && put->entry->done && put->entry->progress) {
-        put->entry->progress(put->entry->data, line);
-    } else if (put->box == put->executor->box && put->executor->queue.first) {
-        const struct run *run = put->executor->queue.first;
-        if (run->events.on_waiting && !put->executor->closing) {
+    if (entry->done && entry->progress) {
+        entry->progress(entry->data, line);
+    } else if (!entry->done && e->queue.first && !e->closing) {
+        const struct run *run = e->queue.first;
+        if (run->events.on_waiting) {
             run->events.on_waiting(run->data, line);
         }
     }
@@ -148,17 +142,22 @@ static void put_progress(void *data, const char *line)
  */
 static void put_failed(struct executor *e, struct entry *entry, const struct error *err)
 {
+    bool stalled = err->kind == ERROR_TIMEOUT && !executor_put_is_stuck(e, NULL);
     struct error copy = {0};
 
     if (entry->done) {
-        error_copy(&copy, err);
+        (void)error_set(&copy, err->kind, "%s%s", err->message,
+                        stalled ? ". The session goes on without it: add the share again, and "
+                                  "call reset_session first if it stalls once more"
+                                : "");
         entry_unlink(e, entry);
         entry_answer(e, entry, &copy);
         entry_free(entry);
         return;
     }
-    (void)error_set(&copy, err->kind, "the share %s could not be brought in at %s: %s",
-                    entry->share->source, entry->share->dest, err->message);
+    (void)error_set(&copy, err->kind, "the share %s could not be brought in at %s: %s%s",
+                    entry->share->source, entry->share->dest, err->message,
+                    stalled ? ". The next run tries it again" : "");
     entry->state = ENTRY_NOTED;
     executor_fail_start(e, copy.kind, copy.message);
     error_clear(&copy);
@@ -166,23 +165,15 @@ static void put_failed(struct executor *e, struct entry *entry, const struct err
 
 static void put_done(void *data, const struct error *err)
 {
-    struct put put = *(struct put *)data;
-    struct executor *e = put.executor;
+    struct entry *entry = data;
+    struct executor *e = entry->executor;
     struct error none = {0};
 
-    free(data);
-    if (put.entry->orphan) {
-        entry_free(put.entry);
-        return;
-    }
-    if (put.box != e->box) {
-        return; /* an ended machine's: the entry is the next one's by now */
-    }
     if (err) {
-        put_failed(e, put.entry, err);
+        put_failed(e, entry, err);
     } else {
-        put.entry->state = ENTRY_THERE;
-        entry_answer(e, put.entry, &none);
+        entry->state = ENTRY_THERE;
+        entry_answer(e, entry, &none);
     }
     executor_check_ready(e);
     executor_soon(e); /* the next one */
@@ -190,45 +181,34 @@ static void put_done(void *data, const struct error *err)
 
 static void put_start(struct executor *e, struct entry *entry)
 {
-    struct put *put = calloc(1, sizeof(*put));
     struct error err = {0};
+    struct share *share;
 
-    if (!put) {
-        (void)error_set(&err, ERROR_INTERNAL, "out of memory");
+    if (executor_put_is_stuck(e, &err)) {
         put_failed(e, entry, &err);
-        error_clear(&err);
-        return;
+    } else if (!(share = share_clone(entry->share))) {
+        (void)error_set(&err, ERROR_LIMIT, "no descriptor or memory is left for the copy");
+        put_failed(e, entry, &err);
+    } else {
+        entry->state = ENTRY_PUTTING;
+        executor_put(e, share, put_progress, put_done, entry);
     }
-    *put = (struct put){e->box, entry, e};
-    entry->state = ENTRY_PUTTING;
-    e->place->ops->machine_put(e->box->machine, entry->share, put_progress, put_done, put);
-}
-
-bool executor_puts_share(const struct executor *e)
-{
-    for (const struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (entry->state == ENTRY_PUTTING) {
-            return true;
-        }
-    }
-    return false;
+    error_clear(&err);
 }
 
 /* One at a time: two copies into one folder do not get into each other's way, and a failure has
  * left nothing half made. */
 static struct entry *next_due(const struct executor *e)
 {
-    struct entry *due = NULL;
-
-    if (e->keep || executor_puts_share(e)) {
+    if (!executor_can_put(e) && !executor_put_is_stuck(e, NULL)) {
         return NULL;
     }
     for (struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (!due && entry->state == ENTRY_NOTED && entry->share->type == SHARE_COPY) {
-            due = entry;
+        if (entry->state == ENTRY_NOTED && entry->share->type == SHARE_COPY) {
+            return entry;
         }
     }
-    return due;
+    return NULL;
 }
 
 void executor_put_shares(struct executor *e)
@@ -269,11 +249,7 @@ static void forget_put(struct executor *e, struct entry *entry)
                     entry->share->source);
     entry_unlink(e, entry);
     entry_answer(e, entry, &err);
-    if (entry->state == ENTRY_PUTTING) {
-        entry->orphan = true;
-    } else {
-        entry_free(entry);
-    }
+    entry_free(entry);
 }
 
 void executor_forget_puts(struct executor *e)
@@ -378,6 +354,7 @@ static struct entry *entry_append(struct executor *e, struct share *share)
     while (*end) {
         end = &(*end)->next;
     }
+    entry->executor = e;
     entry->share = share;
     *end = entry;
     e->entry_count++;

@@ -256,6 +256,7 @@ void executor_box_ended(struct box *box, const struct machine_exit *exit)
     executor_disarm(e);
     e->state = EXECUTOR_IDLE;
     if (!end.kept) {
+        executor_put_abandon(e);
         e->box = NULL;
         executor_forget_puts(e);
     }

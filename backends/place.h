@@ -22,16 +22,17 @@
  *                         on_exit, never before it returned. Shares of type mount are in the list
  *                         and must be there when on_started comes; copies are put afterwards.
  *   machine_put           after on_started, one at a time; answers through its own callback,
- *                         also when the machine dies meanwhile
- *   machine_interrupt     asks the running code to stop as Ctrl-C does; may do nothing
- *   machine_kill          ends it for certain (or its worker: see `kept`); on_exit follows, never
- *                         before it returned
- *   on_exit               once for each machine_start, after everything that the machine had sent
- * on its link by then has been given to link_events; the link is not used any more afterwards. With
- * `kept`, machine_start may come again (its mounts are there already); a machine that is lost
- * meanwhile says so by failing that start with EXIT_LOST, and a new one is made machine_close kills
- * if needed, then calls `closed` and frees; no other callback after. Never called from inside a
- * callback of this machine or its link place_ops.close       after the last machine is closed
+ *                         also when the machine dies meanwhile. `progress` is called at most twice
+ * a second, and only when something has moved since the last time: when it is silent for a minute,
+ * the executor gives the copy up machine_interrupt     asks the running code to stop as Ctrl-C
+ * does; may do nothing machine_kill          ends it for certain (or its worker: see `kept`);
+ * on_exit follows, never before it returned on_exit               once for each machine_start,
+ * after everything that the machine had sent on its link by then has been given to link_events; the
+ * link is not used any more afterwards. With `kept`, machine_start may come again (its mounts are
+ * there already); a machine that is lost meanwhile says so by failing that start with EXIT_LOST,
+ * and a new one is made machine_close kills if needed, then calls `closed` and frees; no other
+ * callback after. Never called from inside a callback of this machine or its link place_ops.close
+ * after the last machine is closed
  */
 struct machine;
 struct link;
@@ -113,6 +114,9 @@ struct place_ops {
     void (*machine_start)(struct machine *m, const struct start_request *request);
     void (*machine_put)(struct machine *m, const struct share *share, executor_progress progress,
                         executor_done done, void *data);
+    /* Gives up the put that is going, if there is one: it is answered soon (with an error, or NULL
+     * if it was there by then), and nothing half made is left at its dest. May be NULL. */
+    void (*machine_put_cancel)(struct machine *m);
     void (*machine_interrupt)(struct machine *m);
     void (*machine_kill)(struct machine *m);
     void (*machine_close)(struct machine *m, void (*closed)(void *data), void *data);

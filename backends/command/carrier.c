@@ -8,8 +8,6 @@
 
 /* One process of the command, and the supervised runner that it carries. */
 
-enum { TICK_MS = 15 * 1000 /* the executor wants to hear now and then that a start goes on */ };
-
 /* ---- freeing ---- */
 
 static void carrier_free(struct carrier *c)
@@ -234,7 +232,7 @@ static struct supervised *new_supervised(struct carrier *c)
         .disk_mib = env->disk_mib,
         .processes = env->processes,
         .limits_per_process = true,
-        .greeting_ms = 1800 * 1000, /* the executor and our ticks hold it shorter */
+        .greeting_ms = c->place->limits.greeting,
         .warm = command_pool_wanted(c->place) > 0,
         .env = env->env,
     };
@@ -245,12 +243,39 @@ static struct supervised *new_supervised(struct carrier *c)
 
 /* ---- the start ---- */
 
-/* Who waits in a queue for hours says so; a silent one is given up by the executor's own limit. */
+void carrier_give_up(struct carrier *c, const char *why)
+{
+    char *said = supervised_last_lines(buffer_data(&c->errors), buffer_size(&c->errors));
+    struct machine_exit lost = {
+        .how = EXIT_LOST, .kind = ERROR_TIMEOUT, .message = "out of memory"};
+    char *words = NULL;
+
+    if (asprintf(&words,
+                 "`%.200s` %s, and our program in it has not answered; %s%s. Try the command by "
+                 "hand with `python3 -V` after it, and see that it prints little and does not ask "
+                 "for anything",
+                 program_of(c), why, said && *said ? "its last lines: " : "it printed nothing",
+                 said ? said : "") >= 0) {
+        lost.message = words;
+    }
+    tell_end(c, &lost);
+    free(words);
+    free(said);
+}
+
+/* Who waits in a queue for hours says so; one that has said nothing at all is given up by the
+ * executor's own limit. */
 static void on_tick(uv_timer_t *timer)
 {
     struct carrier *c = timer->data;
+    uint64_t quiet = uv_now(timer->loop) - c->heard_at;
     char line[CARRIER_LINE_SIZE + 64];
 
+    if (quiet >= c->place->limits.quiet && !c->queues) {
+        (void)snprintf(line, sizeof(line), "has been quiet for %u s", (unsigned)(quiet / 1000));
+        carrier_give_up(c, line);
+        return;
+    }
     if (buffer_size(&c->errors) > 0 && c->events.on_waiting) {
         (void)snprintf(line, sizeof(line), "still waiting for an answer through `%.200s`",
                        program_of(c));
@@ -341,7 +366,8 @@ static void start(struct carrier *c)
     r = c->supervised ? spawn(c, argv) : UV_ENOMEM;
     if (r == 0) {
         supervised_open(c->supervised);
-        uv_timer_start(&c->timer, on_tick, TICK_MS, TICK_MS);
+        c->heard_at = uv_now(c->place->base.loop);
+        uv_timer_start(&c->timer, on_tick, c->place->limits.tick, c->place->limits.tick);
     } else {
         if (err.kind != ERROR_NONE) {
             keep_failure(c, err.kind, strdup(err.message));

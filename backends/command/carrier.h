@@ -42,6 +42,9 @@ struct carrier {
     struct machine_exit lost;
     char *message; /* of `lost` */
     struct buffer errors;
+    uint64_t talked;   /* bytes of stderr before it was ready */
+    uint64_t heard_at; /* uv_now of the last byte on either stream before that, or of the start */
+    bool queues;       /* its last line says that it waits for its turn */
     char line[CARRIER_LINE_SIZE];
     size_t line_size;
     char space[CARRIER_READ_SIZE];
@@ -57,6 +60,9 @@ static inline bool carrier_alive(const struct carrier *c)
 
 /* carrier.c: a piece of its end has come. */
 void carrier_take_end(struct carrier *c);
+
+/* The start is given up: tells that as its end. `why` goes on from "`ssh` ". */
+void carrier_give_up(struct carrier *c, const char *why);
 
 /* carrier_stream.c */
 void carrier_stream_init(struct carrier *c);

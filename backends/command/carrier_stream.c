@@ -75,6 +75,9 @@ static void on_out(uv_stream_t *out, ssize_t n, const uv_buf_t *buf)
 {
     struct carrier *c = out->data;
 
+    if (n > 0 && c->state == STATE_STARTING) {
+        c->heard_at = uv_now(out->loop);
+    }
     if (n > 0 && c->supervised && carrier_alive(c)) {
         supervised_feed(c->supervised, buf->base, (size_t)n);
     }
@@ -83,6 +86,19 @@ static void on_out(uv_stream_t *out, ssize_t n, const uv_buf_t *buf)
         c->out_ended = true;
         carrier_take_end(c);
     }
+}
+
+/* As srun, salloc, qsub, bsub and kubectl say it. */
+static bool says_it_waits(const char *line)
+{
+    static const char *const words[] = {"queue", "waiting", "pending"};
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strcasestr(line, words[i])) {
+            return true;
+        }
+    }
+    return false;
 }
 
 static void tell_line(struct carrier *c)
@@ -94,6 +110,9 @@ static void tell_line(struct carrier *c)
         size--;
     }
     c->line[size] = '\0';
+    if (size > 0) {
+        c->queues = says_it_waits(c->line);
+    }
     if (size > 0 && c->state == STATE_STARTING && c->events.on_waiting) {
         c->events.on_waiting(c->data, c->line);
     }
@@ -123,6 +142,14 @@ static void on_err(uv_stream_t *err, ssize_t n, const uv_buf_t *buf)
         return;
     }
     keep_errors(c, buf->base, (size_t)n);
+    if (c->state == STATE_STARTING) {
+        c->heard_at = uv_now(err->loop);
+        c->talked += (uint64_t)n;
+        if (c->talked > COMMAND_TALK_CAP) {
+            carrier_give_up(c, "printed more than 1 MiB on its stderr");
+            return;
+        }
+    }
     for (ssize_t i = 0; i < n && c->state == STATE_STARTING; i++) {
         char byte = buf->base[i];
         bool control = (unsigned char)byte < 0x20 || byte == 0x7f;

@@ -15,11 +15,22 @@
  * The end of a carrier comes in pieces (its streams, its process, its last words on stderr); it is
  * told once, when the process has ended or ENDING_MS after its stdout has, so that the reason can
  * be told with it.
+ *
+ * A start is given up when the command has printed more than any banner has (COMMAND_TALK_CAP on
+ * its stderr, SUPERVISED_BANNER_CAP on its stdout), when nothing has come for a minute and never
+ * did (the executor's limit), when nothing has come for COMMAND_QUIET_MS, and after
+ * COMMAND_GREETING_MS in any case. One whose last line says that it waits in a queue ("srun: job 7
+ * queued and waiting for resources") may be quiet until then. What was printed last is quoted.
  */
 enum {
     COMMAND_NAME_SIZE = 32,
     COMMAND_ARGS_CAP = 256,
-    COMMAND_ERRORS_CAP = 4096, /* of its stderr that are kept, the newest */
+    COMMAND_ERRORS_CAP = 4096,      /* of its stderr that are kept, the newest */
+    COMMAND_TALK_CAP = 1024 * 1024, /* bytes of stderr before our program answers */
+    COMMAND_TICK_MS = 15 * 1000, /* the executor wants to hear now and then that a start goes on */
+    COMMAND_QUIET_MS = 300 * 1000, /* nothing came for so long, and it did not say that it waits */
+    COMMAND_GREETING_MS =
+        1740 * 1000, /* the whole start; a little less than the executor's limit */
     COMMAND_QUEUE_CAP = 80 * 1024 * 1024,
     ENDING_MS = 1000,   /* stdout closed → the process has ended */
     LEAVE_MS = 3000,    /* stdin closed → SIGTERM */
@@ -28,6 +39,11 @@ enum {
 
 struct carrier;
 struct command_place;
+
+/* Of a start, in milliseconds. Tests make them shorter. */
+struct command_limits {
+    unsigned tick, quiet, greeting;
+};
 
 struct carrier_events {
     void (*on_waiting)(void *data, const char *line); /* a line of its stderr before it is ready */
@@ -69,6 +85,7 @@ enum { COMMAND_POOL_MAX = 16 };
 /* place.c */
 struct command_place {
     struct place base;
+    struct command_limits limits;
     struct carrier *pool[COMMAND_POOL_MAX];
     unsigned pool_size;
     uv_timer_t timer; /* fills the pool, or ends it when nobody has used it for long */
@@ -77,6 +94,8 @@ struct command_place {
     void (*closed)(void *data);
     void *closed_data;
 };
+
+extern const struct place_ops command_ops;
 
 void command_place_enter(struct command_place *place);
 void command_place_leave(struct command_place *place);
@@ -90,6 +109,7 @@ struct machine *command_machine_new(struct place *base, const struct machine_eve
 void command_machine_start(struct machine *m, const struct start_request *request);
 void command_machine_put(struct machine *m, const struct share *share, executor_progress progress,
                          executor_done done, void *data);
+void command_machine_put_cancel(struct machine *m);
 void command_machine_interrupt(struct machine *m);
 void command_machine_kill(struct machine *m);
 void command_machine_close(struct machine *m, void (*closed)(void *data), void *data);

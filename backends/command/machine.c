@@ -113,6 +113,15 @@ void command_machine_put(struct machine *base, const struct share *share,
     supervised_put(carrier_supervised(of(base)->carrier), share, progress, done, data);
 }
 
+void command_machine_put_cancel(struct machine *base)
+{
+    const struct command_machine *m = of(base);
+
+    if (m->carrier) {
+        supervised_put_cancel(carrier_supervised(m->carrier));
+    }
+}
+
 void command_machine_interrupt(struct machine *base)
 {
     const struct command_machine *m = of(base);

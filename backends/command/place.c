@@ -8,7 +8,6 @@
 
 #include "backends/command/command.h"
 #include "backends/command/internal.h"
-#include "backends/module.h"
 
 enum {
     FILL_MS = 200, /* after a use: the run goes first */
@@ -201,7 +200,7 @@ static void command_close(struct place *base, void (*closed)(void *data), void *
     uv_close((uv_handle_t *)&place->timer, timer_closed);
 }
 
-static const struct place_ops ops = {
+const struct place_ops command_ops = {
     .name = "command",
     .capabilities = COMMAND_CAPABILITIES,
     .languages = languages,
@@ -213,6 +212,7 @@ static const struct place_ops ops = {
     .machine_new = command_machine_new,
     .machine_start = command_machine_start,
     .machine_put = command_machine_put,
+    .machine_put_cancel = command_machine_put_cancel,
     .machine_interrupt = command_machine_interrupt,
     .machine_kill = command_machine_kill,
     .machine_close = command_machine_close,
@@ -257,17 +257,12 @@ static int command_open(uv_loop_t *loop, const struct environment *env, struct p
     if (!place) {
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
-    place->base = (struct place){.ops = &ops, .loop = loop, .env = env};
+    place->base = (struct place){.ops = &command_ops, .loop = loop, .env = env};
+    place->limits = (struct command_limits){
+        .tick = COMMAND_TICK_MS, .quiet = COMMAND_QUIET_MS, .greeting = COMMAND_GREETING_MS};
     (void)uv_timer_init(loop, &place->timer);
     place->timer.data = place;
     place->open = 1; /* the timer */
     *ret = &place->base;
     return 0;
 }
-
-__attribute__((visibility("default"))) extern const struct module cellblock_module;
-const struct module cellblock_module = {
-    .version = MODULE_VERSION,
-    .program = CELLBLOCK_VERSION,
-    .ops = &ops,
-};

@@ -257,6 +257,13 @@ void container_put(struct container *c, const struct share *share, executor_prog
     c->occupant->ops->put(c->occupant, share, progress, done, data);
 }
 
+void container_put_cancel(struct container *c)
+{
+    if (c->occupant && c->occupant->ops->put_cancel) {
+        c->occupant->ops->put_cancel(c->occupant);
+    }
+}
+
 bool container_has_folder_for(const struct container *c, const char *dest)
 {
     const char *folder;

@@ -274,6 +274,15 @@ void docker_machine_put(struct machine *base, const struct share *share, executo
     error_clear(&err);
 }
 
+void docker_machine_put_cancel(struct machine *base)
+{
+    const struct docker_machine *m = (const struct docker_machine *)base;
+
+    if (m->container) {
+        container_put_cancel(m->container);
+    }
+}
+
 /* The user of the container reads a mount with nobody's help: what its mode says about others
  * counts, as far as that can be seen from here. */
 static int check_mount(const struct docker_place *place, const struct share *share,

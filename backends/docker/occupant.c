@@ -50,6 +50,11 @@ static void put(struct occupant *o, const struct share *share, executor_progress
     supervised_put(of(o), share, progress, done, data);
 }
 
+static void put_cancel(struct occupant *o)
+{
+    supervised_put_cancel(of(o));
+}
+
 static void on_closed(void *data)
 {
     struct runner *r = data;
@@ -73,8 +78,8 @@ struct occupant *runner_occupant_new(uv_loop_t *loop, struct byte_stream *stream
                                      const struct supervised_options *options,
                                      const struct occupant_events *events, void *data)
 {
-    static const struct occupant_ops ops = {feed,      ended,       start_worker, attached,
-                                            interrupt, kill_worker, put,          close_it};
+    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,  interrupt,
+                                            kill_worker, put,   close_it,     put_cancel};
     struct runner *r = calloc(1, sizeof(*r));
 
     if (!r) {

@@ -331,6 +331,7 @@ const struct place_ops docker_place_ops = {
     .machine_new = docker_machine_new,
     .machine_start = docker_machine_start,
     .machine_put = docker_machine_put,
+    .machine_put_cancel = docker_machine_put_cancel,
     .machine_interrupt = docker_machine_interrupt,
     .machine_kill = docker_machine_kill,
     .machine_close = docker_machine_close,

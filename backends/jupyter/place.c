@@ -181,6 +181,15 @@ static void machine_put(struct machine *base, const struct share *share, executo
     jupyter_session_put(machine_of(base)->session, share, progress, done, data);
 }
 
+static void machine_put_cancel(struct machine *base)
+{
+    const struct jupyter_machine *m = machine_of(base);
+
+    if (m->session) {
+        jupyter_session_put_cancel(m->session);
+    }
+}
+
 static void machine_interrupt(struct machine *base)
 {
     jupyter_session_interrupt(machine_of(base)->session);
@@ -447,6 +456,7 @@ const struct place_ops jupyter_module_ops = {
     .machine_new = machine_new,
     .machine_start = machine_start,
     .machine_put = machine_put,
+    .machine_put_cancel = machine_put_cancel,
     .machine_interrupt = machine_interrupt,
     .machine_kill = machine_kill,
     .machine_close = machine_close,

@@ -163,7 +163,8 @@ struct local_machine {
     bool soon_open;
     bool starting;
     bool closing;
-    unsigned puts; /* copies under way, on threads */
+    unsigned puts;   /* copies under way, on threads */
+    struct put *put; /* the one that is not answered yet */
     struct share *const *mounts;
     unsigned mount_count;
     struct machine_exit pending; /* an exit to be told soon */
@@ -209,6 +210,7 @@ void local_check(struct place *place, void (*each)(void *data, const struct plac
 int local_share_check(struct place *place, const struct share *share, struct error *err);
 void local_put(struct machine *m, const struct share *share, executor_progress progress,
                executor_done done, void *data);
+void local_put_cancel(struct machine *m);
 int local_spool_open(struct machine *m, const char *path, int *ret_fd);
 
 #endif

@@ -23,6 +23,7 @@ struct put {
     struct copy copy;
     struct share *share;
     struct error err;
+    uint64_t told;  /* bytes and files, when progress was called last */
     int open_parts; /* the work and the timer */
     executor_progress progress;
     executor_done done;
@@ -52,11 +53,13 @@ static void on_progress(uv_timer_t *timer)
 {
     struct put *put = timer->data;
     char line[PATH_MAX + 96];
+    uint64_t moved = put->copy.bytes + put->copy.files;
     if (put->machine->closing) {
         put->copy.stop = true;
         return;
     }
-    if (put->progress) {
+    if (put->progress && moved != put->told) {
+        put->told = moved;
         snprintf(line, sizeof(line), "copying %s: %llu MiB in %llu files so far",
                  put->share->source, (unsigned long long)(put->copy.bytes >> 20),
                  (unsigned long long)put->copy.files);
@@ -80,6 +83,7 @@ static void worked(uv_work_t *req, int status)
     struct put *put = (struct put *)req;
     (void)status;
     uv_timer_stop(&put->timer);
+    put->machine->put = NULL;
     if (put->done) {
         put->done(put->data, put->err.kind != ERROR_NONE ? &put->err : NULL);
     }
@@ -169,10 +173,19 @@ void local_put(struct machine *base, const struct share *share, executor_progres
     put->share = share_clone(share);
     prepare(put, m->cell);
     machine_hold(m);
+    m->put = put;
     uv_timer_init(base->place->loop, &put->timer);
     put->timer.data = put;
     uv_timer_start(&put->timer, on_progress, PROGRESS_MS, PROGRESS_MS);
     uv_queue_work(base->place->loop, &put->work, work, worked);
+}
+
+void local_put_cancel(struct machine *base)
+{
+    struct local_machine *m = (struct local_machine *)base;
+    if (m->put) {
+        m->put->copy.stop = true;
+    }
 }
 
 int local_spool_open(struct machine *base, const char *path, int *ret_fd)

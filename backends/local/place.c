@@ -415,6 +415,7 @@ const struct place_ops local_place_ops = {
     .machine_new = local_machine_new,
     .machine_start = local_machine_start,
     .machine_put = local_put,
+    .machine_put_cancel = local_put_cancel,
     .machine_interrupt = local_machine_interrupt,
     .machine_kill = local_machine_kill,
     .machine_close = local_machine_close,

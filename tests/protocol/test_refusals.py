@@ -56,6 +56,9 @@ UNSTARTED = {
     "a program that fails": (
         {**COMMAND, "command": ["sh", "-c", "echo 'no such host' >&2; exit 255"]},
         "lost", "no such host"),
+    "a program that talks and talks": (
+        {**COMMAND, "command": ["sh", "-c", "yes 'go away' >&2 & cat > /dev/null; kill $!"]},
+        "lost", "go away"),
     "no server at the address": (
         {**JUPYTER, "url": f"http://127.0.0.1:{closed_port()}"}, "lost", "127.0.0.1"),
 }

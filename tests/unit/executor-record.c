@@ -116,10 +116,11 @@ int record_setup(void **state)
     c->e = executor_new(&c->place.base);
     assert_non_null(c->e);
     executor_set_idle_output(c->e, on_idle_output, c);
-    c->e->limits = (struct executor_limits){.start = 50,
-                                            .start_whole = 200,
-                                            .greeting = 50,
-                                            .copies = 50,
+    c->e->limits = (struct executor_limits){.start = 250,
+                                            .start_whole = 800,
+                                            .greeting = 250,
+                                            .stall = 50,
+                                            .undo = 50,
                                             .grace = 30,
                                             .broken = 20,
                                             .kill = 50};

@@ -14,7 +14,11 @@
 #include "backends/kernel.h"
 #include "backends/kernels/runner/frame.h"
 
-enum { SAYS_MAX = 64 };
+enum {
+    SAYS_MAX = 64,
+    SLOW_MS = 20,
+    SLOW_STEPS = 25,
+};
 
 enum say { SAY_STARTED, SAY_FRAMES, SAY_END, SAY_EXIT, SAY_RUN, SAY_PUT };
 
@@ -35,9 +39,14 @@ struct fake_machine {
     struct saying says[SAYS_MAX];
     unsigned head, tail;
     struct saying stuck; /* a put that is never done */
+    struct saying slow;  /* one that takes its time */
+    executor_progress slow_progress;
+    int slow_steps;
+    uv_timer_t timer;
     struct buffer text[2];
     char run[RUN_ID_SIZE];
     bool started, ended, dying;
+    int open_handles;
     void (*closed)(void *data);
     void *closed_data;
 };
@@ -131,7 +140,7 @@ static void say(struct fake_machine *m, struct saying *s)
         break;
     case SAY_PUT: {
         struct error err = {0};
-        if (m->closed || m->place->put == FAKE_PUT_FAILS) {
+        if (m->closed || m->place->put == FAKE_PUT_FAILS || m->place->put == FAKE_PUT_STALLS) {
             (void)error_set(&err, ERROR_REFUSED, "no leave to read it");
         }
         s->done(s->data, err.kind ? &err : NULL);
@@ -224,7 +233,8 @@ static struct machine *machine_new(struct place *place, const struct machine_eve
     buffer_init(&m->text[0], 1u << 30);
     buffer_init(&m->text[1], 1u << 30);
     uv_idle_init(&p->loop, &m->idle);
-    m->idle.data = m;
+    uv_timer_init(&p->loop, &m->timer);
+    m->idle.data = m->timer.data = m;
     p->newest = m;
     p->live++;
     return &m->base;
@@ -251,6 +261,18 @@ static void machine_start(struct machine *machine, const struct start_request *r
     }
 }
 
+static void on_slow(uv_timer_t *timer)
+{
+    struct fake_machine *m = timer->data;
+
+    if (--m->slow_steps > 0) {
+        m->slow_progress(m->slow.data, "moving");
+    } else {
+        uv_timer_stop(timer);
+        say(m, &m->slow);
+    }
+}
+
 static void machine_put(struct machine *machine, const struct share *share,
                         executor_progress progress, executor_done done, void *data)
 {
@@ -263,12 +285,29 @@ static void machine_put(struct machine *machine, const struct share *share,
     (void)snprintf(m->place->put_dest, sizeof(m->place->put_dest), "%s", share->dest);
     m->place->puts++;
     progress(data, "copying");
-    if (m->place->put != FAKE_PUT_NEVER) {
-        say_soon(m, (struct saying){.what = SAY_PUT, .done = done, .data = data});
-    } else {
+    struct saying answer = {.what = SAY_PUT, .done = done, .data = data};
+    if (m->place->put == FAKE_PUT_SLOW) {
+        m->slow = answer;
+        m->slow_progress = progress;
+        m->slow_steps = SLOW_STEPS;
+        uv_timer_start(&m->timer, on_slow, SLOW_MS, SLOW_MS);
+    } else if (m->place->put == FAKE_PUT_NEVER || m->place->put == FAKE_PUT_STALLS) {
         /* Answered when it is over: by machine_close. */
         assert_null(m->stuck.done);
-        m->stuck = (struct saying){.what = SAY_PUT, .done = done, .data = data};
+        m->stuck = answer;
+    } else {
+        say_soon(m, answer);
+    }
+}
+
+static void machine_put_cancel(struct machine *machine)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    m->place->cancels++;
+    if (m->place->put == FAKE_PUT_STALLS && m->stuck.done) {
+        say_soon(m, m->stuck);
+        m->stuck = (struct saying){0};
     }
 }
 
@@ -294,10 +333,13 @@ static void machine_kill(struct machine *machine)
     }
 }
 
-static void on_idle_closed(uv_handle_t *handle)
+static void on_handle_closed(uv_handle_t *handle)
 {
     struct fake_machine *m = handle->data;
 
+    if (--m->open_handles > 0) {
+        return;
+    }
     m->place->live--;
     buffer_deinit(&m->text[0]);
     buffer_deinit(&m->text[1]);
@@ -318,12 +360,17 @@ static void machine_close(struct machine *machine, void (*closed)(void *data), v
     if (m->stuck.done) {
         say(m, &m->stuck);
     }
+    if (m->slow_steps > 0) {
+        say(m, &m->slow);
+    }
     while (m->head != m->tail) {
         struct saying s = m->says[m->head++ % SAYS_MAX];
         say(m, &s);
         free(s.bytes);
     }
-    uv_close((uv_handle_t *)&m->idle, on_idle_closed);
+    m->open_handles = 2;
+    uv_close((uv_handle_t *)&m->idle, on_handle_closed);
+    uv_close((uv_handle_t *)&m->timer, on_handle_closed);
 }
 
 static int machine_spool_open(struct machine *machine, const char *path, int *ret_fd)
@@ -358,6 +405,7 @@ static const struct place_ops fake_ops = {
     .machine_new = machine_new,
     .machine_start = machine_start,
     .machine_put = machine_put,
+    .machine_put_cancel = machine_put_cancel,
     .machine_interrupt = machine_interrupt,
     .machine_kill = machine_kill,
     .machine_close = machine_close,

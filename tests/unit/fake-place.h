@@ -15,7 +15,13 @@
 struct fake_machine;
 
 enum fake_start { FAKE_START_OK, FAKE_START_NEVER, FAKE_START_FAILS };
-enum fake_put { FAKE_PUT_OK, FAKE_PUT_FAILS, FAKE_PUT_NEVER };
+enum fake_put {
+    FAKE_PUT_OK,
+    FAKE_PUT_FAILS,
+    FAKE_PUT_NEVER,  /* not even when it is given up */
+    FAKE_PUT_STALLS, /* until it is given up */
+    FAKE_PUT_SLOW,   /* says every 20 ms that something has moved, for half a second */
+};
 enum fake_interrupt { FAKE_INTERRUPT_IGNORED, FAKE_INTERRUPT_OBEYED, FAKE_INTERRUPT_SWALLOWED };
 
 struct fake_place {
@@ -31,7 +37,7 @@ struct fake_place {
     bool send_fails;
     void (*on_run)(struct fake_machine *m, const char *run); /* from the loop, after a RUN frame */
     struct fake_machine *newest;
-    int starts, kills, interrupts, puts, live, runs, acks, busy;
+    int starts, kills, interrupts, puts, cancels, live, runs, acks, busy;
     unsigned mount_count;
     char spool_dir[64]; /* "" : machine_spool_open fails */
     char put_dest[128]; /* of the last put, and the size of its source */

@@ -591,6 +591,22 @@ static void adds_copies_and_mounts(void **state)
     json_decref(result);
 }
 
+static void a_long_copy_tells_how_it_goes(void **state)
+{
+    struct server *s = *state;
+    struct call call;
+
+    call_init(&call, s, ERA_LEGACY, share_arguments(s, "copy", "/never"));
+    add_share_tool.start(&call);
+    turn(&call);
+    assert_null(call.result); /* it goes on, and what the executor says of it is passed on */
+    assert_string_equal(call.progress, "copying");
+    json_decref(answer_of(s, ERA_LEGACY, &reset_session_tool, json_object()));
+    assert_int_equal(call.answers, 1);
+    assert_says(part(call.result, "note"), "reset or ended before the share was there");
+    call_deinit(&call);
+}
+
 static void add_share_makes_a_modern_session(void **state)
 {
     struct server *s = *state;
@@ -742,6 +758,7 @@ int main(void)
         TEST(what_is_printed_between_runs_goes_to_the_log),
         TEST(structured_only_when_asked),
         TEST(adds_copies_and_mounts),
+        TEST(a_long_copy_tells_how_it_goes),
         TEST(add_share_makes_a_modern_session),
         TEST(add_share_says_what_is_wrong),
         TEST(a_refused_path_makes_no_session),

@@ -97,6 +97,7 @@ void supervised_kill(struct supervised *s);
  * run goes on; as place_ops.machine_put. */
 void supervised_put(struct supervised *s, const struct share *share, executor_progress progress,
                     executor_done done, void *data);
+void supervised_put_cancel(struct supervised *s); /* as place_ops.machine_put_cancel */
 /* See place_ops.machine_folder. */
 const char *supervised_folder(const struct supervised *s);
 /* The last lines that came before the greeting, or "" — for messages. */

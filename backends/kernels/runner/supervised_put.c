@@ -28,6 +28,7 @@ struct put {
     bool waiting; /* for the window, before the next piece */
     struct tar_writer *writer;
     uint64_t sent, taken;
+    uint64_t told; /* how much had moved when progress was called last */
     unsigned char piece[ID_SIZE + TAR_PIECE];
 };
 
@@ -232,22 +233,47 @@ void supervised_put_done(struct supervised *s, json_int_t id, const char *kind, 
     error_clear(&err);
 }
 
+/* Grows with all that moves: what is read here, has left here, and has arrived there. */
+static uint64_t moved(const struct put *put, uint64_t read)
+{
+    const struct supervised *s = put->s;
+    size_t queued = s->stream->queued ? s->stream->queued(s->stream) : 0;
+
+    return read + put->sent + put->taken - queued;
+}
+
 void supervised_put_progress(struct supervised *s)
 {
-    const struct put *put = s->puts;
-    uint64_t bytes, files;
+    struct put *put = s->puts;
+    uint64_t bytes, files, now;
     char line[4096 + 96];
 
     if (!put || !put->writer || !put->done || !put->progress) {
         return;
     }
     tar_writer_progress(put->writer, &bytes, &files);
+    now = moved(put, bytes);
+    if (now == put->told) {
+        return;
+    }
+    put->told = now;
     (void)snprintf(line, sizeof(line), "copying %s: %" PRIu64 " MiB in %" PRIu64 " files so far",
                    put->share->source, put->taken >> 20, files);
     put->progress(put->data, line);
 }
 
 /* ---- what the place calls ---- */
+
+void supervised_put_cancel(struct supervised *s)
+{
+    struct put *put = s->puts;
+
+    if (put && put->started && !put->ended && s->phase == PHASE_UP) {
+        put->ended = true;
+        (void)supervised_send_json(s, FRAME_PUT_END,
+                                   json_pack("{s:i, s:b}", "id", (int)put->id, "whole", 0));
+    }
+}
 
 void supervised_puts_lost(struct supervised *s)
 {
