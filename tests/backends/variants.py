@@ -113,6 +113,13 @@ def by_command(info):
     return Setup(environment={"command": info["command"], **OPEN}, env=info.get("env", {}))
 
 
+def in_utf8(info):
+    """PyPy takes the locale at its word: where there is none, names are ASCII."""
+    setup = by_command(info)
+    setup.environment["command"] = [*info["command"], "env", "LC_ALL=C.UTF-8"]
+    return setup
+
+
 def by_podman_run(info):
     """A container for each session, and no engine's API."""
     run = ["run", "--interactive", "--rm", "--network=none", "--memory={memory_mib}m"]
@@ -148,7 +155,7 @@ VARIANTS = (
             wanted=("pypy3",)),
     Variant("docker", "docker", environment=DOCKER, engine="docker", prepare=on_docker,
             lacks=frozenset({"kernelspecs"})),
-    Variant("docker-jupyter", "docker", environment=JUPYTER_IMAGE, engine="docker", files=KERNEL,
+    Variant("docker-jupyter", "docker", environment=JUPYTER_IMAGE, engine="docker",
             prepare=on_docker, lacks=frozenset({"exit_status"})),
     Variant("podman", "docker", environment=DOCKER, engine="podman", prepare=on_docker,
             lacks=frozenset({"kernelspecs"})),
@@ -159,6 +166,9 @@ VARIANTS = (
     Variant("local-jupyter", "jupyter", environment={"backend": "local-jupyter"},
             engine="jupyter-server", prepare=own_server, files=SOME, **BARE),
     Variant("ssh", "command", environment=DEBIAN, engine="ssh", prepare=by_command, **BARE),
+    Variant("ssh-pypy", "command", environment={"python": "/usr/bin/pypy3"}, engine="ssh",
+            prepare=in_utf8, files=SOME, libraries=frozenset({"ipython"}), wanted=("pypy3",),
+            **BARE),
     Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command, **BARE),
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
 )

@@ -72,7 +72,7 @@ class Queue:
         while parts:
             some = [parts[n] for n in range(min(len(parts), WRITE_PARTS))]
             try:
-                done = os.writev(self.fd, some)
+                done = write_some(self.fd, some)
             except BlockingIOError:
                 return
             self.size -= done
@@ -80,6 +80,13 @@ class Queue:
                 done -= len(parts.popleft())
             if done > 0:
                 parts[0] = memoryview(parts[0])[done:]
+
+
+def write_some(fd, parts):
+    """One write of all parts: how many bytes were taken. PyPy 3.9 has no writev."""
+    if hasattr(os, "writev"):
+        return os.writev(fd, parts)
+    return os.write(fd, b"".join(parts))
 
 
 def read_some(fd, size=READ_SIZE):
