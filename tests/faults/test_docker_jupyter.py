@@ -244,11 +244,23 @@ def test_a_gateway_that_is_dead_at_start_is_told_at_once_with_its_last_words(hos
 
 @pytest.mark.timeout(BUILD + 60)
 def test_a_gateway_that_is_not_in_the_image(host, lame, launch):
-    lame("RUN [\"rm\", \"/opt/cellblock/bin/jupyter-kernelgateway\"]")
+    lame("RUN [\"sh\", \"-c\", \"rm -r /opt/cellblock/lib/python3*/site-packages/kernel_gateway\"]")
     client = launch()
     result = client.run("1", timeout=100)
-    assert result.cause == "lost" and "jupyter-kernelgateway: No such file" in result.text(), result
+    assert result.cause == "lost" and "No module named 'kernel_gateway'" in result.text(), result
     gone(host, client)
+
+
+@pytest.mark.timeout(BUILD + 60)
+def test_the_gateway_does_not_read_a_grammar_that_it_never_needs(lame, launch):
+    """Of addresses in all languages: it took most of a start. What the code imports is its own."""
+    lame("RUN [\"sh\", \"-c\", \"echo raise SystemExit > "
+         "$(echo /opt/cellblock/lib/python3*/site-packages/rfc3987_syntax/__init__.py)\"]")
+    client = launch()
+    session = client.run("6 * 7", timeout=100).session
+    result = client.run("import importlib.util\n"
+                        "importlib.util.find_spec('rfc3987_syntax') is not None", session=session)
+    assert result.text("result") == "True", result
 
 
 @pytest.mark.timeout(BUILD + 60)
@@ -258,7 +270,7 @@ def test_the_token_is_in_no_argument_and_not_with_the_engine(host, built, launch
     assert len(token) >= 32
     api, container = Api(host), only(host, client)
     top = api.call("GET", f"/containers/{container}/top", query={"ps_args": "-eo pid,args"})
-    assert "kernelgateway" in json.dumps(top)
+    assert "kernel_gateway" in json.dumps(top)
     assert token not in json.dumps(top)
     assert token not in json.dumps(api.call("GET", f"/containers/{container}/json"))
     for pid in filter(str.isdigit, os.listdir("/proc")):
