@@ -33,6 +33,7 @@ void endpoint_deinit(struct endpoint *e)
     free(e->ca);
     free(e->cert);
     free(e->key);
+    free(e->certs);
     free(e->name);
     *e = (struct endpoint){0};
 }
@@ -160,22 +161,51 @@ static void use_tls_files(struct endpoint *e, const char *folder)
     e->ca = file_in(folder, "ca.pem");
     e->cert = file_in(folder, "cert.pem");
     e->key = file_in(folder, "key.pem");
+    e->certs = strdup(folder);
 }
 
 static int to_https(struct endpoint *e, struct error *err)
 {
-    char *base;
+    char *base, *name;
 
     if (has_prefix(e->base, "https://")) {
         return 0;
     }
     base = string_format("https://%s", e->base + strlen("http://"));
-    if (!base) {
+    name = string_format("https://%s", e->name + strlen("http://"));
+    if (!base || !name) {
+        free(base);
+        free(name);
         return out_of_memory(err);
     }
     free(e->base);
+    free(e->name);
     e->base = base;
+    e->name = name;
     return 0;
+}
+
+static const char *found(const char *path)
+{
+    return path ? "found" : "not found";
+}
+
+char *endpoint_advice(const struct endpoint *e)
+{
+    if (!e->remote) {
+        return NULL;
+    }
+    if (has_prefix(e->base, "http://")) {
+        return strdup("No TLS is used. If the engine wants it, set DOCKER_TLS_VERIFY=1, and "
+                      "DOCKER_CERT_PATH to a folder with ca.pem, cert.pem and key.pem");
+    }
+    return string_format(
+        "TLS is used (%s) with these files in %s: ca.pem, the engine's authority (%s); cert.pem "
+        "and key.pem, our client certificate (%s, %s). %s",
+        e->of_context ? "as the docker context has it" : "DOCKER_TLS_VERIFY, or https://",
+        e->certs ? e->certs : "no folder", found(e->ca), found(e->cert), found(e->key),
+        e->of_context ? "`docker context update` changes them"
+                      : "DOCKER_CERT_PATH names another folder");
 }
 
 /* As Docker's client: DOCKER_TLS_VERIFY turns TLS on, DOCKER_CERT_PATH says where the files are. */
@@ -298,8 +328,9 @@ static int of_context(const char *folder, const char *context, struct endpoint *
         tls = string_format("%s/contexts/tls/%s/docker", folder, hash);
         if (tls && !ret->unix_socket) {
             use_tls_files(ret, tls);
+            ret->of_context = true;
         }
-        if (ret->ca || ret->cert) {
+        if (ret->ca || ret->cert || (ret->insecure && !ret->unix_socket)) {
             r = to_https(ret, err);
         }
     }

@@ -25,6 +25,8 @@ struct endpoint {
     char *base;            /* "http://docker", "https://host:2376" */
     char *unix_socket;     /* NULL: TCP */
     char *ca, *cert, *key; /* PEM files; NULL: none */
+    char *certs;           /* the folder that they are looked for in; NULL: none */
+    bool of_context;       /* and it is a docker context's */
     bool insecure;         /* a context that says SkipTLSVerify */
     bool remote;           /* maybe another machine: our paths mean nothing there */
     char *name;            /* for people: "unix:///run/docker.sock (DOCKER_HOST)" */
@@ -40,6 +42,9 @@ int endpoint_find(const struct environment *env, struct endpoint *ret, struct er
 int endpoint_parse(const char *address, const char *origin, struct endpoint *ret,
                    struct error *err);
 void endpoint_deinit(struct endpoint *endpoint);
+/* What to look at when no TLS connection comes about: whether TLS is used, by which files. To be
+ * freed; NULL where TLS has no part. */
+char *endpoint_advice(const struct endpoint *endpoint);
 
 /* ~/.docker, or DOCKER_CONFIG; NULL without a home. To be freed. */
 char *docker_config_folder(void);

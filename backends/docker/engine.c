@@ -23,6 +23,7 @@ struct engine {
     bool connecting;
     bool connected;
     struct engine_facts facts;
+    char *advice; /* for when TLS fails; NULL: there is none to use */
     struct waiters waiters;
     struct call *failed;
     uv_idle_t soon;
@@ -64,6 +65,7 @@ static void on_handle_closed(uv_handle_t *handle)
     void (*closed)(void *data) = e->closed;
     void *data = e->closed_data;
 
+    free(e->advice);
     free(e);
     closed(data);
 }
@@ -191,6 +193,32 @@ static int take_facts(struct engine *e, json_t *version, const char *where, stru
     return 0;
 }
 
+/* Is it about TLS? The alert with which one side leaves may be lost: then it just ended. */
+static bool may_be_tls(const char *message)
+{
+    static const char *const words[] = {"TLS", "HTTPS", "certificate", "exchange broke",
+                                        "closed the connection without"};
+
+    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
+        if (strstr(message, words[i])) {
+            return true;
+        }
+    }
+    return false;
+}
+
+static void advise(const struct engine *e, struct error *why)
+{
+    char *text = may_be_tls(why->message) && e->advice
+                     ? string_format("%s. %s", why->message, e->advice)
+                     : NULL;
+
+    if (text) {
+        error_set(why, why->kind, "%s", text);
+    }
+    free(text);
+}
+
 static void on_version(void *data, long status, json_t *reply, const struct error *err)
 {
     struct engine *e = data;
@@ -203,6 +231,7 @@ static void on_version(void *data, long status, json_t *reply, const struct erro
         error_copy(&why, err);
         error_wrap(&why, "the engine at %s does not answer", where);
         why.kind = ERROR_LOST;
+        advise(e, &why);
         connect_failed(e, &why);
     } else if (take_facts(e, reply, where, &why) < 0) {
         connect_failed(e, &why);
@@ -233,6 +262,8 @@ static int open_http(struct engine *e, struct error *err)
     (void)snprintf(e->facts.name, sizeof(e->facts.name), "%s", at.name);
     e->facts.remote = at.remote;
     e->http = http_new(e->loop, &options, err);
+    free(e->advice);
+    e->advice = endpoint_advice(&at);
     endpoint_deinit(&at);
     return e->http ? 0 : -1;
 }

@@ -40,11 +40,15 @@ class Mortal(Engine):
             which("dockerd"), "-H", f"unix://{socket}", "--data-root", self.folder / "data",
             "--exec-root", self.folder / "exec", "--pidfile", self.folder / "pid",
             "--config-file", config, "--bridge=none", "--iptables=false", "--ip6tables=false",
-            "--ip-masq=false", "--cgroup-parent", f"/{self.name}"])
+            "--ip-masq=false", "--cgroup-parent", f"/{self.name}", *self.more()])
         api = Api(socket)
         self.wait("dockerd did not answer", api.ping, process)
         api.load(archives()["plain"], TAGS["plain"])
         return {"host": f"unix://{socket}"}
+
+    def more(self):
+        """More of its arguments."""
+        return ()
 
     def swept(self):
         remove_cgroups(self.name)

@@ -133,6 +133,17 @@ static void test_variables(void **state)
     expect_refused(NULL, ERROR_INVALID, "DOCKER_HOST");
 }
 
+static void expect_advice(const struct endpoint *at, const char *words)
+{
+    char *advice = endpoint_advice(at);
+
+    assert_non_null(advice);
+    if (!strstr(advice, words)) {
+        fail_msg("\"%s\" is not in: %s", words, advice);
+    }
+    free(advice);
+}
+
 static void test_tls(void **state)
 {
     struct endpoint at;
@@ -155,6 +166,23 @@ static void test_tls(void **state)
     assert_non_null(at.key);
     assert_null(at.cert);
     assert_false(at.insecure);
+    assert_string_equal(at.name, "https://engine:2376 (host)");
+    expect_advice(&at, "/certs: ca.pem, the engine's authority (found)");
+    expect_advice(&at, "our client certificate (not found, found). DOCKER_CERT_PATH");
+    endpoint_deinit(&at);
+}
+
+static void test_advice_without_tls(void **state)
+{
+    struct endpoint at;
+    struct error err = {0};
+
+    (void)state;
+    assert_int_equal(find("tcp://engine:2375", &at, &err), 0);
+    expect_advice(&at, "set DOCKER_TLS_VERIFY=1");
+    endpoint_deinit(&at);
+    assert_int_equal(find("unix:///run/docker.sock", &at, &err), 0);
+    assert_null(endpoint_advice(&at));
     endpoint_deinit(&at);
 }
 
@@ -180,7 +208,13 @@ static void test_contexts(void **state)
     assert_string_equal(at.base, "https://two:2376");
     assert_true(at.insecure);
     assert_non_null(strstr(at.ca, "/contexts/tls/bbbb/docker/ca.pem"));
+    assert_string_equal(at.name, "https://two:2376 (docker context \"two\")");
+    expect_advice(&at, "`docker context update`");
     endpoint_deinit(&at);
+    (void)snprintf(text, sizeof(text), META, "four", "tcp://four:2376", ",\"SkipTLSVerify\":true");
+    write_file(".docker/contexts/meta/dddd/meta.json", text);
+    setenv("DOCKER_CONTEXT", "four", 1);
+    expect_found(NULL, "https://four:2376", NULL); /* TLS all the same */
     setenv("DOCKER_CONTEXT", "three", 1);
     expect_refused(NULL, ERROR_NOT_FOUND, "\"three\"");
 }
@@ -238,6 +272,7 @@ int main(void)
         cmocka_unit_test_setup_teardown(test_bad_addresses, setup, teardown),
         cmocka_unit_test_setup_teardown(test_variables, setup, teardown),
         cmocka_unit_test_setup_teardown(test_tls, setup, teardown),
+        cmocka_unit_test_setup_teardown(test_advice_without_tls, setup, teardown),
         cmocka_unit_test_setup_teardown(test_contexts, setup, teardown),
         cmocka_unit_test_setup_teardown(test_broken_config_is_said, setup, teardown),
         cmocka_unit_test_setup_teardown(test_sockets_of_a_user, setup, teardown),
