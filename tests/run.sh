@@ -17,8 +17,8 @@ SKIP=77
 # NAME-user is NAME again as an ordinary user; it exists only when root runs the tests.
 first_lane=(format lint unit unit-valgrind asan fuzz worker protocol protocol-user clients conformance cli
             security)
-second_lane=(backends-podman backends backends-user backends-command)
-third_lane=(backends-docker backends-jupyter faults security-user)
+second_lane=(backends-podman backends backends-user backends-command security-user)
+third_lane=(backends-docker backends-jupyter faults)
 alone=(load bench)
 all_suites=("${first_lane[@]}" "${second_lane[@]}" "${third_lane[@]}" "${alone[@]}")
 
