@@ -172,6 +172,73 @@ static void test_queue_has_a_cap(void **state)
     }
 }
 
+/* A kernel that finds out only at the far side that it cannot run "shell". */
+static int run_python_only(struct kernel *k, const struct run_request *request)
+{
+    return strcmp(request->language, "shell") == 0 ? 0 : runner_kernel.run(k, request);
+}
+
+static const struct kernel_ops *picky_kernel(void)
+{
+    static struct kernel_ops ops;
+
+    ops = runner_kernel;
+    ops.run = run_python_only;
+    return &ops;
+}
+
+static void refuse(struct context *c, enum error_kind kind)
+{
+    struct error err = {0};
+
+    (void)error_set(&err, kind, "no kernel here runs shell");
+    executor_kernel_events.on_refused(c->e, &err);
+    error_clear(&err);
+}
+
+static void test_a_run_that_the_kernel_refuses_leaves_the_session_alone(void **state)
+{
+    struct context *c = *state;
+    struct record refused = {0}, next = {0};
+
+    c->place.base.kernel = picky_kernel();
+    warm_up(c);
+    (void)run_as(c, &refused, "shell", 2);
+    (void)run(c, &next);
+    turns(c, 3);
+    assert_int_equal(refused.done, 0);
+    refuse(c, ERROR_UNSUPPORTED);
+    until(c, &next.done);
+    assert_int_equal(refused.done, 1);
+    assert_int_equal(refused.cause, CAUSE_UNSUPPORTED);
+    assert_string_equal(refused.note, "The run was not started: no kernel here runs shell.");
+    assert_false(refused.state_lost);
+    assert_false(refused.has_exit_code);
+    assert_int_equal(next.cause, CAUSE_OK);
+    assert_string_equal(next.note, "");
+    assert_int_equal(c->place.starts, 1);
+    assert_int_equal(c->place.kills + c->place.interrupts, 0);
+    assert_int_equal(c->place.busy, 0);
+}
+
+static void test_a_refusal_of_no_run_is_ignored(void **state)
+{
+    struct context *c = *state;
+    struct record r = {0};
+
+    c->place.base.kernel = picky_kernel();
+    warm_up(c);
+    refuse(c, ERROR_REFUSED);
+    (void)run_as(c, &r, "shell", 2);
+    turns(c, 3);
+    executor_close(c->e, NULL, NULL);
+    refuse(c, ERROR_REFUSED); /* too late: it is cancelled */
+    c->e = NULL;
+    until(c, &r.done);
+    assert_int_equal(r.cause, CAUSE_CANCELLED);
+    turns(c, 5);
+}
+
 /* ---- time and cancel ---- */
 
 static void timed_out(struct context *c, struct record *r, enum fake_interrupt interrupt,
@@ -380,6 +447,8 @@ int main(void)
         CASE(test_frames_between_runs_are_nobodys),
         CASE(test_refusals_make_no_callback),
         CASE(test_queue_has_a_cap),
+        CASE(test_a_run_that_the_kernel_refuses_leaves_the_session_alone),
+        CASE(test_a_refusal_of_no_run_is_ignored),
         CASE(test_timeout_interrupts_and_keeps),
         CASE(test_swallowed_interrupt_is_still_a_timeout),
         CASE(test_ignored_interrupt_kills_and_restarts),
