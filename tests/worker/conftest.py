@@ -35,6 +35,7 @@ def _interpreters():
         found["system-plain"] = (SYSTEM, ("--plain",))
         if ipython:
             found["system-ipython"] = (SYSTEM, ())
+            found["system-late"] = (SYSTEM, ("--late",))
     pattern = os.path.expanduser("~/.pyenv/versions/*/bin/python3")
     for python in sorted(glob.glob(pattern)):
         usable, ipython = _probe(python)

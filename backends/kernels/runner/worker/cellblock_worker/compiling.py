@@ -33,6 +33,7 @@ class Sources:
         """Makes `code` readable under `name`."""
         lines = code.splitlines(True)
         linecache.cache[name] = (len(code), None, lines, name)
+        self._total -= self._sizes.get(name, 0)
         self._sizes[name] = len(code)
         self._total += len(code)
         while self._total > KEPT_SOURCE and len(self._sizes) > 1:

@@ -4,6 +4,7 @@ import codecs
 import json
 import math
 import os
+import select
 import struct
 from _thread import RLock
 from collections import deque
@@ -182,6 +183,17 @@ class Channel:
         if not data:
             raise Closed("end of stream")
         self._input += data
+
+    def waits(self, seconds):
+        """Whether something has come, or comes within that time."""
+        if self._requests or self._input:
+            return True
+        poll = select.poll()
+        poll.register(self._fd, select.POLLIN)
+        try:
+            return bool(poll.poll(seconds * 1000))
+        except OSError:
+            return True
 
     def next_request(self):
         """The next RUN as a dict; raises Closed when there are no more."""

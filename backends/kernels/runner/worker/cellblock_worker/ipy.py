@@ -24,10 +24,9 @@ from traitlets.config.configurable import Configurable
 
 from cellblock_worker import bundles, commands, coroutines, errors, figures
 from cellblock_worker.compiling import COROUTINE
-from cellblock_worker.plain import PlainShell, main_module
+from cellblock_worker.plain import IPYTHON_DIR, PlainShell
 from cellblock_worker.streams import write_err
 
-IPYTHON_DIR = "/tmp/.cellblock-ipython"
 KEPT_INPUTS = 2000
 FIGURE = ("matplotlib.figure", "Figure")
 _HEAD = re.compile(r"\s*(\w+)")
@@ -221,11 +220,12 @@ class Shell(InteractiveShell):
             formatter = self.display_formatter
             known = formatter.formatters
             plain = known["text/plain"].type_printers
-            self._printers = [known[m].type_printers for m in known if m != "text/plain"]
-            self._printers.append(formatter.mimebundle_formatter.type_printers)
-            self._printers.append(formatter.ipython_display_formatter.type_printers)
+            printers = [known[m].type_printers for m in known if m != "text/plain"]
+            printers.append(formatter.mimebundle_formatter.type_printers)
+            printers.append(formatter.ipython_display_formatter.type_printers)
             self._plain = plain
             self._usual = {known_kind: plain.get(known_kind) for known_kind in _SIMPLE}
+            self._printers = printers  # last: an interrupt may come at any moment
         if self._plain.get(kind) is not self._usual[kind]:
             return False
         for table in self._printers:
@@ -352,10 +352,9 @@ class IPythonShell(PlainShell):
 
     ipython_version = IPython.__version__
 
-    def start(self):
+    def start(self, module=None):
         """Makes the shell."""
-        self.module = main_module()
-        self.namespace = vars(self.module)
+        self._use(module)
         self.ip = ip = _instance(self.module)
         ip.outlet = self.publisher
         ip.db = _Store()
@@ -392,6 +391,21 @@ class IPythonShell(PlainShell):
         for inputs in self._inputs:
             del inputs[1:]
 
+    def resume(self, count, inputs, values, folder):
+        """As if those runs had been its own."""
+        ip = self.ip
+        ip.user_ns["_dh"][:] = [folder]
+        for number, value in values:
+            ip.execution_count = number
+            ip.displayhook.check_for_underscore()
+            ip.displayhook.update_user_ns(value)
+        self.execution_count = count
+        ip.execution_count = max(count, 1)
+        if inputs:
+            for kept in self._inputs:
+                kept[:] = inputs
+        sys.displayhook = ip.displayhook
+
     def _transformers(self):
         """How many transformers of source there are, to see whether the user added one."""
         manager = self.ip.input_transformer_manager
@@ -419,7 +433,12 @@ class IPythonShell(PlainShell):
         ip = self.ip
         self.compiler.top_level_await = ip.autoawait
         failure = None
-        if self._maybe_python(code):
+        known, self.known = self.known, None
+        if known is not None and known[0] == name and self._maybe_python(code):
+            failure = known[2]
+            if known[1] is not None:
+                return known[1]
+        elif self._maybe_python(code):
             try:
                 tree = self.compiler.parse(code, name)
             except SyntaxError as error:

@@ -8,6 +8,8 @@ from cellblock_worker import bundles, coroutines, figures, magics
 from cellblock_worker.compiling import COROUTINE, RUN_PREFIX, Compiler, Sources
 from cellblock_worker.display import plain_functions
 
+IPYTHON_DIR = "/tmp/.cellblock-ipython"
+
 
 def main_module():
     """A fresh `__main__`."""
@@ -21,6 +23,7 @@ class PlainShell:
     """Keeps the user's namespace and runs code in it."""
 
     ipython_version = None
+    known = None  # what is known of the code of the next run: (name, plan, SyntaxError)
 
     def __init__(self, publisher):
         self.publisher = publisher
@@ -34,10 +37,14 @@ class PlainShell:
     def mend(self):
         """Replaced by the worker: brings back builtins that the code has deleted."""
 
-    def start(self):
-        """Makes the namespace and what is offered among the builtins."""
-        self.module = main_module()
+    def _use(self, module):
+        """The user's module: this one, or a fresh one."""
+        self.module = main_module() if module is None else module
         self.namespace = self.module.__dict__
+
+    def start(self, module=None):
+        """Makes the namespace and what is offered among the builtins."""
+        self._use(module)
         self.provided = plain_functions(self.publisher, figures.printers)
         self.provided[magics.HELPER] = magics.Helper()
         for name in ("exit", "quit"):
@@ -52,10 +59,28 @@ class PlainShell:
         self.sources.clear()
         self.start()
 
+    def resume(self, count, inputs, values, folder):
+        """Goes on after `count` runs (late.py): their code, the values that they had as (number of
+        the run, value), and the folder that the session began in."""
+        del inputs, values, folder
+        self.execution_count = count
+
+    def patience(self):
+        """How long an idle worker waits before it prepares something; None: there is nothing."""
+        return None
+
+    def choose(self, _code):
+        """The shell that runs the code: this one."""
+        return self
+
+    def run_name(self):
+        """What tracebacks call the next run."""
+        return "%s%d>" % (RUN_PREFIX, self.execution_count + 1)
+
     def run(self, code):
         """Runs `code` and shows its value; what it raises comes out."""
+        name = self.run_name()
         self.execution_count += 1
-        name = "%s%d>" % (RUN_PREFIX, self.execution_count)
         self.sources.add(name, code)
         sys.modules["__main__"] = self.module
         namespace = self.namespace

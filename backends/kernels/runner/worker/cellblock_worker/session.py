@@ -36,9 +36,15 @@ _known_builtins = {}
 _greeting = b""
 
 
-def _make_shell():
+def _make_shell(late):
     """IPython's shell if it can be had, else the plain one."""
     publisher = Publisher()
+    if late:
+        from cellblock_worker.late import LateShell, find_version
+
+        version = find_version()
+        if version is not None:
+            return LateShell(publisher, version)
     try:
         import IPython  # noqa: F401
     except ImportError:
@@ -48,17 +54,17 @@ def _make_shell():
     return make_shell(publisher)
 
 
-def prepare(plain=False, warm=True):
+def prepare(plain=False, warm=True, late=False):
     """Imports and builds all that a worker needs, once, before it is forked.
 
     `plain` leaves IPython out though it is there; `warm=False` skips what only pays when many
-    workers are forked from this process.
+    workers are forked from this process; `late` leaves IPython to the worker (late.py).
     """
     global _shell, _greeting, _forked_warm
     if _shell is not None:
         return
     figures.choose_backend()
-    _shell = PlainShell(Publisher()) if plain else _make_shell()
+    _shell = PlainShell(Publisher()) if plain else _make_shell(late)
     _shell.start()
     find_c_stdout()
     if warm:
@@ -136,15 +142,25 @@ class Worker:
         self.publisher.attach(channel, self.stdio)
         self.count = 0
         self._child_cpu = 0.0
+        self._trouble = None
         figures.adopt()
         figures.install(shell.present)
         self._builtin_count = _len(_known_builtins)
         shell.mend = self._mend
+        shell.on_grown = self._grown
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self):
         """In a child made by the user's code."""
         self.channel.close_in_child()
+
+    def _grown(self, shell):
+        """IPython has come: its shell takes the place of the one that did without."""
+        _known_builtins.clear()
+        _known_builtins.update(_builtins)
+        self._builtin_count = _len(_known_builtins)
+        self._trouble, self.shell = self.shell.trouble, shell
+        figures.install(shell.present)
 
     def greet(self):
         """The first frame."""
@@ -173,15 +189,25 @@ class Worker:
         """Serves runs until the socket ends."""
         while True:
             try:
+                self._use_the_time()
                 request = self.channel.next_request()
                 self._answer(request)
             except frames.Closed:
                 return
 
+    def _use_the_time(self):
+        """Prepares, step by step, what later runs may need, while there is nothing else to do."""
+        patience = self.shell.patience()
+        while patience is not None and not self.channel.waits(patience):
+            patience = 0 if self.shell.prepare_a_little() else None
+
     def _answer(self, request):
         """One run, from the request to its DONE frame."""
         cpu = _cpu()
         self.publisher.new_run()
+        if self._trouble is not None:
+            self.publisher.note(self._trouble)
+            self._trouble = None
         outcome = self._guarded(request)
         self._mend()
         if request.get("language") == "shell":
@@ -242,8 +268,10 @@ class Worker:
         if language != "python":
             raise ValueError("this worker runs python and shell, not %r" % (language,))
         failure = None
+        code = request.get("code", "")
         try:
-            self.shell.run(request.get("code", ""))
+            self.shell = self.shell.choose(code)
+            self.shell.run(code)
         except BaseException as error:
             failure = error
         self._end_of_child(failure)
@@ -342,11 +370,12 @@ def serve(frames_fd):
 
 
 def main(argv):
-    """`python -m cellblock_worker [--plain] [--cold] FD`."""
+    """`python -m cellblock_worker [--plain] [--cold] [--late] FD`."""
     numbers = [word for word in argv[1:] if word.isdigit()]
     if len(numbers) != 1:
-        sys.stderr.write("usage: python -m cellblock_worker [--plain] [--cold] FD\n")
+        sys.stderr.write("usage: python -m cellblock_worker [--plain] [--cold] [--late] FD\n")
         return 2
-    prepare(plain="--plain" in argv, warm="--cold" not in argv)
+    late = "--late" in argv
+    prepare(plain="--plain" in argv, warm="--cold" not in argv and not late, late=late)
     serve(int(numbers[0]))
     return 0

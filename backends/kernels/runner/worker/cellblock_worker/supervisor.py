@@ -315,7 +315,7 @@ class Supervisor:
             return
         add_usual_paths()
         try:
-            session.prepare(warm=self._setup.warm)
+            session.prepare(warm=self._setup.warm, late=not self._setup.warm)
         except Exception as error:  # an IPython that is broken must not be the end
             sys.stderr.write("IPython cannot be used: %r\n" % (error,))
             session.prepare(plain=True, warm=False)
