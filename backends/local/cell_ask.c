@@ -130,7 +130,6 @@ static int ask(struct live_cell *cell, struct share *const *mounts, unsigned mou
         .python = place->python,
         .user = &place->user,
         .mode = cell->solo ? LAUNCH_SOLO : LAUNCH_ZYGOTE,
-        .isolation = place->isolation,
         .folder = cell->folder,
         .mounts = mounts,
         .mount_count = mount_count,

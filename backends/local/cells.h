@@ -173,8 +173,9 @@ struct local_machine {
     void *closed_data;
 };
 
-/* place.c: makes sure that `cell` gets what it needs to be asked for (interpreter, zygote). */
-void place_want(struct local_place *place, struct live_cell *cell);
+/* place.c: makes sure that the cells that wait get what they need to be asked for (interpreter,
+ * zygote). */
+void place_want(struct local_place *place);
 /* A cell out of the pool, the one that is furthest on its way; NULL when there is none. */
 struct live_cell *pool_take(struct local_place *place);
 bool pool_has_ready(const struct local_place *place);

@@ -26,7 +26,6 @@ struct launch {
     const struct interpreter *python;
     const struct sandbox_user *user;
     enum launch_mode mode;
-    enum isolation isolation; /* resolved: never ISOLATION_AUTO */
     const char
         *folder; /* bare: the cell's folder on the host, with workspace/, tmp/ and run/ in it */
     struct share *const *mounts;

@@ -99,7 +99,7 @@ static void on_soon(uv_idle_t *soon)
         machine_cell_ready(m);
         pool_fill_later(place);
     } else if (m->cell && m->cell->state == CELL_STATE_WAITING) {
-        place_want(place, m->cell);
+        place_want(place);
     }
 }
 

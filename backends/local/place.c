@@ -177,9 +177,8 @@ static void ask_waiting(struct local_place *place)
     }
 }
 
-void place_want(struct local_place *place, struct live_cell *cell)
+void place_want(struct local_place *place)
 {
-    (void)cell;
     if (!place->python) {
         find_interpreter(place);
         return;
@@ -213,7 +212,7 @@ void pool_fill(struct local_place *place)
             return;
         }
         place->pool[place->pool_count++] = cell;
-        place_want(place, cell);
+        place_want(place);
     }
 }
 

@@ -95,7 +95,6 @@ int zygote_start(struct local_place *place, struct error *err)
         .python = place->python,
         .user = &place->user,
         .mode = LAUNCH_ZYGOTE,
-        .isolation = place->isolation,
         .control_fd = pair[1],
     };
     int r = launch_start(place->base.loop, &zygote->child, &launch, on_exited, place, err);

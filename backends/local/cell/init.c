@@ -151,7 +151,7 @@ static void watch(struct init *init)
 {
     const struct cell_spec *spec = init->cell->spec;
     struct cell_usage usage;
-    cell_measure(init->cell, init->worker, &usage);
+    cell_measure(init->cell, &usage);
     struct cell_report report = {0};
     if (usage.memory > spec->memory_bytes) {
         report.type = CELL_OUT_OF_MEMORY;

@@ -42,7 +42,7 @@ struct cell_usage {
     unsigned long long disk;
     unsigned long long files;
 };
-void cell_measure(const struct cell *cell, pid_t worker, struct cell_usage *ret);
+void cell_measure(const struct cell *cell, struct cell_usage *ret);
 /* SIGKILL to every process of the cell but the caller. */
 void cell_kill_all(const struct cell *cell);
 

@@ -236,12 +236,11 @@ static void measure_disk(const struct cell *cell, struct cell_usage *ret)
     }
 }
 
-void cell_measure(const struct cell *cell, pid_t worker, struct cell_usage *ret)
+void cell_measure(const struct cell *cell, struct cell_usage *ret)
 {
     struct pids pids;
     memset(ret, 0, sizeof(*ret));
     find_pids(cell, &pids);
-    (void)worker;
     ret->memory = add_up(&pids, quick_memory);
     if (ret->memory > cell->spec->memory_bytes) {
         ret->memory = add_up(&pids, fair_memory);
