@@ -259,7 +259,7 @@ void container_put(struct container *c, const struct share *share, executor_prog
 
 void container_put_cancel(struct container *c)
 {
-    if (c->occupant && c->occupant->ops->put_cancel) {
+    if (c->occupant) {
         c->occupant->ops->put_cancel(c->occupant);
     }
 }

@@ -241,6 +241,15 @@ static void put(struct occupant *o, const struct share *share, executor_progress
     jupyter_session_put(g->session, share, progress, done, data);
 }
 
+static void put_cancel(struct occupant *o)
+{
+    struct gateway *g = (struct gateway *)o;
+
+    if (g->session) {
+        jupyter_session_put_cancel(g->session);
+    }
+}
+
 static void feed(struct occupant *o, const char *bytes, size_t size)
 {
     tunnel_feed(((struct gateway *)o)->tunnel, bytes, size);
@@ -351,8 +360,8 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
                              const struct gateway_options *options,
                              const struct occupant_events *events, void *data, struct error *err)
 {
-    static const struct occupant_ops ops = {feed,      ended,       start_worker, attached,
-                                            interrupt, kill_worker, put,          close_it};
+    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,  interrupt,
+                                            kill_worker, put,   close_it,     put_cancel};
     struct gateway *g = calloc(1, sizeof(*g));
 
     if (!g || make_token(g->token) < 0) {

@@ -20,7 +20,7 @@ struct occupant_ops {
     void (*put)(struct occupant *o, const struct share *share, executor_progress progress,
                 executor_done done, void *data);
     void (*close)(struct occupant *o, void (*closed)(void *data), void *data);
-    void (*put_cancel)(struct occupant *o); /* may be NULL */
+    void (*put_cancel)(struct occupant *o);
 };
 
 struct occupant {
