@@ -50,6 +50,25 @@ class TestKernels:
         assert result.outcome["error"]["etype"] == "NameError", result
         assert client.run("6 * 7", session=session).text("result") == "42"
 
+    def test_streams_that_the_code_has_broken(self, server, launch):
+        client = launch(url=server.url, token=server.token)
+        session = client.run("kept = 1").session
+        for code in ("sys.stdout.close()", "sys.stderr.close()", "sys.stdout = None",
+                     "sys.stderr = object()", "os.close(1); os.close(2)",
+                     "sys.stdout.close(); sys.stdin.close(); os.dup2(0, 1)"):
+            result = client.run(f"import os, sys; {code}", session=session)
+            assert result.cause == "ok" and not result.text("stderr"), (code, result)
+            result = client.run("print('back'); kept", session=session)
+            assert (result.text("stdout"), result.text("result")) == ("back\n", "1"), code
+
+    def test_an_interrupt_of_code_that_has_closed_its_stdout(self, server, launch):
+        client = launch(url=server.url, token=server.token)
+        session = client.run("kept = 1").session
+        result = client.run("import sys, time; sys.stdout.close(); time.sleep(100)",
+                            session=session, timeout_seconds=1)
+        assert result.cause == "timeout" and "IPKernelApp" not in result.text("stderr"), result
+        assert client.run("print('back'); kept", session=session).text("result") == "1"
+
     def test_a_given_one_is_used_and_left(self, server, launch):
         kernel = server.ask("POST", "kernels", {"name": "python3"})["id"]
         try:

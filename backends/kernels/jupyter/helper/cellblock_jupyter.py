@@ -119,6 +119,8 @@ class _Output(io.TextIOWrapper):
 
     def flush(self):
         """Out of this process, if somebody asks for it outright."""
+        if self.closed and not interrupts.running_here():
+            return  # the kernel's own threads flush it too, and would stumble
         super().flush()
         if self.helper is not None:
             self.helper.flushed()
@@ -351,6 +353,7 @@ class Helper:
             self.worker._answer(request)
         finally:
             self.current = None
+            self._mend_streams()
             _back_to_loop(outer)
             if self.worker.pid == os.getpid():
                 ip.execution_count = self.shell.execution_count + 1
@@ -363,6 +366,11 @@ class Helper:
         )
         self.last = done
         return done
+
+    def _mend_streams(self):
+        """Before the reply: the kernel flushes sys.stdout then, and sends none if that fails."""
+        if self.worker.pid == os.getpid():
+            self.worker.stdio.begin(None)
 
     def _remembered(self, message):
         """The answer to a run that was sent again, since the connection was cut."""
