@@ -107,6 +107,47 @@ static void attach(struct container *c)
 
 /* ---- create ---- */
 
+static void on_inspected(void *data, long status, json_t *reply, const struct error *err)
+{
+    struct container *c = data;
+    struct docker_place *place = c->place;
+    const char *lost;
+
+    (void)status;
+    if (!container_answered(c)) {
+        return;
+    }
+    if (err) {
+        container_fail(c, ERROR_LOST, "the engine did not say how it made a container: %s",
+                       err->message);
+        return;
+    }
+    lost = spec_not_held(place->base.env, place->kernel_image ? GATEWAY_THREADS : 0,
+                         json_object_get(reply, "HostConfig"));
+    if (lost) {
+        container_fail(c, ERROR_UNSUPPORTED,
+                       "the engine took the limits of a container and left out %s; nothing is run "
+                       "with less. Rootless Podman needs cgroups v2 for them; `podman info` and "
+                       "`docker info` say what there is",
+                       lost);
+        return;
+    }
+    place->limits_hold = true;
+    attach(c);
+}
+
+/* What one container is held to all of its place are, so the first is looked at. */
+static void check_limits(struct container *c)
+{
+    c->waiting++;
+    engine_call(c->place->engine,
+                &(struct engine_call){.method = "GET",
+                                      .path = string_format("/containers/%s/json", c->id),
+                                      .timeout_ms = CREATE_MS,
+                                      .done = on_inspected,
+                                      .data = c});
+}
+
 static void take_id(struct container *c, json_t *reply)
 {
     const char *id = json_string_value(json_object_get(reply, "Id"));
@@ -116,7 +157,11 @@ static void take_id(struct container *c, json_t *reply)
         return;
     }
     memcpy(c->id, id, strlen(id) + 1);
-    attach(c);
+    if (c->place->limits_hold) {
+        attach(c);
+    } else {
+        check_limits(c);
+    }
 }
 
 /* A limit that the engine cannot hold is told as a warning, and the container made without it. */

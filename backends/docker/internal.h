@@ -164,6 +164,7 @@ struct docker_place {
     struct container *containers;
     struct container *pool[POOL_CAP];
     unsigned pool_count;
+    bool limits_hold; /* a container of this place was seen to be held to them */
     bool pool_failed; /* not tried again before a machine is wanted */
     unsigned machines;
     struct engine_lines *events;

@@ -228,6 +228,54 @@ static json_t *host_config(const struct spec *spec)
     return host;
 }
 
+static json_int_t number_at(const json_t *object, const char *key)
+{
+    return json_integer_value(json_object_get(object, key));
+}
+
+/* Podman tells processors as a quota of a period. */
+static bool holds_cpu(const json_t *told, double cpu)
+{
+    json_int_t period = number_at(told, "CpuPeriod");
+    double held = (double)number_at(told, "NanoCpus") / 1e9;
+
+    if (held == 0 && period > 0) {
+        held = (double)number_at(told, "CpuQuota") / (double)period;
+    }
+    return held > 0 && held < cpu + 0.01;
+}
+
+static bool holds_network(const json_t *told, enum network network)
+{
+    const char *mode = json_string_value(json_object_get(told, "NetworkMode"));
+
+    return network == NETWORK_ALL || (mode && strcmp(mode, "none") == 0);
+}
+
+const char *spec_not_held(const struct environment *env, unsigned more_pids, const json_t *told)
+{
+    json_int_t pids = (json_int_t)env->processes + 1 + more_pids;
+    const struct {
+        const char *key;
+        bool held;
+    } rows[] = {
+        {"Memory", number_at(told, "Memory") == (json_int_t)env->memory_mib * 1024 * 1024},
+        {"PidsLimit", number_at(told, "PidsLimit") == pids},
+        {"NanoCpus", env->cpu <= 0 || holds_cpu(told, env->cpu)},
+        {"ReadonlyRootfs",
+         !env->read_only_root || json_is_true(json_object_get(told, "ReadonlyRootfs"))},
+        {"Privileged", json_is_false(json_object_get(told, "Privileged"))},
+        {"NetworkMode", holds_network(told, env->network)},
+    };
+
+    for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+        if (!rows[i].held) {
+            return rows[i].key;
+        }
+    }
+    return NULL;
+}
+
 json_t *spec_create(const struct spec *spec)
 {
     json_t *entrypoint = json_array();

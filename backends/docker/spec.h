@@ -52,6 +52,15 @@ struct spec {
 /* NULL when out of memory. */
 json_t *spec_create(const struct spec *spec);
 
+/*
+ * Does the engine's own description of a container (HostConfig of GET /containers/ID/json) hold it
+ * to what was asked for? NULL, or the key of the first that it does not. An engine may take a
+ * create and leave limits out without a word: rootless Podman 4.3 does so with cgroups v1.
+ * `more_pids` are added to the limit on processes.
+ */
+const char *spec_not_held(const struct environment *env, unsigned more_pids,
+                          const json_t *host_config);
+
 /* Is the dest inside of a folder that every container has? */
 bool spec_dest_is_usual(const char *dest);
 /* Can a folder be made for it when it is known before the creation? Not right below "/": the root

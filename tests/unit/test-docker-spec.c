@@ -300,6 +300,60 @@ static void test_full_names_of_images(void **state)
     }
 }
 
+/* ---- what the engine made of it ---- */
+
+static const struct environment limited = {
+    .memory_mib = 64, .processes = 9, .cpu = 1.5, .read_only_root = true};
+
+/* The key that is not held when one of a container that is held to all is another value. */
+static const char *lost_with(const char *key, json_t *value)
+{
+    json_t *told = json_pack("{s:i, s:i, s:I, s:b, s:b, s:s}", "Memory", 64 << 20, "PidsLimit", 10,
+                             "NanoCpus", (json_int_t)1500000000, "ReadonlyRootfs", 1, "Privileged",
+                             0, "NetworkMode", "none");
+    const char *lost;
+
+    if (key) {
+        json_object_set_new(told, key, value);
+    }
+    lost = spec_not_held(&limited, 0, told);
+    json_decref(told);
+    return lost;
+}
+
+static void test_a_limit_that_was_left_out(void **state)
+{
+    (void)state;
+    assert_null(lost_with(NULL, NULL));
+    assert_string_equal(lost_with("Memory", json_integer(0)), "Memory");
+    assert_string_equal(lost_with("Memory", json_string("64")), "Memory");
+    assert_string_equal(lost_with("PidsLimit", json_null()), "PidsLimit");
+    assert_string_equal(lost_with("PidsLimit", json_integer(-1)), "PidsLimit");
+    assert_string_equal(lost_with("NanoCpus", json_integer(0)), "NanoCpus");
+    assert_string_equal(lost_with("ReadonlyRootfs", json_false()), "ReadonlyRootfs");
+    assert_string_equal(lost_with("Privileged", json_true()), "Privileged");
+    assert_string_equal(lost_with("NetworkMode", json_string("bridge")), "NetworkMode");
+    assert_string_equal(spec_not_held(&limited, 0, NULL), "Memory");
+}
+
+static void test_limits_told_in_other_words(void **state)
+{
+    const struct environment open = {.memory_mib = 64, .processes = 9, .network = NETWORK_ALL};
+    json_t *quota = json_pack("{s:i, s:i, s:i, s:i, s:b, s:b, s:s}", "Memory", 64 << 20,
+                              "PidsLimit", 15, "CpuQuota", 150000, "CpuPeriod", 100000,
+                              "ReadonlyRootfs", 1, "Privileged", 0, "NetworkMode", "none");
+    json_t *wide = json_pack("{s:i, s:i, s:b, s:s}", "Memory", 64 << 20, "PidsLimit", 10,
+                             "Privileged", 0, "NetworkMode", "bridge");
+
+    (void)state;
+    assert_null(spec_not_held(&limited, 5, quota));
+    json_object_set_new(quota, "CpuQuota", json_integer(250000));
+    assert_string_equal(spec_not_held(&limited, 5, quota), "NanoCpus");
+    assert_null(spec_not_held(&open, 0, wide));
+    json_decref(quota);
+    json_decref(wide);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -312,6 +366,8 @@ int main(void)
         cmocka_unit_test(test_only_the_dead_of_this_host_are_orphans),
         cmocka_unit_test(test_labels_that_say_nothing),
         cmocka_unit_test(test_full_names_of_images),
+        cmocka_unit_test(test_a_limit_that_was_left_out),
+        cmocka_unit_test(test_limits_told_in_other_words),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
