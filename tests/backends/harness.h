@@ -80,4 +80,7 @@ void expect(struct bench *b, const char *code, const char *out);
 void add_share(struct bench *b, struct executor *e, enum share_type type, const char *source,
                const char *dest, bool read_only, struct answer *a);
 
+/* contract-files.c: the second half of the contract. How many of its tests failed. */
+int contract_of_files(void);
+
 #endif
