@@ -16,21 +16,28 @@ def rows(data):
         yield ",".join(str(byte) for byte in data[start:start + 20])
 
 
-def main(argv):
-    """Writes argv[0]; returns the exit status."""
-    output, symbol, pairs = argv[0], argv[1], argv[2:]
-    parts = ['#include "backends/base/embedded.h"\n\n']
+def write(output, symbol, files):
+    """Writes the C file; `files` are (name, bytes)."""
+    parts = ['#include "backends/base/embedded.h"\n\n',
+             f"extern const struct embedded_file {symbol}[];\n\n"]
     table = []
-    for number, pair in enumerate(pairs):
-        name, _, path = pair.partition("=")
-        with open(path, "rb") as stream:
-            data = stream.read()
+    for number, (name, data) in enumerate(files):
         body = ",\n".join(rows(data + b"\0"))
         parts.append(f"static const unsigned char file_{number}[] = {{\n{body}}};\n\n")
         table.append(f'    {{"{name}", file_{number}, sizeof(file_{number}) - 1}},\n')
     parts.append(f"const struct embedded_file {symbol}[] = {{\n{''.join(table)}    {{0}},\n}};\n")
     with open(output, "w", encoding="ascii") as stream:
         stream.write("".join(parts))
+
+
+def main(argv):
+    """Writes argv[0]; returns the exit status."""
+    files = []
+    for pair in argv[2:]:
+        name, _, path = pair.partition("=")
+        with open(path, "rb") as stream:
+            files.append((name, stream.read()))
+    write(argv[0], argv[1], files)
     return 0
 
 

@@ -18,6 +18,7 @@
 #include "backends/kernel.h"
 #include "backends/kernels/runner/frame_supervisor.h"
 #include "backends/kernels/runner/supervised.h"
+#include "backends/kernels/runner/supervised_internal.h"
 
 enum { LIMIT_MS = 20 * 1000, TEXT_SIZE = 8192 };
 
@@ -693,6 +694,38 @@ static void test_the_package_waits_for_the_marker(void **state)
     host_free(h);
 }
 
+/* The length that came before the package. */
+static size_t package_size(const char *numbers)
+{
+    struct host *h = host_in_phase(0);
+    const unsigned char *sent = (const unsigned char *)h->sent;
+    char marker[64];
+    size_t size;
+
+    (void)snprintf(marker, sizeof(marker), FRAME_MARKER "%s\x03", numbers);
+    feed(h, marker, strlen(marker));
+    assert_int_equal(h->brokens, 0);
+    assert_true(h->sent_size > 1000);
+    size = (size_t)sent[0] | (size_t)sent[1] << 8 | (size_t)sent[2] << 16 | (size_t)sent[3] << 24;
+    host_free(h);
+    return size;
+}
+
+static void test_bytecode_is_for_the_python_that_takes_it(void **state)
+{
+    const struct embedded_file *source = embedded_find(embedded_runtime, "cellblock.zip");
+    char numbers[32];
+
+    (void)state;
+    (void)snprintf(numbers, sizeof(numbers), "3.11.2.%s", embedded_worker[0].name);
+    assert_int_equal(package_size(numbers), embedded_worker[0].size);
+    assert_int_equal(package_size("3.11.2"), source->size);
+    assert_int_equal(package_size("3.11.2.0"), source->size);
+    assert_int_equal(package_size("3.11.2.1"), source->size);
+    assert_int_equal(package_size("3.11.2..."), source->size);
+    assert_int_equal(package_size("3.11.2.34951234567890123"), source->size);
+}
+
 static void test_an_old_python(void **state)
 {
     struct host *h = host_in_phase(0);
@@ -850,6 +883,7 @@ int main(void)
         cmocka_unit_test(test_killed_from_outside),
         cmocka_unit_test(test_no_python_there),
         cmocka_unit_test(test_the_package_waits_for_the_marker),
+        cmocka_unit_test(test_bytecode_is_for_the_python_that_takes_it),
         cmocka_unit_test(test_an_old_python),
         cmocka_unit_test(test_a_banner_without_end),
         cmocka_unit_test(test_garbage_in_every_phase),

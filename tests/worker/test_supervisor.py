@@ -7,6 +7,10 @@ import stat
 import subprocess
 import sys
 import time
+import zipfile
+import zlib
+from io import BytesIO
+from pathlib import Path
 
 import pytest
 from conftest import INTERPRETERS
@@ -408,6 +412,28 @@ def test_the_loader_needs_no_file():
     text = subprocess.run([sys.executable, "-I", "-c", code], input=repr(package_files()),
                           capture_output=True, text=True, check=True).stdout
     assert text == "<cellblock>/cellblock_worker/supervisor.py True\n"
+
+
+def test_the_loader_reads_bytecode():
+    """As it comes to a Python that is like the one that built us."""
+    sys.path.insert(0, str(Path(__file__).parents[2] / "tools"))
+    import compile_worker
+
+    paths = [f"{SOURCE}/{name}" for name in package_files()]
+    data = zlib.decompress(compile_worker.archive_of("cellblock_worker", paths))
+    with zipfile.ZipFile(BytesIO(data)) as archive:
+        files = {name: archive.read(name) for name in archive.namelist()}
+    assert sorted(files) == sorted(name + ("" if name.endswith("/loader.py") else "c")
+                                   for name in package_files())
+    code = ("import sys\nfiles = eval(sys.stdin.read())\nscope = {}\n"
+            "exec(files['cellblock_worker/loader.py'], scope)\n"
+            "finder = scope['Finder'](files)\nsys.meta_path.insert(0, finder)\n"
+            "import cellblock_worker.supervisor as s\n"
+            "print(s.__file__, s.Supervisor.run.__code__.co_filename, finder.get_source('x'))\n")
+    text = subprocess.run([sys.executable, "-I", "-c", code], input=repr(files),
+                          capture_output=True, text=True, check=True).stdout
+    name = "<cellblock>/cellblock_worker/supervisor.py"
+    assert text == f"{name} {name} None\n"
 
 
 def test_a_workspace_that_is_given(tmp_path, one):

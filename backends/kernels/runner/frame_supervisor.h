@@ -6,10 +6,11 @@
 /*
  * The supervisor's own frames (supervised.h), on the same stream as those of frame.h.
  *
- * Before any frame, in this order: the bootstrap prints MARKER, its Python's version and
- * MARKER_END; the server sends the package as u32 little-endian length and a zip; frames follow.
- * Nothing is sent before the marker came, so nothing that is not our bootstrap ever reads it (a
- * shell would take it for commands).
+ * Before any frame, in this order: the bootstrap prints MARKER, its Python's version with the magic
+ * number of its bytecode as a fourth part, and MARKER_END; the server sends the package as u32
+ * little-endian length and a zip of sources, or of bytecode with that number, which is compressed
+ * as a whole; frames follow. Nothing is sent before the marker came, so nothing that is not our
+ * bootstrap ever reads it (a shell would take it for commands).
  *
  * direction      type       payload
  * to supervisor  SETUP      {"workspace":"/…"|null,"memory":bytes,"disk":bytes,"processes":int,

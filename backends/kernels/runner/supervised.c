@@ -141,9 +141,18 @@ static void on_greeting_limit(uv_timer_t *timer)
 
 /* ---- the start ---- */
 
-static int send_package(struct supervised *s)
+/* What its Python can load without compiling it, if that is at hand: it takes a third of the time
+ * of a start. */
+static const struct embedded_file *package_for(const char *magic)
 {
-    const struct embedded_file *zip = embedded_find(embedded_runtime, "cellblock.zip");
+    const struct embedded_file *compiled = embedded_find(embedded_worker, magic);
+
+    return compiled ? compiled : embedded_find(embedded_runtime, "cellblock.zip");
+}
+
+static int send_package(struct supervised *s, const char *magic)
+{
+    const struct embedded_file *zip = package_for(magic);
     const struct supervised_options *o = &s->options;
     unsigned char size[] = {zip->size & 0xff, zip->size >> 8 & 0xff, zip->size >> 16 & 0xff,
                             zip->size >> 24 & 0xff};
@@ -165,10 +174,12 @@ static int send_package(struct supervised *s)
 
 static void take_marker(struct supervised *s, const char *version)
 {
-    unsigned major = 0, minor = 0;
+    unsigned major = 0, minor = 0, micro = 0;
+    char magic[12] = "";
     int r;
 
-    if (sscanf(version, "%u.%u", &major, &minor) != 2) { // NOLINT(cert-err34-c): checked, small
+    // NOLINTNEXTLINE(cert-err34-c): checked, small
+    if (sscanf(version, "%u.%u.%u.%11s", &major, &minor, &micro, magic) < 2) {
         supervised_break(s, "the far side gave a version that is none");
         return;
     }
@@ -180,7 +191,7 @@ static void take_marker(struct supervised *s, const char *version)
         return;
     }
     s->phase = PHASE_HELLO;
-    r = send_package(s);
+    r = send_package(s, magic);
     if (r < 0) {
         supervised_break(s, "sending our program: %s", uv_strerror(r));
     }

@@ -23,12 +23,19 @@
 #define BOOT_BEFORE "n=lambda\fc:c.__name__\r@exec\r@bytes.fromhex\r@n\rclass\f"
 #define BOOT_AFTER ":0"
 
-/* Says that it is there (FRAME_MARKER), reads the package, a zip that nothing in is compressed, and
- * runs its loader. For any Python 3, so that one that is too old can be told by its number. */
+/* Says that it is there (FRAME_MARKER), reads the package, a zip that nothing in is compressed or
+ * all of it at once, and runs its loader. For any Python 3, so that one that is too old can be told
+ * by its number; the fourth number is that of the bytecode that it loads, 0 where it can take none
+ * from us. */
 static const char program[] =
     "\xef\xbb\xbf"
     "import os,sys\n"
-    "m='\\x02cellblock-stream-1 %d.%d.%d\\x03'%tuple(sys.version_info[:3])\n"
+    "try:\n"
+    " import zlib\n"
+    " from _frozen_importlib_external import MAGIC_NUMBER as g\n"
+    "except Exception:g=b''\n"
+    "def i(b):return int.from_bytes(b,'little')\n"
+    "m='\\x02cellblock-stream-1 %d.%d.%d.%d\\x03'%(tuple(sys.version_info[:3])+(i(g[:2]),))\n"
     "os.write(1,m.encode())\n"
     "def r(n):\n"
     " b=b''\n"
@@ -37,8 +44,8 @@ static const char program[] =
     "  if not c:os._exit(1)\n"
     "  b+=c\n"
     " return b\n"
-    "def i(b):return int.from_bytes(b,'little')\n"
     "z=r(i(r(4)))\n"
+    "if z[:1]!=b'P':z=zlib.decompress(z)\n"
     "f={}\n"
     "while z[:4]==b'PK\\x03\\x04':\n"
     " k=30+i(z[26:28]);d=k+i(z[28:30]);e=d+i(z[18:22])\n"

@@ -2,6 +2,7 @@
 #define CELLBLOCK_RUNNER_SUPERVISED_INTERNAL_H
 
 #include "backends/base/buffer.h"
+#include "backends/base/embedded.h"
 #include "backends/base/net/tar.h"
 #include "backends/kernels/runner/frame_supervisor.h"
 #include "backends/kernels/runner/supervised.h"
@@ -41,6 +42,10 @@ enum route {
 enum {
     SUPERVISED_EARLY_CAP = 1024 * 1024, /* of what a worker sends before somebody has attached */
 };
+
+/* The package as bytecode (tools/compile_worker.py), by the magic number of the Python that built
+ * us. */
+extern const struct embedded_file embedded_worker[];
 
 struct put;
 

@@ -1,6 +1,6 @@
 """MIME bundles: what an object looks like, and what of it fits into a frame."""
 
-from base64 import b64encode
+from binascii import b2a_base64
 
 from cellblock_worker.errors import cut_middle, value_text
 from cellblock_worker.frames import encode, jsonable, safe_text
@@ -109,7 +109,7 @@ def _shows_itself(obj, note):
 def _payload(mime, value):
     """One value as what goes into a frame."""
     if isinstance(value, (bytes, bytearray, memoryview)):
-        return str(b64encode(value), "ascii")
+        return str(b2a_base64(value, newline=False), "ascii")
     if isinstance(value, str):
         value = safe_text(value)
         return cut_middle(value, TEXT_LIMIT) if mime == PLAIN else value

@@ -1,8 +1,7 @@
 """Child processes: shell runs, !command, %%bash and %pip. They inherit fds 0, 1 and 2."""
 
+import _signal as signal
 import os
-import signal
-import subprocess
 import sys
 import time
 
@@ -36,7 +35,9 @@ def _stop(child):
 
 def run(argv, stdin=None, env=None):
     """Runs a command to its end; returns its status as subprocess does. An interrupt ends it."""
-    child = subprocess.Popen(argv, stdin=stdin, env=env, start_new_session=True)
+    from subprocess import Popen
+
+    child = Popen(argv, stdin=stdin, env=env, start_new_session=True)
     try:
         return child.wait()
     except BaseException:
@@ -68,6 +69,8 @@ def system(command):
 
 def output_of(command):
     """x = !command: the lines that it prints."""
+    import subprocess
+
     found = subprocess.run(
         [shell_path(), "-c", command.encode("utf-8", "surrogateescape")],
         stdout=subprocess.PIPE,
@@ -80,7 +83,14 @@ def cell_script(code, shell=None):
     """%%bash: a status other than 0 is an error."""
     status = script(code, shell)
     if status != 0:
-        raise subprocess.CalledProcessError(status, "%%bash" if shell is None else shell)
+        raise _failure(status, "%%bash" if shell is None else shell)
+
+
+def _failure(status, command):
+    """The error of a command that should have gone well."""
+    from subprocess import CalledProcessError
+
+    return CalledProcessError(status, command)
 
 
 def pip(arguments):
@@ -101,7 +111,7 @@ def pip(arguments):
     importlib.invalidate_caches()
     if status != 0:
         command = "pip " + " ".join(arguments)
-        raise subprocess.CalledProcessError(status, command)
+        raise _failure(status, command)
 
 
 _PIP_DEFAULTS = {

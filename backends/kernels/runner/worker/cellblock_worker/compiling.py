@@ -2,10 +2,9 @@
 
 import __future__
 
-import ast
-import inspect
-import linecache
-from collections import OrderedDict
+import _ast as ast
+
+from cellblock_worker import hooks
 
 RUN_PREFIX = "<run "
 AWAIT = getattr(ast, "PyCF_ALLOW_TOP_LEVEL_AWAIT", 0)
@@ -19,32 +18,55 @@ _Module = ast.Module
 _Expression = ast.Expression
 _Expr = ast.Expr
 _ONLY_AST = ast.PyCF_ONLY_AST
-COROUTINE = inspect.CO_COROUTINE
+COROUTINE = 0x80  # as inspect names it
 
 
 class Sources:
     """The text of past runs, for tracebacks and inspect.getsource, within a limit."""
 
     def __init__(self):
-        self._sizes = OrderedDict()
+        self._sizes = {}
         self._total = 0
+        self._cache = None  # linecache's, once somebody has imported it
+        self._waiting = {}  # name → code, until then
+        hooks.after_import("linecache", self._found)
+
+    def _found(self, linecache):
+        """Somebody wants lines."""
+        self._cache = linecache.cache
+        for name, code in self._waiting.items():
+            self._put(name, code)
+        self._waiting.clear()
+
+    def _put(self, name, code):
+        """Where linecache finds it."""
+        self._cache[name] = (len(code), None, code.splitlines(True), name)
+
+    def _forget(self, name):
+        """One that is read no more."""
+        if self._cache is None:
+            self._waiting.pop(name, None)
+        else:
+            self._cache.pop(name, None)
 
     def add(self, name, code):
         """Makes `code` readable under `name`."""
-        lines = code.splitlines(True)
-        linecache.cache[name] = (len(code), None, lines, name)
+        if self._cache is None:
+            self._waiting[name] = code
+        else:
+            self._put(name, code)
         self._total -= self._sizes.get(name, 0)
         self._sizes[name] = len(code)
         self._total += len(code)
         while self._total > KEPT_SOURCE and len(self._sizes) > 1:
-            old, size = self._sizes.popitem(last=False)
-            self._total -= size
-            linecache.cache.pop(old, None)
+            old = next(iter(self._sizes))
+            self._total -= self._sizes.pop(old)
+            self._forget(old)
 
     def clear(self):
         """Forgets all of it."""
         for name in self._sizes:
-            linecache.cache.pop(name, None)
+            self._forget(name)
         self._sizes.clear()
         self._total = 0
 
@@ -124,8 +146,10 @@ def _show_assigned(body):
     elif isinstance(last, (ast.AugAssign, ast.AnnAssign)):
         target = last.target
     if isinstance(target, ast.Name):
-        value = ast.copy_location(ast.Name(target.id, ast.Load()), last)
-        body.append(ast.copy_location(_Expr(value), last))
+        from ast import copy_location
+
+        value = copy_location(ast.Name(target.id, ast.Load()), last)
+        body.append(copy_location(_Expr(value), last))
 
 
 def _ends_in_semicolon(node, code):

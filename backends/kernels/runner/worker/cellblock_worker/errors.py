@@ -2,7 +2,6 @@
 
 import os
 import sys
-import traceback
 
 from cellblock_worker.compiling import RUN_PREFIX
 from cellblock_worker.frames import safe_text
@@ -72,6 +71,8 @@ def _hide_machinery(report, depth=0):
 def traceback_text(exc, tb=None):
     """The usual text of a traceback, without the frames of ours that lead to the user's code."""
     try:
+        import traceback
+
         shown = user_part(tb if tb is not None else exc.__traceback__)
         limit = -200 if _length(shown) > MANY_FRAMES else None
         report = traceback.TracebackException(type(exc), exc, shown, limit=limit)

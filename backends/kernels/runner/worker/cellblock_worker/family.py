@@ -1,7 +1,7 @@
 """The processes that come from this one: who they are, what they use, how all of them are ended."""
 
+import _signal as signal
 import os
-import signal
 import time
 
 _PR_SET_PDEATHSIG = 1

@@ -7,6 +7,8 @@ its show() is replaced; what is open at the end of a run is displayed and closed
 import os
 import sys
 
+from cellblock_worker import hooks
+
 PYPLOT = "matplotlib.pyplot"
 HELPERS = "matplotlib._pylab_helpers"
 MIME = {
@@ -37,55 +39,13 @@ def install(present):
     """`present(figure)` displays one figure. Hooks the import of pyplot."""
     global _present
     _present = present
-    if not any(isinstance(finder, _Finder) for finder in sys.meta_path):
-        sys.meta_path.insert(0, _Finder())
-    if PYPLOT in sys.modules:
-        _patch(sys.modules[PYPLOT])
+    hooks.after_import(PYPLOT, _patch)
 
 
 def choose_backend():
     """Before anything can import matplotlib: no window system here."""
     if os.environ.get("MPLBACKEND", "") in ("", "inline") or "module:" in os.environ["MPLBACKEND"]:
         os.environ["MPLBACKEND"] = "agg"
-
-
-class _Finder:
-    """Finds pyplot as the others do and has its module patched after it ran."""
-
-    def find_spec(self, name, path=None, target=None):
-        """The spec of pyplot with a loader of ours; nothing else is touched."""
-        if name != PYPLOT:
-            return None
-        for finder in list(sys.meta_path):
-            find = getattr(finder, "find_spec", None)
-            if finder is self or find is None:
-                continue
-            spec = find(name, path, target)
-            if spec is not None:
-                if spec.loader is not None:
-                    spec.loader = _Loader(spec.loader)
-                return spec
-        return None
-
-
-class _Loader:
-    """The real loader, and a touch afterwards."""
-
-    def __init__(self, loader):
-        self._loader = loader
-
-    def __getattr__(self, name):
-        return getattr(self._loader, name)
-
-    def create_module(self, spec):
-        """As the real one."""
-        return self._loader.create_module(spec)
-
-    def exec_module(self, module):
-        """Runs the module, then gives it our show()."""
-        self._loader.exec_module(module)
-        module.__loader__ = module.__spec__.loader = self._loader
-        _patch(module)
 
 
 def _patch(module):

@@ -3,7 +3,6 @@
 import fcntl
 import os
 import stat
-import tempfile
 import time
 
 PREFIX = "cellblock-far-"
@@ -19,8 +18,7 @@ def make():
 
     The lock is held as long as this process lives, so the next one knows what nobody owns any more.
     """
-    sweep()
-    path = tempfile.mkdtemp(prefix=PREFIX)
+    path = _new_folder()
     early = os.path.join(path, LOCK + ".new")
     lock = os.open(early, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
@@ -30,12 +28,28 @@ def make():
         pass  # a file system without locks: nobody can sweep there
     for name in ("workspace", "tmp"):
         os.mkdir(os.path.join(path, name), 0o700)
+    sweep(os.path.dirname(path))
     return path, lock
 
 
-def sweep():
+def _new_folder():
+    """A folder that nobody else can look into, where the module tempfile would make it."""
+    failure = None
+    tops = [os.environ.get(name) for name in ("TMPDIR", "TEMP", "TMP")]
+    for top in tops + ["/tmp", "/var/tmp", "/usr/tmp", "."]:
+        if not top:
+            continue
+        try:
+            path = os.path.join(os.path.abspath(top), PREFIX + os.urandom(6).hex())
+            os.mkdir(path, 0o700)
+            return path
+        except OSError as error:
+            failure = failure or error
+    raise failure
+
+
+def sweep(top):
     """Removes the folders whose owner was killed before it could."""
-    top = tempfile.gettempdir()
     try:
         names = [name for name in os.listdir(top) if name.startswith(PREFIX)]
     except OSError:

@@ -1,15 +1,14 @@
 """The frame protocol of frame.h: u32 length, u8 type, payload."""
 
 import codecs
-import json
 import math
 import os
 import select
 import struct
+from _collections import deque
 from _thread import RLock
-from collections import deque
 
-from cellblock_worker import interrupts
+from cellblock_worker import interrupts, jsons
 
 RUN = 0x01
 ACK = 0x02
@@ -23,8 +22,7 @@ HEADER = struct.Struct("<IB")
 PAYLOAD_CAP = 32 * 1024 * 1024
 READ_SIZE = 256 * 1024
 
-_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, check_circular=False).encode
-_decode = json.JSONDecoder().decode
+_encode, decode = jsons.encode, jsons.decode
 _os_read = os.read
 _os_write = os.write
 _close = os.close
@@ -153,7 +151,7 @@ class Channel:
     def _keep(self, kind, data):
         """Puts a RUN frame into the queue; other frames mean nothing to a worker."""
         if kind == RUN:
-            request = _decode(str(data, "utf-8"))
+            request = decode(str(data, "utf-8"))
             if not isinstance(request, dict):
                 raise Closed("a request that is no object")
             self._requests.append(request)

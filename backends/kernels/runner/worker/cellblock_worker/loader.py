@@ -4,6 +4,7 @@ Run by the bootstrap (supervised_command.c) with `files`, name → bytes of the 
 the stream. Nothing is written anywhere: no folder has to be writable, nothing has to be removed.
 """
 
+import marshal
 import sys
 from importlib.machinery import ModuleSpec
 
@@ -22,7 +23,11 @@ class Finder:
         if name == PACKAGE:
             return PACKAGE + "/__init__.py"
         path = name.replace(".", "/") + ".py"
-        return path if name.startswith(PACKAGE + ".") and path in self.files else None
+        return path if name.startswith(PACKAGE + ".") and self._has(path) else None
+
+    def _has(self, path):
+        """Whether it is there, as source or as bytecode (path + "c")."""
+        return path in self.files or path + "c" in self.files
 
     def find_spec(self, name, _path=None, _target=None):
         """See importlib.abc.MetaPathFinder."""
@@ -38,15 +43,19 @@ class Finder:
         return None
 
     def exec_module(self, module):
-        """Runs the module's source."""
+        """Runs the module's code."""
         path = self._path(module.__name__)
-        code = compile(self.files[path], ROOT + path, "exec", 0, True)
+        compiled = self.files.get(path + "c")
+        if compiled is not None:
+            code = marshal.loads(compiled)
+        else:
+            code = compile(self.files[path], ROOT + path, "exec", 0, True)
         exec(code, module.__dict__)
 
     def get_source(self, name):
-        """For whoever shows source lines."""
+        """For whoever shows source lines; None where there is only bytecode."""
         path = self._path(name)
-        return self.files[path].decode("utf-8") if path else None
+        return self.files[path].decode("utf-8") if path in self.files else None
 
 
 def start(files):

@@ -1,16 +1,14 @@
 """The supervisor's children: the worker that runs the code, and the takers of shares."""
 
+import _signal as signal
 import fcntl
-import json
 import os
 import resource
-import signal
-import socket
 import sys
-import tempfile
 import time
+from _socket import socketpair
 
-from cellblock_worker import family, session, taking
+from cellblock_worker import family, frames, session
 
 PIPE_SIZE = 256 * 1024
 _F_SETPIPE_SZ = 1031
@@ -178,7 +176,7 @@ class Worker:
     """A worker process and our ends of its streams."""
 
     def __init__(self, setup):
-        ours, theirs = socket.socketpair()
+        ours, theirs = socketpair()
         self.out, out_write = _pipe()
         self.err, err_write = _pipe()
         parent = os.getpid()
@@ -217,7 +215,8 @@ def _become_worker(setup, parent, frames_fd, out, err):
     os.environ.clear()
     os.environ.update(variables)
     time.tzset()
-    tempfile.tempdir = None  # it was looked up with the supervisor's variables
+    if "tempfile" in sys.modules:
+        sys.modules["tempfile"].tempdir = None  # it was looked up with the supervisor's variables
     os.chdir(setup.home())
     set_limits(setup)
     _offer_to_the_killer()
@@ -229,9 +228,9 @@ class Taker:
     """A process that takes a share in, and our end of its stream."""
 
     def __init__(self, number, root, dest, limit):
-        import tarfile  # noqa: F401  before the fork, once for all of them
+        from cellblock_worker import taking  # before the fork, once for all of them
 
-        ours, theirs = socket.socketpair()
+        ours, theirs = socketpair()
         self.number = number
         self.fed = 0  # bytes of pieces that it has been given
         self.answer = b""
@@ -259,7 +258,7 @@ class Taker:
     def problem(self, status):
         """What it said, or None when all went well."""
         try:
-            said = json.loads(self.answer.decode("ascii"))
+            said = frames.decode(self.answer.decode("ascii"))
         except ValueError:
             how = "by signal %d" % (status & 127) if status & 127 else "without a word"
             return {"kind": "internal", "text": "the process that took it in ended " + how}

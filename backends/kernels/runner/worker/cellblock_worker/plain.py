@@ -2,9 +2,8 @@
 
 import builtins
 import sys
-import types
 
-from cellblock_worker import bundles, coroutines, figures, magics
+from cellblock_worker import bundles, coroutines, figures
 from cellblock_worker.compiling import COROUTINE, RUN_PREFIX, Compiler, Sources
 from cellblock_worker.display import plain_functions
 
@@ -13,7 +12,7 @@ IPYTHON_DIR = "/tmp/.cellblock-ipython"
 
 def main_module():
     """A fresh `__main__`."""
-    module = types.ModuleType("__main__")
+    module = type(sys)("__main__")
     module.__dict__["__builtins__"] = builtins
     sys.modules["__main__"] = module
     return module
@@ -46,7 +45,6 @@ class PlainShell:
         """Makes the namespace and what is offered among the builtins."""
         self._use(module)
         self.provided = plain_functions(self.publisher, figures.printers)
-        self.provided[magics.HELPER] = magics.Helper()
         for name in ("exit", "quit"):
             if not hasattr(builtins, name):
                 self.provided[name] = sys.exit
@@ -107,7 +105,7 @@ class PlainShell:
             failure = error
         else:
             return self.compiler.plan(tree, name, code)
-        changed = magics.transform(code, name)
+        changed = self._with_commands(code, name)
         if changed is None:
             raise failure.with_traceback(None)
         try:
@@ -117,6 +115,14 @@ class PlainShell:
         else:
             return self.compiler.plan(tree, name, changed)
         raise failure.with_traceback(None)
+
+    def _with_commands(self, code, name):
+        """The code with its commands as Python; None when there are none."""
+        from cellblock_worker import magics
+
+        if magics.HELPER not in self.provided:
+            self.provided[magics.HELPER] = vars(builtins)[magics.HELPER] = magics.Helper()
+        return magics.transform(code, name)
 
     def execute(self, plan, namespace, show):
         """Runs the steps, in the session's loop if one of them awaits."""

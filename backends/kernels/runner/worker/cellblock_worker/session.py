@@ -1,11 +1,10 @@
 """The life of a worker: prepare once, then serve runs until the socket ends."""
 
+import _socket
 import builtins
 import gc
 import os
-import platform
 import resource
-import socket
 import sys
 import time
 
@@ -54,6 +53,12 @@ def _make_shell(late):
     return make_shell(publisher)
 
 
+_NEEDED = (  # by runs that do something with it, when they do; no fork of ours waits for them
+    "ast inspect json linecache platform signal socket subprocess traceback "
+    "cellblock_worker.magics"
+).split()
+
+
 def prepare(plain=False, warm=True, late=False):
     """Imports and builds all that a worker needs, once, before it is forked.
 
@@ -64,6 +69,9 @@ def prepare(plain=False, warm=True, late=False):
     if _shell is not None:
         return
     figures.choose_backend()
+    if not late:
+        for name in _NEEDED:
+            __import__(name)
     _shell = PlainShell(Publisher()) if plain else _make_shell(late)
     _shell.start()
     find_c_stdout()
@@ -79,15 +87,18 @@ def prepare(plain=False, warm=True, late=False):
         gc.freeze()
 
 
+def interpreter():
+    """What a greeting says of the interpreter, in the words of the module platform."""
+    name = sys.implementation.name
+    return {
+        "python": sys.version.split()[0],
+        "implementation": {"cpython": "CPython", "pypy": "PyPy"}.get(name, name),
+    }
+
+
 def _greeting_of(shell):
     """What the first frame says, made before the fork since it takes a while."""
-    greeting = {
-        "cellblock": 1,
-        "python": platform.python_version(),
-        "implementation": platform.python_implementation(),
-        "ipython": shell.ipython_version,
-    }
-    return frames.encode(greeting)
+    return frames.encode({"cellblock": 1, **interpreter(), "ipython": shell.ipython_version})
 
 
 _REHEARSAL = "print(end='')\n[0]"
@@ -172,7 +183,7 @@ class Worker:
         After a fork: the pages that a run writes to become this process's own now, while it waits
         for work, and not in the middle of its first run.
         """
-        mine, theirs = socket.socketpair()
+        mine, theirs = _socket.socketpair()
         before = self.channel.swap(mine.fileno())
         request = {"run": "", "language": "python", "code": _REHEARSAL}
         try:

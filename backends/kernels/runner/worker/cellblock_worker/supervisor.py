@@ -6,17 +6,14 @@ itself when the stream closes. Its own frames are those of frame_supervisor.h. O
 poll; it never runs code of the user's and never waits for anybody but in that poll.
 """
 
+import _signal as signal
 import errno
-import json
 import os
-import platform
 import select
-import signal
 import struct
 import sys
 import time
-import traceback
-from collections import deque
+from _collections import deque
 
 from cellblock_worker import cgroups, family, folders, frames, session
 from cellblock_worker.offspring import PIPE_SIZE, Setup, Taker, Worker, add_usual_paths
@@ -120,7 +117,7 @@ def split_frames(buffer):
 def _object(frame):
     """The JSON object of a frame."""
     try:
-        value = json.loads(str(memoryview(frame)[HEADER.size :], "utf-8") or "{}")
+        value = frames.decode(str(memoryview(frame)[HEADER.size :], "utf-8") or "{}")
     except ValueError:
         raise Over("a frame that is not JSON") from None
     if not isinstance(value, dict):
@@ -301,8 +298,7 @@ class Supervisor:
             HELLO,
             {
                 "cellblock": VERSION,
-                "python": platform.python_version(),
-                "implementation": platform.python_implementation(),
+                **session.interpreter(),
                 "folder": setup.folder,
             },
         )
@@ -726,7 +722,7 @@ def main():
     try:
         Supervisor(stream_in, stream_out, wakeup).run()
     except BaseException:
-        traceback.print_exc()
+        sys.excepthook(*sys.exc_info())
     finally:
         sys.stderr.flush()
         os._exit(0)
