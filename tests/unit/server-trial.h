@@ -32,6 +32,8 @@ extern const struct tool *const tools[];
     "'_meta':{'io.modelcontextprotocol/protocolVersion':'2026-07-28',"                             \
     "'io.modelcontextprotocol/clientCapabilities':{}}"
 
+/* A server with the tool, that has been initialized as 2025-11-25 has it. */
+void shake_hands(struct wire *w);
 void send_call(struct wire *w, const char *id, const char *code, const char *meta);
 
 /* The text of the answer's first block; also checks its id. Static until the next call. */

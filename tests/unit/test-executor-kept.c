@@ -59,15 +59,12 @@ static void test_an_end_of_which_nobody_knows_how(void **state)
 static void test_shares_are_not_brought_in_twice(void **state)
 {
     struct context *c = *state;
-    struct record r = {0}, next = {0};
+    struct record r = {0};
     int fd = open("/", O_PATH | O_CLOEXEC);
 
     executor_add_share(c->e, share_new(SHARE_COPY, fd, "/src", "/data/x", true), NULL, NULL, NULL);
     ends_kept(c, &r, (struct machine_exit){.how = EXIT_CODE, .code = 1});
-    c->place.on_run = does_ok;
-    (void)run(c, &next);
-    until(c, &next.done);
-    assert_int_equal(next.cause, CAUSE_OK);
+    warm_up(c);
     assert_int_equal(c->place.puts, 1);
 }
 
@@ -97,7 +94,7 @@ static void test_a_kept_machine_that_has_gone_is_replaced(void **state)
 static void test_a_new_worker_that_does_not_greet_ends_the_machine(void **state)
 {
     struct context *c = *state;
-    struct record r = {0}, next = {0}, third = {0};
+    struct record r = {0}, next = {0};
 
     ends_kept(c, &r, (struct machine_exit){.how = EXIT_CODE, .code = 1});
     c->place.no_greeting = true;
@@ -106,10 +103,7 @@ static void test_a_new_worker_that_does_not_greet_ends_the_machine(void **state)
     assert_int_equal(next.cause, CAUSE_LOST);
     assert_non_null(strstr(next.note, "did not greet"));
     c->place.no_greeting = false;
-    c->place.on_run = does_ok;
-    (void)run(c, &third);
-    until(c, &third.done);
-    assert_int_equal(third.cause, CAUSE_OK);
+    warm_up(c);
 }
 
 static void test_a_death_while_idle_keeps_the_files(void **state)

@@ -12,8 +12,7 @@ static void calls_in_flight_are_answered_after_the_end_of_input(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
+    shake_hands(&w);
     send_call(&w, "1", "hold", "");
     wire_end_input(&w);
     wire_turn(&w, 30);
@@ -27,9 +26,7 @@ static void a_stop_cancels_and_does_not_wait_long(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
-    held.cancelled = 0;
+    shake_hands(&w);
     send_call(&w, "1", "hold", "");
     send_call(&w, "2", "deaf", "");
     wire_turn(&w, 20);
@@ -60,9 +57,7 @@ static void a_reader_that_goes_away_ends_it(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
-    held.cancelled = 0;
+    shake_hands(&w);
     send_call(&w, "1", "hold", "");
     wire_turn(&w, 20);
     close(w.from);

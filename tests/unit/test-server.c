@@ -51,8 +51,7 @@ static void a_call_is_answered(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
+    shake_hands(&w);
     wire_send(&w, "{'jsonrpc':'2.0','id':4,'method':'tools/call','params':{'name':'run_code',"
                   "'arguments':{'code':'echo','stdin':null}}}\r");
     assert_string_equal(answer_text(&w, 4), "{\"code\":\"echo\"}");
@@ -76,8 +75,7 @@ static void a_long_call_holds_nobody_up(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
+    shake_hands(&w);
     send_call(&w, "1", "hold", "");
     send_call(&w, "2", "echo", "");
     answer_text(&w, 2);
@@ -94,9 +92,7 @@ static void a_cancelled_call_is_not_answered(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
-    held.cancelled = 0;
+    shake_hands(&w);
     send_call(&w, "1", "hold", "");
     send_call(&w, "'1'", "deaf", "");
     wire_send(&w, "{'jsonrpc':'2.0','method':'notifications/cancelled','params':{'requestId':1}}");
@@ -117,9 +113,7 @@ static void a_late_listener_still_hears_of_the_cancel(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
-    held.cancelled = 0;
+    shake_hands(&w);
     send_call(&w, "1", "deaf", "");
     wire_send(&w, "{'jsonrpc':'2.0','method':'notifications/cancelled','params':{'requestId':1}}");
     wire_turn(&w, 20);
@@ -136,8 +130,7 @@ static void too_many_calls_are_refused(void **state)
     struct wire w;
     char id[16];
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
+    shake_hands(&w);
     for (int i = 0; i < 256; i++) {
         snprintf(id, sizeof id, "%d", i);
         send_call(&w, id, "hold", "");
@@ -171,8 +164,7 @@ static void progress_comes_at_once_and_then_the_newest(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
+    shake_hands(&w);
     send_call(&w, "1", "chat", "'_meta':{'progressToken':'p'}");
     expect_progress(&w, 1, "one");
     expect_progress(&w, 2, "three\xEF\xBF\xBD");
@@ -241,8 +233,7 @@ static void other_versions_have_no_batches(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
+    shake_hands(&w);
     wire_send(&w, "[{'jsonrpc':'2.0','id':1,'method':'ping'}]");
     expect_error(&w, -32600, "2025-03-26");
     wire_close(&w);
@@ -353,8 +344,7 @@ static void without_the_capability_there_are_no_roots(void **state)
 {
     struct wire w;
     (void)state;
-    wire_open(&w, tools);
-    wire_initialize(&w, "2025-11-25", "{}");
+    shake_hands(&w);
     send_call(&w, "1", "roots", "");
     assert_string_equal(answer_text(&w, 1), "none");
     send_call(&w, "2", "roots", MODERN);
