@@ -72,6 +72,24 @@ static void check_url(const struct environment *env,
     jupyter_address_deinit(&address);
 }
 
+/* What the trial run has found and removed, as docker's left containers. */
+static void check_orphans(const struct orphans *o,
+                          void (*each)(void *data, const struct place_check *check), void *data)
+{
+    char detail[512];
+    bool ok = o->found == o->removed;
+
+    (void)snprintf(detail, sizeof(detail),
+                   o->found ? "%u of servers that are gone, %u of them removed%s%.200s" : "none",
+                   o->found, o->removed, o->failed ? ": " : "", o->failed ? o->failed : "");
+    each(data, &(struct place_check){
+                   .name = "left kernels",
+                   .ok = ok,
+                   .detail = detail,
+                   .fix = ok ? NULL : "shut them down in the server's list of running kernels",
+               });
+}
+
 static void check_own(const struct environment *env,
                       void (*each)(void *data, const struct place_check *check), void *data)
 {
@@ -97,5 +115,6 @@ void jupyter_check(struct place *place, void (*each)(void *data, const struct pl
         check_own(place->env, each, data);
     } else {
         check_url(place->env, each, data);
+        check_orphans(&((const struct jupyter_place *)place)->orphans, each, data);
     }
 }

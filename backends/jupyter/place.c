@@ -61,9 +61,6 @@ static void start_session(struct jupyter_machine *m)
     struct error err = {0};
 
     m->waiting = false;
-    if (!place->websockets) {
-        place->websockets = websocket_context_new(place->base.loop, &err);
-    }
     if (place->websockets && !m->session) {
         m->session = jupyter_session_new(place->server, place->websockets, &options, &events, m);
     }
@@ -76,6 +73,49 @@ static void start_session(struct jupyter_machine *m)
     }
     fail_soon(m, &err);
     error_clear(&err);
+}
+
+/* Kernels that a dead one has left go first. */
+static void start_machine(struct jupyter_machine *m)
+{
+    struct jupyter_place *place = place_of(m);
+    struct error err = {0};
+
+    if (!place->websockets) {
+        place->websockets = websocket_context_new(place->base.loop, &err);
+    }
+    if (!place->websockets) {
+        fail_soon(m, &err);
+    } else if (orphans_sweep(place)) {
+        m->waiting = true;
+        on_waiting(m, "removing kernels that a cellblock which is gone has left");
+    } else {
+        start_session(m);
+    }
+    error_clear(&err);
+}
+
+static void start_waiting(struct jupyter_place *place, void (*start)(struct jupyter_machine *m))
+{
+    struct jupyter_machine *next;
+
+    for (struct jupyter_machine *m = place->machines; m; m = next) {
+        next = m->next;
+        if (m->waiting && !m->closing) {
+            start(m);
+        }
+    }
+}
+
+void place_go_on(struct jupyter_place *place)
+{
+    start_waiting(place, start_session);
+}
+
+void place_orphans_swept(struct jupyter_place *place)
+{
+    place_go_on(place);
+    maybe_closed(place);
 }
 
 static void on_soon(uv_timer_t *timer)
@@ -138,15 +178,9 @@ static void own_server_ended(struct jupyter_place *place, const struct error *er
 static void on_own_ready(void *data, struct jupyter_server *server)
 {
     struct jupyter_place *place = data;
-    struct jupyter_machine *next;
 
     place->server = server;
-    for (struct jupyter_machine *m = place->machines; m; m = next) {
-        next = m->next;
-        if (m->waiting && !m->closing) {
-            start_session(m);
-        }
-    }
+    start_waiting(place, start_machine);
 }
 
 static void on_own_ended(void *data, const struct error *err)
@@ -167,7 +201,7 @@ static void machine_start(struct machine *base, const struct start_request *requ
         fail_soon(m, &err);
         error_clear(&err);
     } else if (place->server) {
-        start_session(m);
+        start_machine(m);
     } else {
         m->waiting = true;
         base->events.on_waiting(base->data, "starting a Jupyter server");
@@ -318,6 +352,17 @@ static int check_settings(const struct environment *env, struct error *err)
     return 0;
 }
 
+static void on_kernel(void *data, const char *id, bool there)
+{
+    const struct jupyter_place *place = data;
+
+    if (there) {
+        records_add(place->records, id);
+    } else {
+        records_remove(place->records, id);
+    }
+}
+
 static int open_server(struct jupyter_place *place, struct error *err)
 {
     const struct environment *env = place->base.env;
@@ -332,16 +377,35 @@ static int open_server(struct jupyter_place *place, struct error *err)
     if (jupyter_address_parse(env, &address, err) < 0) {
         return -1;
     }
+    place->records = records_new(address.url);
+    if (!place->records) {
+        jupyter_address_deinit(&address);
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
     place->server = jupyter_server_new(place->base.loop,
                                        &(struct jupyter_server_options){
                                            .url = address.url,
                                            .token = address.token,
                                            .headers = (const char *const *)address.headers,
+                                           .on_kernel = on_kernel,
+                                           .data = place,
                                        },
                                        err);
     r = place->server ? 0 : -1;
+    if (r == 0) {
+        place->url = address.url;
+        address.url = NULL;
+    }
     jupyter_address_deinit(&address);
     return r;
+}
+
+static void place_free(struct jupyter_place *place)
+{
+    records_free(place->records);
+    free(place->orphans.failed);
+    free(place->url);
+    free(place);
 }
 
 static int open_place(uv_loop_t *loop, const struct environment *env, struct place **ret,
@@ -362,7 +426,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
         place->base.lacks = CAP_EPHEMERAL;
     }
     if (open_server(place, err) < 0) {
-        free(place);
+        place_free(place);
         return -1;
     }
     *ret = &place->base;
@@ -387,7 +451,7 @@ static void part_closed(void *data)
     if (--place->closing_parts > 0) {
         return;
     }
-    free(place);
+    place_free(place);
     closed(closed_data);
 }
 
@@ -414,7 +478,7 @@ static void close_later(struct jupyter_place *place)
 
 static void maybe_closed(struct jupyter_place *place)
 {
-    if (!place->closing || place->machines || place->closing_parts > 0) {
+    if (!place->closing || place->machines || place->orphans.running || place->closing_parts > 0) {
         return;
     }
     place->closing_parts = 1;

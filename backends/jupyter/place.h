@@ -3,6 +3,7 @@
 
 #include "backends/jupyter/jupyter.h"
 #include "backends/jupyter/own_server.h"
+#include "backends/jupyter/records.h"
 #include "backends/kernels/jupyter/jupyter.h"
 
 /*
@@ -14,17 +15,37 @@ extern const struct place_ops jupyter_module_ops;
 
 struct jupyter_machine;
 
+/* Kernels of cellblocks that are gone, as the sweep has found them. */
+struct orphans {
+    bool looked;
+    bool running;
+    unsigned records; /* that are being worked on */
+    unsigned found, removed;
+    char *failed;        /* why one could not be removed */
+    uv_timer_t patience; /* of the sessions that wait */
+};
+
 struct jupyter_place {
     struct place base;
     struct jupyter_server *server; /* NULL until our own one is ready */
     struct websocket_context *websockets;
     struct own_server *own;
+    char *url;               /* of somebody's server; NULL: it is our own */
+    struct records *records; /* of the kernels that we have made there, or NULL */
+    struct orphans orphans;
     struct jupyter_machine *machines;
     bool closing;
     unsigned closing_parts;
     void (*closed)(void *data);
     void *closed_data;
 };
+
+/* place.c: sessions that waited for the sweep start now; it is over. */
+void place_go_on(struct jupyter_place *place);
+void place_orphans_swept(struct jupyter_place *place);
+
+/* orphans.c. True while sessions should wait for it: place_go_on follows. */
+bool orphans_sweep(struct jupyter_place *place);
 
 /* check.c */
 void jupyter_check(struct place *place, void (*each)(void *data, const struct place_check *check),

@@ -31,6 +31,10 @@ struct jupyter_server_options {
     const char *unix_socket;    /* the server is reached by it; NULL: TCP */
     const char *ca_file;
     bool insecure;
+    /* May be NULL. A kernel was made for us (there), or one of those is not there any more. One
+     * that the server would not delete is not told. */
+    void (*on_kernel)(void *data, const char *id, bool there);
+    void *data;
 };
 
 struct jupyter_server *jupyter_server_new(uv_loop_t *loop,
@@ -41,6 +45,13 @@ void jupyter_server_close(struct jupyter_server *server, void (*closed)(void *da
  * Jupyter server). For readiness polls and doctor. */
 void jupyter_server_probe(struct jupyter_server *server,
                           void (*done)(void *data, const struct error *err), void *data);
+
+/* Ends a kernel that a session of a process that is dead had made: its helper is asked to remove
+ * what the session has left, then it is deleted. Not while somebody is connected to it. `done`:
+ * NULL when the kernel is not there any more, or why it is. It comes within half a minute. */
+void jupyter_server_end_left(struct jupyter_server *server, struct websocket_context *websockets,
+                             const char *id, void (*done)(void *data, const struct error *err),
+                             void *data);
 
 struct jupyter_session_options {
     const char *kernel_id; /* an existing kernel to use, left alive at the end; NULL: our own */

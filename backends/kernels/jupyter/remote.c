@@ -39,6 +39,7 @@ struct remote {
     bool opened_once;
     bool v1;
     bool ended;
+    bool made; /* by us */
     bool closing;
     bool deleting;
     bool checking;
@@ -331,6 +332,13 @@ static bool good_id(const char *id)
     return n > 0 && n <= ID_CAP && id[n] == '\0';
 }
 
+static void tell_kernel(const struct remote *r, bool there)
+{
+    if (r->made && r->id && r->server->on_kernel) {
+        r->server->on_kernel(r->server->data, r->id, there);
+    }
+}
+
 static void on_created(void *data, long status, json_t *body, const struct error *failure)
 {
     struct remote *r = data;
@@ -349,6 +357,7 @@ static void on_created(void *data, long status, json_t *body, const struct error
         end(r, failure);
     } else if (!r->id) {
         r->id = strdup(id);
+        tell_kernel(r, true);
     }
     error_clear(&err);
     if (r->closing) {
@@ -365,6 +374,7 @@ void remote_start(struct remote *r, const char *spec, const char *kernel_id)
     char *escaped;
 
     r->busy++;
+    r->made = !kernel_id;
     if (!kernel_id) {
         body = json_pack("{s:s}", "name", spec);
         jupyter_server_call(r->server, "POST", "/api/kernels", body, CREATE_MS, on_created, r);
@@ -378,6 +388,15 @@ void remote_start(struct remote *r, const char *spec, const char *kernel_id)
     jupyter_server_call(r->server, "GET", path, NULL, 0, on_created, r);
     free(escaped);
     free(path);
+}
+
+void remote_start_known(struct remote *r, const char *kernel_id)
+{
+    r->id = strdup(kernel_id);
+    if (!r->id) {
+        abort();
+    }
+    connect_now(r);
 }
 
 static char *kernel_path(const struct remote *r, const char *verb)
@@ -477,6 +496,8 @@ static void on_deleted(void *data, long status, json_t *body, const struct error
     }
     if (err && status != 404) {
         error_copy(&r->close_error, err);
+    } else {
+        tell_kernel(r, false);
     }
     maybe_closed(r);
 }

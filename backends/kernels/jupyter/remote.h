@@ -32,6 +32,8 @@ struct remote *remote_new(struct jupyter_server *server, struct websocket_contex
                           const struct remote_events *events, void *data);
 /* A new kernel of this spec, or (`kernel_id`) one that is there. */
 void remote_start(struct remote *r, const char *spec, const char *kernel_id);
+/* One that was seen a moment ago: connects at once. */
+void remote_start_known(struct remote *r, const char *kernel_id);
 /* "" until the server has said it. */
 const char *remote_id(const struct remote *r);
 

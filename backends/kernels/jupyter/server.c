@@ -75,6 +75,8 @@ static int copy_options(struct jupyter_server *server, const struct jupyter_serv
         server->url[--size] = '\0';
     }
     server->insecure = options->insecure;
+    server->on_kernel = options->on_kernel;
+    server->data = options->data;
     return 0;
 }
 

@@ -12,6 +12,8 @@ struct jupyter_server {
     char *ca_file;
     char **headers; /* NULL-terminated; who we are is one of them */
     bool insecure;
+    void (*on_kernel)(void *data, const char *id, bool there);
+    void *data;
     json_t *specs; /* the answer of /api/kernelspecs, once it was asked for; NULL */
     void (*closed)(void *data);
     void *closed_data;
