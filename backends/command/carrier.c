@@ -234,6 +234,7 @@ static struct supervised *new_supervised(struct carrier *c)
         .limits_per_process = true,
         .greeting_ms = c->place->limits.greeting,
         .warm = command_pool_wanted(c->place) > 0,
+        .start_at_once = true,
         .env = env->env,
     };
 

@@ -694,6 +694,42 @@ static void test_the_package_waits_for_the_marker(void **state)
     host_free(h);
 }
 
+static void test_a_worker_that_is_asked_for_at_once(void **state)
+{
+    const struct supervised_options options = {.start_at_once = true};
+    struct host *h = host_new(&options);
+
+    (void)state;
+    supervised_open(h->supervised);
+    feed(h, MARKER, sizeof(MARKER) - 1);
+    h->start_at_once = true;
+    h->sent_size = 0;
+    feed_frame(h, FRAME_HELLO, HELLO);
+    assert_int_equal(h->greetings, 1);
+    assert_int_equal(h->sent_size, 0); /* it is on its way */
+    feed_frame(h, FRAME_STARTED, "{\"pid\":1}");
+    assert_int_equal(h->workers, 1);
+    feed_frame(h, FRAME_EXIT, "{\"how\":\"code\",\"code\":0}");
+    assert_int_equal(h->exits, 1);
+    supervised_start_worker(h->supervised); /* the next one is not */
+    assert_int_equal(h->sent_size, FRAME_HEADER);
+    assert_int_equal(h->sent[4], FRAME_START);
+    host_free(h);
+}
+
+static void test_the_real_one_starts_at_once(void **state)
+{
+    const struct supervised_options options = {.start_at_once = true};
+    struct host *h = host_with_python(&options, NULL);
+
+    (void)state;
+    wait_for(h, &h->readies, 1);
+    run(h, "print(1)");
+    assert_string_equal(h->output, "1\n");
+    assert_int_equal(h->workers, 1);
+    host_free(h);
+}
+
 /* The length that came before the package. */
 static size_t package_size(const char *numbers)
 {
@@ -883,6 +919,8 @@ int main(void)
         cmocka_unit_test(test_killed_from_outside),
         cmocka_unit_test(test_no_python_there),
         cmocka_unit_test(test_the_package_waits_for_the_marker),
+        cmocka_unit_test(test_a_worker_that_is_asked_for_at_once),
+        cmocka_unit_test(test_the_real_one_starts_at_once),
         cmocka_unit_test(test_bytecode_is_for_the_python_that_takes_it),
         cmocka_unit_test(test_an_old_python),
         cmocka_unit_test(test_a_banner_without_end),

@@ -436,6 +436,28 @@ def test_the_loader_reads_bytecode():
     assert text == f"{name} {name} None\n"
 
 
+def test_a_start_that_comes_with_the_setup(one):
+    far = one({"start": True})
+    assert far.wait("started")["pid"]
+    far.wait("greeting")
+    assert far.run("print(1)")["status"] == "ok" and far.text() == "1\n"
+    far.send(KILL)
+    far.wait("exit")
+    far.start()
+    far.run("print(2)")
+    assert far.text() == "2\n"
+
+
+def test_the_words_of_a_start_come_in_one_piece(one):
+    """A stream that waits for an answer to the first of two small pieces loses 40 ms by it."""
+    far = one(False)
+    far.send(SETUP, {"workspace": None, "env": {}, "start": True})
+    pieces = []
+    while b'"ipython"' not in b"".join(pieces):
+        pieces.append(os.read(far.process.stdout.fileno(), 1 << 20))
+    assert len(pieces) == 1
+
+
 def test_a_workspace_that_is_given(tmp_path, one):
     place = tmp_path / "given"
     far = one({"workspace": str(place), "env": {"MINE": "1", "TZ": "Asia/Tokyo"}})

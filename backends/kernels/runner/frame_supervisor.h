@@ -14,8 +14,8 @@
  *
  * direction      type       payload
  * to supervisor  SETUP      {"workspace":"/…"|null,"memory":bytes,"disk":bytes,"processes":int,
- *                            "rlimits":bool,"warm":bool,"env":{name:value}}: once, first; 0 is no
- *                            limit
+ *                            "rlimits":bool,"warm":bool,"start":bool,"env":{name:value}}: once,
+ *                            first; 0 is no limit; "start": a START goes with it
  * to supervisor  START      empty: make a worker; none may be there
  * to supervisor  INTERRUPT  empty: SIGINT to the worker's process group
  * to supervisor  KILL       empty: end the worker and all that it left; EXIT follows if one was

@@ -164,12 +164,12 @@ static int send_package(struct supervised *s, const char *magic)
     if (r < 0) {
         return r;
     }
-    return supervised_send_json(s, FRAME_SETUP,
-                                json_pack("{s:s?, s:I, s:I, s:i, s:b, s:b, s:O?}", "workspace",
-                                          o->workspace, "memory", (json_int_t)o->memory_mib << 20,
-                                          "disk", (json_int_t)o->disk_mib << 20, "processes",
-                                          (int)o->processes, "rlimits", o->limits_per_process,
-                                          "warm", o->warm, "env", o->env));
+    return supervised_send_json(
+        s, FRAME_SETUP,
+        json_pack("{s:s?, s:I, s:I, s:i, s:b, s:b, s:b, s:O?}", "workspace", o->workspace, "memory",
+                  (json_int_t)o->memory_mib << 20, "disk", (json_int_t)o->disk_mib << 20,
+                  "processes", (int)o->processes, "rlimits", o->limits_per_process, "warm", o->warm,
+                  "start", o->start_at_once, "env", o->env));
 }
 
 static void take_marker(struct supervised *s, const char *version)
@@ -465,7 +465,10 @@ void supervised_start_worker(struct supervised *s)
     s->worker = WORKER_STARTING;
     s->kill_sent = false;
     s->link = (struct link){.ops = &supervised_link};
-    (void)supervised_send(s, FRAME_START, NULL, 0);
+    if (!s->options.start_at_once) {
+        (void)supervised_send(s, FRAME_START, NULL, 0);
+    }
+    s->options.start_at_once = false; /* the next one is asked for by itself */
 }
 
 void supervised_interrupt(struct supervised *s)

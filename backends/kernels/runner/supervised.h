@@ -50,8 +50,11 @@ struct supervised_options {
     unsigned processes;            /* 0: likewise */
     bool limits_per_process;       /* rlimits as well (not under a cgroup of the place's own) */
     unsigned greeting_ms;          /* 0: SUPERVISED_GREETING_MS */
-    bool warm;   /* get ready for a quick first run while there is time (a pool): takes longer */
-    json_t *env; /* of the worker, object of strings; may be NULL */
+    bool warm; /* get ready for a quick first run while there is time (a pool): takes longer */
+    bool start_at_once; /* the first worker is asked for together with all else, which saves the
+                         * time that words take there and back: on_greeting has to call
+                         * supervised_start_worker */
+    json_t *env;        /* of the worker, object of strings; may be NULL */
 };
 
 struct supervised_events {

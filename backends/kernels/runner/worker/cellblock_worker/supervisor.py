@@ -34,6 +34,7 @@ WRITE_PARTS = 64
 PENDING_CAP = 2 * frames.PAYLOAD_CAP
 SMALL = 4096  # bytes that may wait a moment for what follows them
 MOMENT = 0.003  # seconds
+START_MOMENT = 0.5  # of a worker that starts, when nobody can do anything yet with what there is
 WATCH_BUSY = 0.05  # seconds
 WATCH_IDLE = 1.0
 WALK_BUDGET = 0.002  # of adding up files at a time
@@ -142,6 +143,7 @@ class Supervisor:
         self._to_worker = None
         self._from_worker = bytearray()
         self._busy = False
+        self._starting = False  # the worker has not greeted yet
         self._flush_at = None  # when what waits goes, at the latest
         self._closed_at = None  # when the worker's end of the frames was seen to be closed
         self._takers = {}
@@ -180,16 +182,16 @@ class Supervisor:
             self._clean_up()
 
     def _may_wait(self):
-        """Do the few bytes that are due wait for more of the run that is going?
+        """Do the few bytes that are due wait for more of the run, or the start, that is going?
 
         A stream may be carried by programs that leave Nagle's algorithm on (RFC 896; srun does):
         the second of two small writes then waits for the acknowledgement of the first, 40 ms.
         """
-        if not self._busy or self._out.size >= SMALL:
+        if not (self._busy or self._starting) or self._out.size >= SMALL:
             return False
         now = time.monotonic()
         if self._flush_at is None:
-            self._flush_at = now + MOMENT
+            self._flush_at = now + (MOMENT if self._busy else START_MOMENT)
         return now < self._flush_at
 
     def _wanted(self):
@@ -288,7 +290,8 @@ class Supervisor:
             handler(frame)
 
     def _take_setup(self, frame):
-        setup = Setup(_object(frame))
+        request = _object(frame)
+        setup = Setup(request)
         if setup.workspace is None:
             setup.folder, self._lock = folders.make()
         else:
@@ -302,8 +305,11 @@ class Supervisor:
                 "folder": setup.folder,
             },
         )
-        self._out.write()  # now: what follows takes a while
+        if setup.warm or not request.get("start"):
+            self._out.write()  # now: what follows takes a while
         self._prepare()
+        if request.get("start"):
+            self._take_start(frame)
 
     def _prepare(self):
         """Imports what workers need, once for all of them."""
@@ -329,6 +335,7 @@ class Supervisor:
         self._to_worker = Queue(self._worker.frames)
         del self._from_worker[:]
         self._busy = False
+        self._starting = True
         self._closed_at = None
         setup = self._setup
         if setup.memory or setup.disk or setup.processes:
@@ -398,6 +405,7 @@ class Supervisor:
                 self._end_worker({"how": "protocol"})
                 return
             self._out.add(frame)
+            self._starting = False
             if kind == frames.DONE:
                 self._busy = False
             elif kind in (frames.DISPLAY, frames.CLEAR) and frame.endswith(SYNC):
@@ -463,6 +471,7 @@ class Supervisor:
         worker, self._worker = self._worker, None
         if worker is None:
             return
+        self._starting = False
         self._next_watch = self._walk = None
         usage = self._end_offspring(worker, usage)
         self._last_words(worker, how)
