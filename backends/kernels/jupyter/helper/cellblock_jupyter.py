@@ -27,7 +27,7 @@ import threading
 import time
 
 from cellblock_jupyter_files import Puts, end_before, end_processes
-from cellblock_jupyter_pump import Pump
+from cellblock_jupyter_pump import Pump, find_senders, wait_for_senders
 from cellblock_jupyter_shell import Shell
 from cellblock_worker import coroutines, figures, frames, interrupts, packages, session, streams
 from cellblock_worker import ipy as worker_ipy
@@ -139,6 +139,8 @@ class Helper:
         self.begun = -1
         self.seen = collections.deque(maxlen=SEEN)
         self._next_flush = 0.0
+        self._left = 0  # pieces of output that are known to have left this process
+        self._senders = None  # ZeroMQ's threads; found when they are first waited for
         self.channel = self.worker = self.shell = None
         self._original = kernel.do_execute
         self._kept_streams = None
@@ -286,7 +288,9 @@ class Helper:
         if self.current is None or now < self._next_flush or not interrupts.running_here():
             return
         with interrupts.shielded():
-            if self.channel.pump.settle():
+            self.channel.pump.settle()
+            if self.channel.pump.pieces != self._left:  # also what its thread has just taken
+                self._left = self.channel.pump.pieces
                 self._leave_process(0.001)
                 self._next_flush = time.monotonic() + FLUSH_PAUSE
 
@@ -297,7 +301,12 @@ class Helper:
             sent = threading.Event()
             thread.schedule(sent.set)
             sent.wait(1)
-        time.sleep(patience)
+        if self._senders is None:
+            self._senders = find_senders()
+        if self._senders:
+            wait_for_senders(self._senders)
+        else:
+            time.sleep(patience)
 
     def _keep_streams(self):
         names = ("stdin", "stdout", "stderr", "__stdin__", "__stdout__", "__stderr__")
