@@ -133,9 +133,6 @@ JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
                  "packages": ["bash_kernel", "numpy", "pandas", "matplotlib"]}
 # Of variants that differ from another one in how they are reached, and not in what is there.
 SOME = ("test_errors", "test_input", "test_output", "test_shell", "test_state", "test_time")
-# Of a kernel in a container: a start takes seconds, and the files that are left out (the contract,
-# fresh sandboxes, ephemeral runs) make one for each test, of containers that "docker" has tried.
-KERNEL = (*SOME, "test_display", "test_limits", "test_packages", "test_processes", "test_shares")
 DEBIAN = {"python": "/usr/bin/python3"}
 # Nothing holds the network back there, and that has to be said; nor is the host out of reach.
 OPEN = {"network": "all"}
