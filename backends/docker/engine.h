@@ -64,8 +64,10 @@ struct engine_lines_events {
     void (*on_value)(void *data, json_t *value); /* borrowed */
     void (*on_end)(void *data, long status, const struct error *err);
 };
-/* `path` is taken over. NULL with `err`; then on_end is not called. */
+/* `path` is taken over; `headers` end with NULL, or are NULL. NULL with `err`; then on_end is not
+ * called. */
 struct engine_lines *engine_lines_open(struct engine *engine, const char *method, char *path,
+                                       const char *const *headers,
                                        const struct engine_lines_events *events, void *data,
                                        struct error *err);
 /* The same with a body (of an image build), which is copied. */

@@ -67,7 +67,7 @@ void events_watch(struct docker_place *place)
     if (!place->events && !place->closing && escaped) {
         place->events =
             engine_lines_open(place->engine, "GET", string_format("/events?filters=%s", escaped),
-                              &events, place, NULL);
+                              NULL, &events, place, NULL);
     }
     free(filters);
     free(escaped);

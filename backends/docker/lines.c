@@ -135,10 +135,11 @@ static struct engine_lines *lines_start(struct engine *e, char *path, struct htt
 }
 
 struct engine_lines *engine_lines_open(struct engine *e, const char *method, char *path,
+                                       const char *const *headers,
                                        const struct engine_lines_events *events, void *data,
                                        struct error *err)
 {
-    struct http_call call = {.method = method};
+    struct http_call call = {.method = method, .headers = headers};
 
     return lines_start(e, path, &call, events, data, err);
 }

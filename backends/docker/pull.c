@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "backends/base/strings.h"
+#include "backends/docker/registry.h"
 #include "backends/docker/waiters.h"
 
 struct image {
@@ -19,6 +20,7 @@ struct image {
     struct waiters waiters;
     json_t *layers; /* id → [current, total] of what is being fetched */
     char *refused;  /* the reason that the stream gave */
+    char *advice;   /* of who we are to its registry; NULL */
     uint64_t told_ns;
 };
 
@@ -68,6 +70,7 @@ void image_free(struct image *i)
     drop_facts(i);
     json_decref(i->layers);
     free(i->refused);
+    free(i->advice);
     free(i);
 }
 
@@ -165,8 +168,9 @@ static void fail_pull(struct image *i, const char *reason)
     error_set(&err, ERROR_LOST,
               "the image %.200s is not in the engine (%s), which could not fetch it: %s. Check the "
               "name, or bring it in with `docker pull`, `docker load -i FILE` or `docker import "
-              "ROOT.tar NAME`",
-              i->name, facts ? facts->name : "gone", reason);
+              "ROOT.tar NAME`%s%s",
+              i->name, facts ? facts->name : "gone", reason, i->advice ? ". " : "",
+              i->advice ? i->advice : "");
     tell(i, &err);
     error_clear(&err);
 }
@@ -185,10 +189,34 @@ static void on_pulled(void *data, long status, const struct error *err)
     look(i);
 }
 
-static void pull(struct image *i)
+/* The engine is told who we are to that registry, also one elsewhere: as by Docker's client.
+ */
+static void fetch(struct image *i, char *path)
 {
     static const struct engine_lines_events events = {on_value, on_pulled};
+    struct registry_login login = {0};
     struct error err = {0};
+
+    free(i->advice);
+    i->advice = NULL;
+    if (registry_login_find(i->name, &login, &err) < 0) {
+        free(path);
+        fail_pull(i, err.message);
+        error_clear(&err);
+        return;
+    }
+    i->advice = login.advice;
+    login.advice = NULL;
+    if (!engine_lines_open(i->engine, "POST", path, (const char *const[]){login.header, NULL},
+                           &events, i, &err)) {
+        fail_pull(i, err.message);
+    }
+    registry_login_deinit(&login);
+    error_clear(&err);
+}
+
+static void pull(struct image *i)
+{
     char *full = image_full_name(i->name);
     char *escaped = full ? http_escape(full) : NULL;
     char *path = escaped ? string_format("/images/create?fromImage=%s", escaped) : NULL;
@@ -201,10 +229,7 @@ static void pull(struct image *i)
     i->layers = json_object();
     i->pulled = true;
     tell_progress(i);
-    if (!engine_lines_open(i->engine, "POST", path, &events, i, &err)) {
-        fail_pull(i, err.message);
-    }
-    error_clear(&err);
+    fetch(i, path);
 }
 
 /* ---- looking ---- */
