@@ -1,14 +1,17 @@
 """Copies that are brought in, and the processes that are left behind."""
 
+import contextlib
+import errno
 import os
 import queue
-import shutil
 import signal
-import tarfile
-import tempfile
 import threading
 
+from cellblock_worker import taking
+
 QUEUE = 64
+END, CANCEL = None, False  # in the place of a piece
+_NUMBERS = {"exists": errno.EEXIST, "refused": errno.EACCES, "space": errno.ENOSPC}
 
 
 class _Pieces:
@@ -19,115 +22,68 @@ class _Pieces:
         self._rest = b""
         self._ended = False
 
+    def _next(self):
+        piece = self.queue.get()
+        if piece is CANCEL:
+            self._ended = True
+            raise taking.Failed("stopped", "given up")
+        self._ended = piece is END
+        self._rest = piece or b""
+
     def read(self, size):
         """Blocks until there are bytes; b"" at the end."""
         parts = []
         while size > 0 and not self._ended:
             if not self._rest:
-                piece = self.queue.get()
-                if piece is None:
-                    self._ended = True
-                    break
-                self._rest = piece
+                self._next()
             parts.append(self._rest[:size])
             self._rest = self._rest[size:]
             size -= len(parts[-1])
         return b"".join(parts)
 
+    def finish(self):
+        """Reads what is left."""
+        while not self._ended:
+            self._next()
+
+
+class _Failure(OSError):
+    """Why a copy did not work, in words without a number."""
+
+    def __str__(self):
+        return self.strerror
+
 
 class _Put:
-    """One copy that is on its way: into a hidden folder beside its place, then renamed."""
+    """One copy that is on its way, in a thread of its own; see the worker's taking.py."""
 
-    def __init__(self, dest):
-        self.dest = dest
+    def __init__(self, root, dest):
         self.failure = None
-        self.hidden = None
-        self.cancelled = False
         self.pieces = _Pieces()
-        if os.path.lexists(dest):
-            raise FileExistsError(17, "it exists in the sandbox already", dest)
-        self.made = _make_parents(os.path.dirname(dest))
-        try:
-            self.hidden = tempfile.mkdtemp(prefix=".cellblock-", dir=os.path.dirname(dest))
-        except OSError:
-            self._forget()
-            raise
-        self.thread = threading.Thread(target=self._work, daemon=True)
+        self.thread = threading.Thread(target=self._work, args=(root, dest), daemon=True)
         self.thread.start()
 
-    def _work(self):
+    def _work(self, root, dest):
         try:
-            with tarfile.open(fileobj=self.pieces, mode="r|") as archive:
-                folders = [found for m in archive for found in self._member(archive, m)]
-            for path, mode in reversed(folders):
-                os.chmod(path, mode)
+            taking.take(self.pieces, root, dest, 0)
+        except taking.Failed as error:
+            self.failure = _Failure(_NUMBERS.get(error.kind, errno.EINVAL), str(error))
         except Exception as error:
             self.failure = error
-        while self.pieces.queue.get() is not None if not self.pieces._ended else False:
-            pass
+        with contextlib.suppress(taking.Failed):
+            self.pieces.finish()
 
-    def _member(self, archive, member):
-        """Makes one; folders are given back, since their modes are set last."""
-        if self.cancelled:
-            raise InterruptedError("cancelled")
-        parts = [part for part in member.name.split("/") if part not in ("", ".")]
-        if not parts or ".." in parts:
-            raise ValueError("a name that leads elsewhere: %s" % member.name)
-        path = os.path.join(self.hidden, *parts)
-        mode = member.mode & 0o777
-        if member.isdir():
-            os.makedirs(path, 0o700, exist_ok=True)
-            return [(path, mode | 0o700)]
-        if member.issym():
-            os.symlink(member.linkname, path)
-        elif member.isreg():
-            with open(path, "xb") as file:
-                shutil.copyfileobj(archive.extractfile(member), file, 256 * 1024)
-            os.chmod(path, mode | 0o600)
-        else:
-            raise ValueError("neither a file, a folder nor a link: %s" % member.name)
-        return []
-
-    def finish(self, name):
+    def finish(self):
         """All pieces are in."""
-        self.pieces.queue.put(None)
+        self.pieces.queue.put(END)
         self.thread.join()
-        try:
-            if self.failure is not None:
-                raise self.failure
-            if os.path.lexists(self.dest):
-                raise FileExistsError(17, "it exists in the sandbox already", self.dest)
-            os.rename(os.path.join(self.hidden, name), self.dest)
-            self.made = []
-        finally:
-            self._forget()
+        if self.failure is not None:
+            raise self.failure
 
     def cancel(self):
         """Nothing of it is left."""
-        self.cancelled = True
-        self.pieces.queue.put(None)
+        self.pieces.queue.put(CANCEL)
         self.thread.join()
-        self._forget()
-
-    def _forget(self):
-        if self.hidden:
-            shutil.rmtree(self.hidden, ignore_errors=True)
-        for folder in self.made:
-            try:
-                os.rmdir(folder)
-            except OSError:
-                break
-
-
-def _make_parents(folder):
-    """Makes what is missing; returns those made, the deepest first."""
-    missing = []
-    while not os.path.isdir(folder):
-        missing.append(folder)
-        folder = os.path.dirname(folder)
-    for path in reversed(missing):
-        os.mkdir(path, 0o755)
-    return missing
 
 
 class Puts:
@@ -141,7 +97,7 @@ class Puts:
         """{"step": "begin", "put", "dest"} | "data" | {"step": "end", "name"} | "cancel"."""
         step, number = content["step"], content["put"]
         if step == "begin":
-            self._puts[number] = _Put(self.folder + content["dest"])
+            self._puts[number] = _Put(self.folder or "/", content["dest"])
             return {}
         put = self._puts.get(number) if step == "data" else self._puts.pop(number, None)
         if put is None:
@@ -152,7 +108,7 @@ class Puts:
             for piece in buffers:
                 put.pieces.queue.put(bytes(piece))
         elif step == "end":
-            put.finish(content["name"])
+            put.finish()
         else:
             put.cancel()
         return {}
