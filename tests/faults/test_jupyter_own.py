@@ -53,6 +53,14 @@ class TestOwnServer:
         python = fake_python(tmp_path, f'sleep 3; exec {PYTHON} "$@"')
         assert launch("local-jupyter", python=python).run("6 * 7").text("result") == "42"
 
+    def test_no_grammar_is_read_that_it_never_needs(self, launch, tmp_path):
+        """It took most of a start. What the code imports is its own."""
+        (tmp_path / "rfc3987_syntax.py").write_text("raise SystemExit('it was read')\n")
+        python = fake_python(tmp_path, f'PYTHONPATH={tmp_path} exec {PYTHON} "$@"')
+        result = launch("local-jupyter", python=python).run(
+            "import importlib.util\nimportlib.util.find_spec('rfc3987_syntax').origin")
+        assert str(tmp_path) in result.text("result"), result
+
     def test_killed_under_a_run(self, launch):
         client = launch("local-jupyter", python=str(PYTHON))
         session = client.run("import os; server = os.getppid(); server").session
