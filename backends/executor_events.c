@@ -102,6 +102,10 @@ static void on_delayed(void *data, const char *what)
     if (!run || run->stop != STOP_NONE || e->state != EXECUTOR_READY) {
         return;
     }
+    if (!what) {
+        executor_arm(e, e->limits.greeting);
+        return;
+    }
     executor_disarm(e);
     if (run->events.on_waiting && !e->closing) {
         run->events.on_waiting(run->data, what);

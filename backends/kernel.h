@@ -50,7 +50,8 @@ struct kernel_events {
      * have); the session is as it was. */
     void (*on_refused)(void *data, const struct error *err);
     /* The run waits at the far side (a kernel of its language is being started, say): its clock
-     * stands until on_begun. Both may be NULL. */
+     * stands until on_begun. Both may be NULL. `what` NULL: nothing to tell anybody, and no longer
+     * than a greeting may take. */
     void (*on_delayed)(void *data, const char *what);
     void (*on_begun)(void *data);
     /* Output of before the run that is going. */

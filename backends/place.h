@@ -182,6 +182,7 @@ struct link_ops {
     /* Reads and delivers (on_output) all that the sandbox has written up to now; where output
      * travels in frames there is nothing to do. */
     void (*drain)(struct link *link);
+    bool may_delay; /* the clock of one run may stand (FRAME_DELAYED): its worker gets ready late */
 };
 
 /* A kernel that is not the runner has links of its own kind, made by its place: this is their first

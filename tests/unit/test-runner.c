@@ -82,6 +82,50 @@ static void test_output_display_and_end_in_order(void **state)
     assert_int_equal(h->reply.peak_rss_kib, 5);
 }
 
+static void on_delayed(void *data, const char *what)
+{
+    assert_null(what);
+    on_output(data, STREAM_STDOUT, "[", 1);
+}
+
+static void on_begun(void *data)
+{
+    on_output(data, STREAM_STDOUT, "]", 1);
+}
+
+/* The code that is run can send these frames too: the clock stands once, where it may. */
+static void test_the_clock_stands_once(void **state)
+{
+    struct host *h = *state;
+    struct link_ops late = *h->link.ops;
+    struct kernel_events clock = events;
+
+    late.may_delay = true;
+    clock.on_delayed = on_delayed;
+    clock.on_begun = on_begun;
+    clock.on_output = on_output;
+    runner_kernel.detach(h->kernel);
+    h->kernel = runner_kernel.attach(&h->link, &clock, h);
+    greeted(h);
+    assert_int_equal(start(h, "r-1"), 0);
+    feed(h, FRAME_DELAYED, ""); /* not by this link */
+    feed(h, FRAME_BEGIN, "");
+    assert_string_equal(h->log, "");
+    h->link.ops = &late;
+    feed(h, FRAME_BEGIN, "");
+    feed(h, FRAME_DELAYED, "");
+    feed(h, FRAME_DELAYED, "");
+    feed(h, FRAME_BEGIN, "");
+    feed(h, FRAME_DELAYED, "");
+    feed(h, FRAME_BEGIN, "");
+    assert_string_equal(h->log, "[]");
+    feed(h, FRAME_DONE, "{\"run\":\"r-1\",\"status\":\"ok\"}");
+    assert_int_equal(start(h, "r-2"), 0);
+    feed(h, FRAME_DELAYED, "");
+    assert_string_equal(h->log, "[]");
+    assert_string_equal(h->broken, "");
+}
+
 static void test_any_cut_of_the_stream_is_the_same(void **state)
 {
     struct host *h = *state;
@@ -287,6 +331,7 @@ int main(void)
         CASE(test_greeting_describes),
         CASE(test_run_frame_holds_everything),
         CASE(test_output_display_and_end_in_order),
+        CASE(test_the_clock_stands_once),
         CASE(test_any_cut_of_the_stream_is_the_same),
         CASE(test_long_texts_are_cut_in_the_middle),
         CASE(test_between_runs_everything_but_output_is_dropped),

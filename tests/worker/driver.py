@@ -13,7 +13,8 @@ HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.normpath(os.path.join(HERE, "../../backends/kernels/runner/worker"))
 HEADER = struct.Struct("<IB")
 RUN, ACK = 0x01, 0x02
-NAMES = {0x10: "greeting", 0x13: "display", 0x14: "clear", 0x15: "note", 0x1F: "done"}
+NAMES = {0x10: "greeting", 0x13: "display", 0x14: "clear", 0x15: "note", 0x16: "delayed",
+         0x17: "begin", 0x1F: "done"}
 
 
 class Result:
@@ -216,7 +217,7 @@ class Worker:
                 break
             payload = self.buffer[HEADER.size : HEADER.size + size]
             self.buffer = self.buffer[HEADER.size + size :]
-            self._frame(NAMES[kind], json.loads(payload.decode("utf-8")), result)
+            self._frame(NAMES[kind], json.loads(payload.decode("utf-8") or "{}"), result)
 
     def _frame(self, name, payload, result):
         if name == "done":

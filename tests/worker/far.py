@@ -17,8 +17,8 @@ SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END = range(0x20, 0x27)
 RUN = 0x01
 NAMES = {
     0x10: "greeting", 0x11: "stdout", 0x12: "stderr", 0x13: "display", 0x14: "clear", 0x15: "note",
-    0x1F: "done", 0x30: "hello", 0x31: "started", 0x32: "begun", 0x33: "exit", 0x34: "taken",
-    0x35: "put_done",
+    0x16: "delayed", 0x17: "begin", 0x1F: "done", 0x30: "hello", 0x31: "started", 0x32: "begun",
+    0x33: "exit", 0x34: "taken", 0x35: "put_done",
 }
 LAUNCH = (
     "import sys\n"

@@ -6,7 +6,7 @@ import time
 import pytest
 from conftest import INTERPRETERS, SYSTEM
 from driver import SOURCE, Worker
-from far import Far
+from far import KILL, Far
 
 sys.path.insert(0, SOURCE)
 from cellblock_worker import late  # noqa: E402  (needs no IPython)
@@ -162,6 +162,33 @@ def test_a_worker_of_a_pool_has_it_before_it_is_used():
         far.run("import sys, os\nprint(os.getppid())")
         with open(f"/proc/{far.text().strip()}/maps", encoding="ascii") as maps:
             assert "_asyncio" in maps.read()
+    finally:
+        far.close()
+
+
+def test_the_time_that_it_takes_is_not_the_runs(make):
+    worker = make("--late")
+    assert [kind for kind, _ in worker.run("print(1)").events] == ["stdout"]
+    result = worker.run("print(2)\nimport signal")
+    assert [kind for kind, _ in result.events] == ["delayed", "begin", "stdout"]
+    assert [kind for kind, _ in worker.run("[1]").events] == ["display"]
+
+
+def test_a_run_that_comes_meanwhile_has_to_wait():
+    far = Far(SYSTEM)
+    seen = set()
+    try:
+        for _ in range(10):
+            far.start()
+            far.run("x = 1")
+            time.sleep(late.IDLE + 0.1)  # it is most likely in the middle of it
+            assert far.run("x = x + 1")["status"] == "ok"
+            seen.add(" ".join(name for name, _ in far.events if name not in ("done", "display")))
+            far.send(KILL)
+            far.wait("exit")
+            if "begun delayed begin" in seen:
+                break
+        assert "begun delayed begin" in seen and seen <= {"begun", "begun delayed begin"}
     finally:
         far.close()
 

@@ -21,6 +21,8 @@ static bool to_server(uint8_t type)
     case FRAME_DISPLAY:
     case FRAME_CLEAR:
     case FRAME_NOTE:
+    case FRAME_DELAYED:
+    case FRAME_BEGIN:
     case FRAME_DONE:
         return true;
     default:

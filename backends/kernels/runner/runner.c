@@ -27,6 +27,8 @@ struct runner {
     struct buffer out;
     char run[RUN_ID_SIZE]; /* "" when no run is going */
     unsigned entries;
+    bool delayed;  /* the clock stands */
+    bool was_late; /* it has stood once, which is all that a worker may ask for */
     bool parsing;
     bool greeted;
     bool broken;
@@ -166,6 +168,24 @@ static void take_done(struct runner *r, const struct frame *frame)
     done_message_deinit(&done);
 }
 
+static void take_delayed(struct runner *r)
+{
+    if (r->link->ops->may_delay && r->run[0] && !r->was_late) {
+        r->delayed = r->was_late = true;
+        if (r->events.on_delayed) {
+            r->events.on_delayed(r->data, NULL);
+        }
+    }
+}
+
+static void take_begin(struct runner *r)
+{
+    if (r->delayed && r->run[0] && r->events.on_begun) {
+        r->events.on_begun(r->data);
+    }
+    r->delayed = false;
+}
+
 static void take_frame(struct runner *r, const struct frame *frame)
 {
     if (!r->greeted && frame->type != FRAME_GREETING) {
@@ -188,6 +208,12 @@ static void take_frame(struct runner *r, const struct frame *frame)
         break;
     case FRAME_NOTE:
         take_note(r, frame);
+        break;
+    case FRAME_DELAYED:
+        take_delayed(r);
+        break;
+    case FRAME_BEGIN:
+        take_begin(r);
         break;
     default: /* frame_next lets nothing else through */
         take_done(r, frame);

@@ -279,6 +279,8 @@ static enum route route_of(const struct supervised *s, unsigned type)
     case FRAME_NOTE:
         return s->runs_due ? ROUTE_NOBODY : ROUTE_LINK;
     case FRAME_GREETING:
+    case FRAME_DELAYED:
+    case FRAME_BEGIN:
     case FRAME_DONE:
         return ROUTE_LINK;
     default:
@@ -424,7 +426,7 @@ static int link_send(struct link *link, const void *bytes, size_t size)
     return r;
 }
 
-static const struct link_ops supervised_link = {.send = link_send};
+static const struct link_ops supervised_link = {.send = link_send, .may_delay = true};
 
 void supervised_attached(struct supervised *s)
 {

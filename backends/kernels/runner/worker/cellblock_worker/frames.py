@@ -16,6 +16,8 @@ GREETING = 0x10
 DISPLAY = 0x13
 CLEAR = 0x14
 NOTE = 0x15
+DELAYED = 0x16
+BEGIN = 0x17
 DONE = 0x1F
 
 HEADER = struct.Struct("<IB")

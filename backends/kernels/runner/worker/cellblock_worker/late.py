@@ -27,7 +27,6 @@ JEDI_DEPTH = 3000
 CODE_CAP = 64 * 1024
 _FOLDER_CAP = 256
 _ASYNC = 0x80 | 0x200
-_BEFORE = ("logging.config", "asyncio", "traitlets.config", "prompt_toolkit")
 _SHOWN = frozenset((int, bool, str, float))
 _BUILTINS = frozenset(
     "abs all any ascii bin bool bytearray bytes chr complex dict divmod enumerate filter float "
@@ -49,6 +48,14 @@ _REFUSED = frozenset(
     "In Out get_ipython display exit quit sys modules builtins bltns types warnings inspect gc "
     "importlib weakref codecs gi_frame cr_frame ag_frame tb_frame f_globals f_builtins f_locals "
     "f_back chdir fchdir fork forkpty environ putenv unsetenv register_at_fork".split()
+)
+_SCALARS = frozenset(
+    "print len sum min max abs round pow str repr ascii format int float bool hash id ord chr hex "
+    "oct bin all any isinstance issubclass input".split()
+)
+_VOID = frozenset(
+    "append extend insert add update remove discard clear sort reverse sleep seed shuffle join "
+    "upper lower strip startswith endswith count index write".split()
 )
 _STATEMENTS = frozenset(
     "if for while with try def class del pass raise return assert import from not lambda None True "
@@ -143,6 +150,24 @@ def _imports(tree):
     return found
 
 
+def _is_shown_plainly(node, namespace):
+    """Whether the value of an expression is most likely None, a number or a text: then IPython is
+    not needed to show it, and otherwise the run begins when it is there."""
+    kind = type(node).__name__
+    if kind == "Call":
+        name = getattr(node.func, "id", None)
+        return name in _SCALARS or getattr(node.func, "attr", None) in _VOID
+    if kind == "Name":
+        return type(namespace.get(node.id)) in _SHOWN
+    if kind == "Constant":
+        return node.value is None or type(node.value) in _SHOWN
+    if kind == "UnaryOp":
+        return _is_shown_plainly(node.operand, namespace)
+    if kind == "BinOp":
+        return all(_is_shown_plainly(one, namespace) for one in (node.left, node.right))
+    return kind in ("Compare", "JoinedStr")
+
+
 def _nothing_in_the_way():
     """Whether no file of the current folder can be taken for a module of the standard library."""
     try:
@@ -214,9 +239,9 @@ class LateShell(PlainShell):
         super().__init__(publisher)
         self.ipython_version = version
         self.on_grown = None
+        self.on_delay = None  # told True before the time that it takes, and False after it
         self.trouble = None  # why there is no IPython after all
         self._full = None
-        self._steps = None
         self._inputs = []  # by the number of the run
         self._values = []  # (number of the run, value)
         self._known = None
@@ -253,7 +278,7 @@ class LateShell(PlainShell):
                 failure = error
             except (MemoryError, RecursionError):
                 pass
-        full = self.grow()
+        full = self.grow_first()
         if plan is not None or failure is not None:
             full.known = (name, plan, failure)
         return full
@@ -263,6 +288,8 @@ class LateShell(PlainShell):
         if self.compiler.flags or not _are_fine([one for one, _shown in plan]):
             return False
         if "import" in code and not _are_fine_imports(tree):
+            return False
+        if plan[-1][1] and not _is_shown_plainly(tree.body[-1].value, self.namespace):
             return False
         if "\n" in code.strip():
             return True
@@ -316,20 +343,18 @@ class LateShell(PlainShell):
 
     # ---- IPython ----
 
-    def prepare_a_little(self):
-        """A step towards IPython, for an idle worker; False when it is there."""
-        if self._steps is None:
-            self._steps = iter(_BEFORE)
-        name = next(self._steps, None)
-        if name is None:
-            self.grow()
-            return False
-        with _Apart(self):
+    def grow_first(self):
+        """IPython's shell, before a run: the time that it takes is not the run's."""
+        if self._full is not None:
+            return self._full
+        with interrupts.shielded():
+            if self.on_delay is not None:
+                self.on_delay(True)
             try:
-                __import__(name)
-            except Exception:
-                pass
-        return True
+                return self.grow()
+            finally:
+                if self.on_delay is not None:
+                    self.on_delay(False)
 
     def grow(self):
         """IPython's shell, in the place of this one."""

@@ -159,6 +159,7 @@ class Worker:
         self._builtin_count = _len(_known_builtins)
         shell.mend = self._mend
         shell.on_grown = self._grown
+        shell.on_delay = self._delay
         os.register_at_fork(after_in_child=self._forked)
 
     def _forked(self):
@@ -172,6 +173,10 @@ class Worker:
         self._builtin_count = _len(_known_builtins)
         self._trouble, self.shell = self.shell.trouble, shell
         figures.install(shell.present)
+
+    def _delay(self, begins):
+        """A run that is going, or that comes, has to wait for IPython."""
+        self.channel.send(frames.DELAYED if begins else frames.BEGIN, b"")
 
     def greet(self):
         """The first frame."""
@@ -207,10 +212,10 @@ class Worker:
                 return
 
     def _use_the_time(self):
-        """Prepares, step by step, what later runs may need, while there is nothing else to do."""
+        """Prepares what later runs may need, when there has been nothing else to do for a while."""
         patience = self.shell.patience()
-        while patience is not None and not self.channel.waits(patience):
-            patience = 0 if self.shell.prepare_a_little() else None
+        if patience is not None and not self.channel.waits(patience):
+            self.shell.grow_first()
 
     def _answer(self, request):
         """One run, from the request to its DONE frame."""

@@ -23,7 +23,15 @@ SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END = range(0x20, 0x27)
 HELLO, STARTED, BEGUN, EXIT, TAKEN, PUT_DONE = range(0x30, 0x36)
 STDOUT, STDERR = 0x11, 0x12
 FROM_WORKER = frozenset(
-    (frames.GREETING, frames.DISPLAY, frames.CLEAR, frames.NOTE, frames.DONE)
+    (
+        frames.GREETING,
+        frames.DISPLAY,
+        frames.CLEAR,
+        frames.NOTE,
+        frames.DELAYED,
+        frames.BEGIN,
+        frames.DONE,
+    )
 )
 VERSION = 1
 HEADER = frames.HEADER
@@ -33,7 +41,7 @@ OUT_HIGH = 1024 * 1024  # bytes waiting for the server, past which nothing more 
 WRITE_PARTS = 64
 PENDING_CAP = 2 * frames.PAYLOAD_CAP
 SMALL = 4096  # bytes that may wait a moment for what follows them
-MOMENT = 0.003  # seconds
+MOMENT = 0.01  # seconds
 START_MOMENT = 0.5  # of a worker that starts, when nobody can do anything yet with what there is
 WATCH_BUSY = 0.05  # seconds
 WATCH_IDLE = 1.0
@@ -144,6 +152,7 @@ class Supervisor:
         self._from_worker = bytearray()
         self._busy = False
         self._starting = False  # the worker has not greeted yet
+        self._delayed = False  # the worker gets ready: a run that comes now has to wait
         self._flush_at = None  # when what waits goes, at the latest
         self._closed_at = None  # when the worker's end of the frames was seen to be closed
         self._takers = {}
@@ -336,6 +345,7 @@ class Supervisor:
         del self._from_worker[:]
         self._busy = False
         self._starting = True
+        self._delayed = False
         self._closed_at = None
         setup = self._setup
         if setup.memory or setup.disk or setup.processes:
@@ -348,6 +358,8 @@ class Supervisor:
             return
         self._drain_output()
         self._out.add(HEADER.pack(0, BEGUN))
+        if self._delayed:
+            self._out.add(HEADER.pack(0, frames.DELAYED))
         if not self._busy:
             self._busy = True
             if self._next_watch is not None:
@@ -404,8 +416,12 @@ class Supervisor:
             if kind not in FROM_WORKER:
                 self._end_worker({"how": "protocol"})
                 return
-            self._out.add(frame)
             self._starting = False
+            if kind in (frames.DELAYED, frames.BEGIN):
+                self._delayed = kind == frames.DELAYED
+                if not self._busy:
+                    continue  # no run waits
+            self._out.add(frame)
             if kind == frames.DONE:
                 self._busy = False
             elif kind in (frames.DISPLAY, frames.CLEAR) and frame.endswith(SYNC):
