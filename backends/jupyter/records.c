@@ -11,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/random.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #define FIRST_LINE "cellblock-kernels 1"
@@ -21,6 +22,7 @@ enum {
     TRIES = 8,
     ENTRIES_CAP = 4096, /* of the folder */
     NAME_DIGITS = 16,
+    OLD_SECONDS = 30 * 24 * 3600, /* of a server that nobody has come back to */
 };
 
 struct records {
@@ -320,26 +322,32 @@ static bool parse_record(char *text, const char *url, struct strings *kernels)
     return false;
 }
 
+/* Of one that was killed before it had written, or will try again; or too old. */
+static bool is_useless(int fd)
+{
+    struct stat st;
+
+    return fstat(fd, &st) == 0 && S_ISREG(st.st_mode) &&
+           (st.st_size == 0 || time(NULL) - st.st_mtime > OLD_SECONDS);
+}
+
 /* Nobody holds it, and it is a record of this server? */
 static bool take_left(int folder, const char *name, const char *url, struct record_left *left)
 {
     struct strings kernels = {0};
     int fd = openat(folder, name, O_RDWR | O_CLOEXEC | O_NOFOLLOW | O_NONBLOCK);
-    char *text = NULL;
-    struct stat st;
+    bool held = fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+    char *text = held ? read_record(fd) : NULL;
 
-    if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0) {
-        if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && st.st_size == 0) {
-            (void)unlinkat(folder, name, 0); /* killed before it had written, or it tries again */
-        }
-        text = read_record(fd);
-    }
     if (text && parse_record(text, url, &kernels) && strings_ok(&kernels) == 0) {
         *left = (struct record_left){
             .folder = fcntl(folder, F_DUPFD_CLOEXEC, 3), .fd = fd, .kernels = kernels};
-        (void)snprintf(left->name, sizeof(left->name), "%s", name);
+        (void)snprintf(left->name, sizeof(left->name), "%.60s", name);
         free(text);
         return true;
+    }
+    if (held && is_useless(fd)) {
+        (void)unlinkat(folder, name, 0);
     }
     if (fd >= 0) {
         close(fd);

@@ -12,7 +12,8 @@
  * A record is a file of a living place, in $XDG_RUNTIME_DIR/cellblock or else
  * ~/.local/state/cellblock (0700, the user's own): host, address of the server (no user, password
  * or token in it) and the kernels' ids. It is held with flock, which ends with the process: a
- * record that can be locked is a dead one's. There is no file while there is no kernel. Where no
+ * record that can be locked is a dead one's, and is forgotten after 30 days when nobody has come
+ * back to its server. There is no file while there is no kernel. Where no
  * such folder can be had nothing is recorded, and all else works.
  */
 struct records;

@@ -36,14 +36,17 @@ def proxy(server):
 
 @pytest.fixture
 def launch(tmp_path):
-    """launch(backend, **settings) starts a cellblock; all are ended."""
-    made = []
+    """launch(backend, **settings) starts a cellblock; all are ended. What it keeps of its own is in
+    a folder of the test's."""
+    made, runtime = [], tmp_path / "runtime"
+    runtime.mkdir(mode=0o700, exist_ok=True)
 
     def begin(backend="jupyter", args=(), env=None, **settings):
         config = tmp_path / f"config-{len(made)}.json"
         default = {"backend": backend, "network": "all", **settings}
         config.write_text(json.dumps({"environments": {"default": default}}), encoding="utf-8")
-        made.append(Client("--config", config, *args, era="modern", env=env or {}))
+        made.append(Client("--config", config, *args, era="modern",
+                           env={"XDG_RUNTIME_DIR": str(runtime), **(env or {})}))
         return made[-1]
 
     yield begin

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.timeout(180)
 def runtime(tmp_path):
     """The folder in which records are kept."""
     folder = tmp_path / "runtime"
-    folder.mkdir(mode=0o700)
+    folder.mkdir(mode=0o700, exist_ok=True)
     return folder
 
 

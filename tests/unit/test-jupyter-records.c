@@ -10,6 +10,7 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
+#include <time.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -17,6 +18,7 @@
 #include "backends/jupyter/records.h"
 
 #define URL "http://127.0.0.1:8888/prefix"
+#define DAY 86400L
 #define RECORD "jupyter-0123456789abcdef"
 
 /* A folder for each test: `runtime` below it is $XDG_RUNTIME_DIR, `home` $HOME. */
@@ -321,6 +323,23 @@ static void test_one_that_is_too_long(void **state)
     free(text);
 }
 
+static void test_one_of_long_ago_is_forgotten(void **state)
+{
+    struct trial *t = *state;
+    char *path = path_of(t, "runtime/cellblock/" RECORD);
+    struct timespec times[2] = {{.tv_nsec = UTIME_OMIT}, {.tv_sec = time(NULL) - 29 * DAY}};
+
+    plant_record(t, NULL, URL "/other", "kernel a\nend\n");
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_int_equal(records_left(URL, t->left), 0);
+    assert_true(exists(t, "runtime/cellblock/" RECORD));
+    times[1].tv_sec -= 2 * DAY;
+    assert_int_equal(utimensat(AT_FDCWD, path, times, 0), 0);
+    assert_int_equal(records_left(URL, t->left), 0);
+    assert_false(exists(t, "runtime/cellblock/" RECORD));
+    free(path);
+}
+
 static void test_links_and_pipes_are_none(void **state)
 {
     struct trial *t = *state;
@@ -361,6 +380,7 @@ int main(void)
         WITH_FOLDER(test_user_and_password_are_not_written),
         WITH_FOLDER(test_what_is_no_record),
         WITH_FOLDER(test_one_that_is_too_long),
+        WITH_FOLDER(test_one_of_long_ago_is_forgotten),
         WITH_FOLDER(test_links_and_pipes_are_none),
     };
     return cmocka_run_group_tests(tests, NULL, NULL);
