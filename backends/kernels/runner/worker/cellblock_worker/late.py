@@ -2,10 +2,10 @@
 
 Importing IPython takes many times what the start of an interpreter takes, and most first runs have
 nothing in them that could tell whether it is there. Those are run here, by the plain shell. All
-others have IPython brought in before they begin, a value that is more than a number or a text
-before it is shown, and an idle worker brings it in by itself, so that it is there when it is
-needed. From then on everything is as if it had been there from the beginning: In, Out and `_`, the
-names of the session, and how imports were found.
+others have IPython brought in before they begin, while the run's clock stands; a value that turns
+out to be more than a number or a text, before it is shown; and an idle worker brings it in by
+itself, so that it is there when it is needed. From then on everything is as if it had been there
+from the beginning: In, Out and `_`, the names of the session, and how imports were found.
 
 What is taken here is what cannot reach IPython or anything that IPython changes, and not what looks
 harmless: names of Python itself that are known, attributes and modules that lead to nothing else.
