@@ -48,9 +48,9 @@ class TestWhere:
     def test_replaced_and_closed_stdout_heal(self, py):
         assert py.run("import sys, os\nsys.stdout = None").cause == "ok"
         assert py.printed("print('back')") == "back\n"
-        py.run("import os; os.close(1); os.close(2)")
+        assert py.run("import os; os.close(1); os.close(2)").cause == "ok"
         assert py.printed("print('back')") == "back\n"
-        py.run("import sys; sys.stdout.close()")
+        assert py.run("import sys; sys.stdout.close()").cause == "ok"
         assert py.printed("print('back')") == "back\n"
 
     def test_redirection_by_the_user(self, py):
