@@ -145,6 +145,10 @@ typedef void (*executor_done)(void *data, const struct error *err);
 typedef void (*executor_progress)(void *data, const char *line);
 void executor_add_share(struct executor *e, struct share *share_owned, executor_progress progress,
                         executor_done done, void *data);
+/* A request: the copy whose `data` this is, and whose `done` was not called yet, is given up.
+ * `done` is called with the error that says so, unless the copy was there first; nothing is left at
+ * dest. */
+void executor_cancel_share(struct executor *e, const void *data);
 
 /* Would a new executor of this place take these shares, in this order? 0, or -1 with the reason of
  * the first that it would not. For shares that nobody is there to be told about when they are

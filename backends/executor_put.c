@@ -4,8 +4,9 @@
 #include "backends/executor_internal.h"
 
 /*
- * A put ends in one of three ways: the machine answers it; nothing of it moves for too long, and it
- * is answered here and given up; or its machine ends, and who started it knows that.
+ * A put ends in one of three ways: the machine answers it; nothing of it moves for too long or it
+ * is cancelled, and it is answered here and given up; or its machine ends, and who started it knows
+ * that.
  *
  * A machine that has not answered a put is not given another one. What was given up is undone by
  * the place (machine_put_cancel), which takes a moment; a machine that does not answer even then is
@@ -17,7 +18,8 @@ struct put {
     executor_progress progress;
     executor_done done; /* NULL: it was answered here, or abandoned */
     void *data;
-    char *last; /* what was said of it last; NULL */
+    char *last;     /* what was said of it last; NULL */
+    bool cancelled; /* it is to be given up at once */
 };
 
 static void put_free(struct put *put)
@@ -43,7 +45,7 @@ static void on_progress(void *data, const char *line)
     struct executor *e = put->box->executor;
     char *copy;
 
-    if (!put->done) {
+    if (!put->done || put->cancelled) {
         return;
     }
     arm(e, e->limits.stall);
@@ -77,8 +79,13 @@ static void on_answer(void *data, const struct error *err)
     executor_soon(e);
 }
 
-static void set_stalled(const struct executor *e, const struct put *put, struct error *err)
+static void set_given_up(const struct executor *e, const struct put *put, struct error *err)
 {
+    if (put->cancelled) {
+        (void)error_set(err, ERROR_LOST, "copying %s to %s was cancelled", put->share->source,
+                        put->share->dest);
+        return;
+    }
     (void)error_set(err, ERROR_TIMEOUT,
                     "copying %s to %s was given up: nothing of it moved for %g s%s%s%s",
                     put->share->source, put->share->dest, (double)e->limits.stall / 1000,
@@ -92,7 +99,7 @@ static void give_up(struct executor *e, struct put *put)
     executor_done done = put->done;
     struct error err = {0};
 
-    set_stalled(e, put, &err);
+    set_given_up(e, put, &err);
     put->done = NULL;
     arm(e, e->limits.undo);
     done(put->data, &err);
@@ -131,10 +138,20 @@ void executor_put(struct executor *e, struct share *share_owned, executor_progre
         error_clear(&err);
         return;
     }
-    *put = (struct put){e->box, share_owned, progress, done, data, NULL};
+    *put = (struct put){e->box, share_owned, progress, done, data, NULL, false};
     e->box->put = put;
     arm(e, e->limits.stall);
     e->place->ops->machine_put(e->box->machine, share_owned, on_progress, on_answer, put);
+}
+
+void executor_put_cancel(struct executor *e, const void *data)
+{
+    struct put *put = e->box ? e->box->put : NULL;
+
+    if (put && put->done && put->data == data) {
+        put->cancelled = true;
+        arm(e, 0);
+    }
 }
 
 bool executor_can_put(const struct executor *e)

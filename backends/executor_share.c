@@ -262,6 +262,24 @@ void executor_forget_puts(struct executor *e)
     }
 }
 
+void executor_cancel_share(struct executor *e, const void *data)
+{
+    struct entry *entry = e->entries;
+    struct error err = {0};
+
+    while (entry && !(entry->done && entry->data == data)) {
+        entry = entry->next;
+    }
+    if (entry && entry->state == ENTRY_PUTTING) {
+        executor_put_cancel(e, entry);
+    } else if (entry) {
+        (void)error_set(&err, ERROR_LOST, "copying %s to %s was cancelled", entry->share->source,
+                        entry->share->dest);
+        put_failed(e, entry, &err);
+        error_clear(&err);
+    }
+}
+
 /* ---- executor_add_share ---- */
 
 static bool contains(const char *outer, const char *inner)

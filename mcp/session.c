@@ -345,6 +345,18 @@ void session_add_share(struct session *s, struct share *share_owned, executor_pr
     executor_add_share(s->executor, share_owned, on_share_progress, on_share_done, op);
 }
 
+void session_cancel_share(struct session *s, const void *data)
+{
+    const struct share_op *op = s->ops;
+
+    while (op && op->data != data) {
+        op = op->next;
+    }
+    if (op) {
+        executor_cancel_share(s->executor, op);
+    }
+}
+
 /* Opens the sources of all shares anew. -1 with an error that names the one that is missing. */
 static int reopen_shares(struct session *s, const json_t *roots, bool keep_shares,
                          struct share_list *list, struct error *err)

@@ -72,6 +72,8 @@ void session_ephemeral_close(struct session *s, struct executor *e);
  * stateful mode this is executor_add_share. Takes the share. */
 void session_add_share(struct session *s, struct share *share_owned, executor_progress progress,
                        executor_done done, void *data);
+/* executor_cancel_share for the one that was added with this `data`. */
+void session_cancel_share(struct session *s, const void *data);
 
 /*
  * Back to not started, with the same id: a run that is going ends as cancelled. With `keep_shares`

@@ -50,6 +50,14 @@ static void on_progress(void *data, const char *line)
     call_progress(sc->call, line);
 }
 
+/* A mount is only noted, and a copy of before the start too: their answer is on its way. */
+static void on_cancelled(void *data)
+{
+    struct share_call *sc = data;
+
+    session_cancel_share(sc->session, sc);
+}
+
 static void on_added(void *data, const struct error *err)
 {
     struct share_call *sc = data;
@@ -142,6 +150,7 @@ static int add(struct share_call *sc, const json_t *roots, struct error *err)
         return -1;
     }
     sc->text = describe(sc, share);
+    call_on_cancel(sc->call, on_cancelled, sc);
     session_add_share(sc->session, share, on_progress, on_added, sc);
     return 0;
 }

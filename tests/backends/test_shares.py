@@ -45,6 +45,20 @@ class TestCopies:
         box.bring(host / "flag", "/workspace/flag")
         assert box.server.tool_result(id_).text("stdout") == "seen\n"
 
+    def test_one_that_is_cancelled(self, box, host):
+        """It is not answered, nothing of it is left, and its dest is free again."""
+        box.open()
+        with open(host / "big", "wb") as file:
+            file.truncate(300 << 20)
+        (host / "small").write_text("small")
+        id_ = box.server.begin_tool("add_share", box.arguments(
+            source=str(host / "big"), dest="/workspace/it", type="copy"))
+        box.server.cancel(id_)
+        assert box.value("import os\nos.path.exists('/workspace/it')") == "False"
+        box.bring(host / "small", "/workspace/it")
+        assert box.value("open('/workspace/it').read()") == "'small'"
+        assert box.server.answers(id_) == []
+
     @pytest.mark.parametrize("started", [False, True])
     def test_a_whole_folder(self, box, host, started):
         if started:

@@ -38,6 +38,7 @@ struct executor {
     struct share *shares[SHARES_MOST];
     unsigned share_count;
     struct pending pending[PENDING_MOST];
+    struct pending never; /* the share at /never */
     unsigned pending_count;
     struct run *first;
     bool started;
@@ -297,7 +298,9 @@ void executor_add_share(struct executor *e, struct share *share_owned, executor_
     if (progress) {
         progress(data, "copying");
     }
-    if (!never) {
+    if (never) {
+        e->never = (struct pending){done, data, true};
+    } else {
         e->pending[e->pending_count++] = (struct pending){done, data, refused};
         soon(e);
     }
@@ -305,6 +308,15 @@ void executor_add_share(struct executor *e, struct share *share_owned, executor_
         share_free(share_owned);
     } else {
         e->shares[e->share_count++] = share_owned;
+    }
+}
+
+void executor_cancel_share(struct executor *e, const void *data)
+{
+    if (e->never.done && e->never.data == data) {
+        e->pending[e->pending_count++] = e->never;
+        e->never = (struct pending){0};
+        soon(e);
     }
 }
 

@@ -29,6 +29,6 @@ struct fake_counts {
 extern struct fake_counts fake_counts;
 
 /* Backends by name: "broken" refuses to be opened, "plain" has no shares at all. A share whose dest
- * is /never is never done, one at /refused is refused. */
+ * is /never is done, with an error, when it is cancelled, one at /refused is refused. */
 
 #endif

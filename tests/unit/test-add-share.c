@@ -48,6 +48,24 @@ static void a_long_copy_tells_how_it_goes(void **state)
     call_deinit(&call);
 }
 
+static void a_cancel_gives_the_copy_up(void **state)
+{
+    struct server *s = *state;
+    struct call call;
+
+    call_init(&call, s, ERA_LEGACY, share_arguments(s, "copy", "/never"));
+    add_share_tool.start(&call);
+    turn(&call);
+    assert_null(call.result);
+    assert_non_null(call.cancelled);
+    call.cancelled(call.cancelled_data);
+    assert_int_equal(call.answers, 0);
+    turn(&call);
+    assert_int_equal(call.answers, 1);
+    assert_true(json_is_true(json_object_get(call.result, "isError")));
+    call_deinit(&call);
+}
+
 static void add_share_makes_a_modern_session(void **state)
 {
     struct server *s = *state;
@@ -181,6 +199,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         TEST(adds_copies_and_mounts),
         TEST(a_long_copy_tells_how_it_goes),
+        TEST(a_cancel_gives_the_copy_up),
         TEST(add_share_makes_a_modern_session),
         TEST(add_share_says_what_is_wrong),
         TEST(a_refused_path_makes_no_session),

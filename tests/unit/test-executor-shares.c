@@ -210,6 +210,40 @@ static void test_a_copy_that_moves_is_waited_for(void **state)
     assert_int_equal(c->place.cancels, 0);
 }
 
+static void test_a_copy_that_is_cancelled_is_given_up(void **state)
+{
+    struct context *c = *state;
+    struct answer_record going, waiting;
+
+    c->e->limits.stall = 60000;
+    warm_up(c);
+    c->place.put = FAKE_PUT_STALLS;
+    add(c, SHARE_COPY, "/workspace/a", &going);
+    add(c, SHARE_COPY, "/workspace/b", &waiting);
+    turns(c, 3);
+    executor_cancel_share(c->e, &waiting);
+    executor_cancel_share(c->e, &waiting);
+    assert_int_equal(waiting.count, 0);
+    until(c, &waiting.count);
+    assert_non_null(strstr(waiting.message, "copying /src to /workspace/b was cancelled"));
+    assert_int_equal(going.count, 0);
+    executor_cancel_share(c->e, &going);
+    assert_int_equal(going.count, 0);
+    until(c, &going.count);
+    assert_int_equal(going.kind, ERROR_LOST);
+    assert_non_null(strstr(going.message, "copying /src to /workspace/a was cancelled"));
+    assert_int_equal(c->place.puts, 1);
+    assert_int_equal(c->place.cancels, 1);
+    assert_null(executor_share(c->e, 0));
+    turns(c, 3); /* the place has answered by now */
+    copy_as(c, FAKE_PUT_OK, &going);
+    executor_cancel_share(c->e, &going); /* too late */
+    turns(c, 3);
+    assert_int_equal(going.count, 1);
+    assert_int_equal(going.kind, ERROR_NONE);
+    assert_non_null(executor_share(c->e, 0));
+}
+
 static void test_a_run_goes_on_while_a_copy_stalls(void **state)
 {
     struct context *c = *state;
@@ -323,6 +357,7 @@ int main(void)
         CASE(test_copies_go_one_at_a_time),
         CASE(test_a_copy_that_stalls_is_given_up),
         CASE(test_a_copy_that_moves_is_waited_for),
+        CASE(test_a_copy_that_is_cancelled_is_given_up),
         CASE(test_a_run_goes_on_while_a_copy_stalls),
         CASE(test_a_place_that_answers_nothing_fails_what_waits),
         CASE(test_a_copy_that_stalls_makes_the_start_fail),
