@@ -176,7 +176,7 @@ void executor_put(struct executor *e, struct share *share_owned, executor_progre
 bool executor_can_put(const struct executor *e); /* there is a machine, and it is free for one */
 /* Can nothing more be brought in, because the machine does not answer one that was given up? */
 bool executor_put_is_stuck(const struct executor *e, struct error *err);
-/* The put with this `data` is given up in the next turn of the loop. */
+/* The machine is asked to undo the put with this `data`, in the next turn of the loop. */
 void executor_put_cancel(struct executor *e, const void *data);
 void executor_put_abandon(struct executor *e); /* nobody waits for the one that is on its way */
 void executor_put_timer_init(struct executor *e);

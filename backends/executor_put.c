@@ -4,9 +4,9 @@
 #include "backends/executor_internal.h"
 
 /*
- * A put ends in one of three ways: the machine answers it; nothing of it moves for too long or it
- * is cancelled, and it is answered here and given up; or its machine ends, and who started it knows
- * that.
+ * A put ends in one of three ways: the machine answers it; nothing of it moves for too long, and it
+ * is answered here and given up; or its machine ends, and who started it knows that. One that is
+ * cancelled is answered when the machine has undone it, unless it was there first: then it stays.
  *
  * A machine that has not answered a put is not given another one. What was given up is undone by
  * the place (machine_put_cancel), which takes a moment; a machine that does not answer even then is
@@ -19,7 +19,8 @@ struct put {
     executor_done done; /* NULL: it was answered here, or abandoned */
     void *data;
     char *last;     /* what was said of it last; NULL */
-    bool cancelled; /* it is to be given up at once */
+    bool cancelled; /* the caller wants it no more; what the machine answers then decides */
+    bool asked;     /* the machine was told that nobody wants it */
 };
 
 static void put_free(struct put *put)
@@ -59,6 +60,12 @@ static void on_progress(void *data, const char *line)
     }
 }
 
+static void set_cancelled(const struct put *put, struct error *err)
+{
+    (void)error_set(err, ERROR_LOST, "copying %s to %s was cancelled", put->share->source,
+                    put->share->dest);
+}
+
 static void on_answer(void *data, const struct error *err)
 {
     struct put *put = data;
@@ -66,7 +73,12 @@ static void on_answer(void *data, const struct error *err)
     struct executor *e = box->executor;
     executor_done done = put->done;
     void *done_data = put->data;
+    struct error cancelled = {0};
 
+    if (err && put->cancelled) {
+        set_cancelled(put, &cancelled);
+        err = &cancelled;
+    }
     box->put = NULL;
     box->put_stuck = false;
     if (box == e->box) {
@@ -76,14 +88,14 @@ static void on_answer(void *data, const struct error *err)
     if (done) {
         done(done_data, err);
     }
+    error_clear(&cancelled);
     executor_soon(e);
 }
 
 static void set_given_up(const struct executor *e, const struct put *put, struct error *err)
 {
     if (put->cancelled) {
-        (void)error_set(err, ERROR_LOST, "copying %s to %s was cancelled", put->share->source,
-                        put->share->dest);
+        set_cancelled(put, err);
         return;
     }
     (void)error_set(err, ERROR_TIMEOUT,
@@ -93,19 +105,30 @@ static void set_given_up(const struct executor *e, const struct put *put, struct
                     put->last ? "\")" : "");
 }
 
+/* The machine is to undo it, and has a moment for that. */
+static void ask_to_undo(struct executor *e, struct put *put)
+{
+    bool asked = put->asked;
+
+    put->asked = true;
+    arm(e, e->limits.undo);
+    if (!asked && e->place->ops->machine_put_cancel) {
+        e->place->ops->machine_put_cancel(put->box->machine);
+    }
+}
+
 static void give_up(struct executor *e, struct put *put)
 {
-    struct box *box = put->box;
+    const struct box *box = put->box;
     executor_done done = put->done;
     struct error err = {0};
 
     set_given_up(e, put, &err);
     put->done = NULL;
-    arm(e, e->limits.undo);
     done(put->data, &err);
     error_clear(&err);
-    if (box == e->box && box->put == put && e->place->ops->machine_put_cancel) {
-        e->place->ops->machine_put_cancel(box->machine);
+    if (box == e->box && box->put == put) {
+        ask_to_undo(e, put);
     }
 }
 
@@ -117,7 +140,9 @@ static void on_limit(uv_timer_t *timer)
     if (!box || !box->put || e->closing) {
         return;
     }
-    if (box->put->done) {
+    if (box->put->cancelled && !box->put->asked) {
+        ask_to_undo(e, box->put);
+    } else if (box->put->done) {
         give_up(e, box->put);
     } else {
         box->put_stuck = true;
@@ -138,7 +163,7 @@ void executor_put(struct executor *e, struct share *share_owned, executor_progre
         error_clear(&err);
         return;
     }
-    *put = (struct put){e->box, share_owned, progress, done, data, NULL, false};
+    *put = (struct put){e->box, share_owned, progress, done, data, NULL, false, false};
     e->box->put = put;
     arm(e, e->limits.stall);
     e->place->ops->machine_put(e->box->machine, share_owned, on_progress, on_answer, put);
@@ -148,7 +173,7 @@ void executor_put_cancel(struct executor *e, const void *data)
 {
     struct put *put = e->box ? e->box->put : NULL;
 
-    if (put && put->done && put->data == data) {
+    if (put && put->done && put->data == data && !put->cancelled) {
         put->cancelled = true;
         arm(e, 0);
     }

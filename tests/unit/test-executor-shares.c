@@ -244,6 +244,23 @@ static void test_a_copy_that_is_cancelled_is_given_up(void **state)
     assert_non_null(executor_share(c->e, 0));
 }
 
+static void test_a_cancel_that_comes_too_late_for_the_place(void **state)
+{
+    struct context *c = *state;
+    struct answer_record copy;
+
+    warm_up(c);
+    c->place.put = FAKE_PUT_SLOW; /* it does not hear of a cancel, and ends well */
+    add(c, SHARE_COPY, "/workspace/a", &copy);
+    turns(c, 3);
+    executor_cancel_share(c->e, &copy);
+    c->e->limits.undo = 60000;
+    until(c, &copy.count);
+    assert_int_equal(copy.kind, ERROR_NONE);
+    assert_int_equal(c->place.cancels, 1);
+    assert_non_null(executor_share(c->e, 0));
+}
+
 static void test_a_run_goes_on_while_a_copy_stalls(void **state)
 {
     struct context *c = *state;
@@ -358,6 +375,7 @@ int main(void)
         CASE(test_a_copy_that_stalls_is_given_up),
         CASE(test_a_copy_that_moves_is_waited_for),
         CASE(test_a_copy_that_is_cancelled_is_given_up),
+        CASE(test_a_cancel_that_comes_too_late_for_the_place),
         CASE(test_a_run_goes_on_while_a_copy_stalls),
         CASE(test_a_place_that_answers_nothing_fails_what_waits),
         CASE(test_a_copy_that_stalls_makes_the_start_fail),
