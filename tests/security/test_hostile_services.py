@@ -17,6 +17,7 @@ import threading
 import time
 
 import pytest
+from attack import MEMORY_MIB, PROCESSES
 from engine import at_once, far, peak_kib
 
 TOKEN = "token-of-the-test-71c3e9"
@@ -283,6 +284,10 @@ def engine_ordinary(method, path, *_):
         return answer({"Id": "c" * 64, "Warnings": []}, "201 Created")
     if "/containers/json" in path or path.endswith("/networks"):
         return answer([])
+    if path.endswith("c/json"):  # it holds the container to what was asked
+        return answer({"Id": "c" * 64, "HostConfig": {
+            "Memory": MEMORY_MIB << 20, "PidsLimit": PROCESSES + 1, "ReadonlyRootfs": True,
+            "Privileged": False, "NetworkMode": "none"}})
     if "/images/" in path:
         return answer({"Id": "sha256:" + "a" * 64, "Config": {"User": "", "Volumes": None},
                        "Os": "linux", "Architecture": "amd64"})
