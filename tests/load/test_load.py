@@ -88,6 +88,9 @@ def test_many_short_runs_leak_nothing(start):
     for n in range(500):
         assert client.run(f"print('x' * 1000); {n}").text("result") == str(n)
     assert settled(client, count + 2) <= count + 2
+    deadline = time.monotonic() + 10
+    while processes.open_fds(client.pid) > fds + 4 and time.monotonic() < deadline:
+        time.sleep(0.05)  # the last cells are being closed
     assert processes.open_fds(client.pid) <= fds + 4
     if not sanitized():
         assert processes.pss_kib(client.pid) <= memory + 2048
