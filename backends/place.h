@@ -157,6 +157,17 @@ struct machine {
 /* Finds the environment's backend in the registry and opens it. -1 with `err`. */
 int place_open(uv_loop_t *loop, const struct environment *env, struct place **ret,
                struct error *err);
+/* What cellblocks that are gone had left in a place, as it was found and removed there. */
+struct place_left {
+    const char *name; /* of the check */
+    unsigned found, removed;
+    const char *failed; /* why one could not be removed; NULL */
+    const char *fix;    /* for those that are there still */
+};
+/* For place_ops.check: tells it as a check that is not required. */
+void place_tell_left(const struct place_left *left,
+                     void (*each)(void *data, const struct place_check *check), void *data);
+
 void place_warm(struct place *place);
 void place_close(struct place *place, void (*closed)(void *data), void *data);
 

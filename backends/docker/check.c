@@ -60,14 +60,11 @@ static void check_orphans(const struct docker_place *place,
                           void (*each)(void *data, const struct place_check *check), void *data)
 {
     const struct orphans *o = &place->orphans;
-    char detail[512];
-    bool ok = o->found == o->removed;
+    const struct place_left left = {"left containers", o->found, o->removed, o->failed,
+                                    "docker rm -f $(docker ps -aq --filter "
+                                    "label=cellblock.server)"};
 
-    (void)snprintf(detail, sizeof(detail),
-                   o->found ? "%u of servers that are gone, %u of them removed%s%.200s" : "none",
-                   o->found, o->removed, o->failed ? ": " : "", o->failed ? o->failed : "");
-    tell(each, data, "left containers", ok, false, detail,
-         "docker rm -f $(docker ps -aq --filter label=cellblock.server)");
+    place_tell_left(&left, each, data);
 }
 
 void docker_check(struct place *base, void (*each)(void *data, const struct place_check *check),

@@ -72,22 +72,14 @@ static void check_url(const struct environment *env,
     jupyter_address_deinit(&address);
 }
 
-/* What the trial run has found and removed, as docker's left containers. */
+/* What the trial run has found and removed. */
 static void check_orphans(const struct orphans *o,
                           void (*each)(void *data, const struct place_check *check), void *data)
 {
-    char detail[512];
-    bool ok = o->found == o->removed;
+    const struct place_left left = {"left kernels", o->found, o->removed, o->failed,
+                                    "shut them down in the server's list of running kernels"};
 
-    (void)snprintf(detail, sizeof(detail),
-                   o->found ? "%u of servers that are gone, %u of them removed%s%.200s" : "none",
-                   o->found, o->removed, o->failed ? ": " : "", o->failed ? o->failed : "");
-    each(data, &(struct place_check){
-                   .name = "left kernels",
-                   .ok = ok,
-                   .detail = detail,
-                   .fix = ok ? NULL : "shut them down in the server's list of running kernels",
-               });
+    place_tell_left(&left, each, data);
 }
 
 static void check_own(const struct environment *env,

@@ -78,27 +78,27 @@ static int open_base(const char *variable)
     return checked(open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC));
 }
 
-static int open_folder(bool make)
+/* The folder that ours is in; -1 when there is none. */
+static int open_parent(bool make)
 {
     int base = open_base("XDG_RUNTIME_DIR");
 
-    if (base < 0) {
-        base = step(step(open_base("HOME"), ".local", 0, make), "state", 0, make);
-    }
-    return step(base, "cellblock", O_NOFOLLOW, make);
+    return base >= 0 ? base : step(step(open_base("HOME"), ".local", 0, make), "state", 0, make);
+}
+
+static int open_folder(bool make)
+{
+    return step(open_parent(make), "cellblock", O_NOFOLLOW, make);
 }
 
 /* It goes with the last record. */
 static void remove_folder(void)
 {
-    int base = open_base("XDG_RUNTIME_DIR");
+    int parent = open_parent(false);
 
-    if (base < 0) {
-        base = step(step(open_base("HOME"), ".local", 0, false), "state", 0, false);
-    }
-    if (base >= 0) {
-        (void)unlinkat(base, "cellblock", AT_REMOVEDIR);
-        close(base);
+    if (parent >= 0) {
+        (void)unlinkat(parent, "cellblock", AT_REMOVEDIR);
+        close(parent);
     }
 }
 

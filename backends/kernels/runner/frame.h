@@ -26,10 +26,11 @@
  *                       "display_id":"…"|null,"sync":bool}
  * to server   CLEAR    {"wait":bool,"sync":bool}
  * to server   NOTE     {"text":"…"}: something the user should know, the run goes on
- * to server   DELAYED  empty: the worker gets ready for the run that is going: its clock stands.
- * Once in a worker's life, and only where the link says so (place.h): the code that is run could
- * send it too to server   BEGIN    empty: the code starts now to server   DONE
- * {"run":"r-…","status":"ok"|"error"|"exit"|"signal"|"interrupted",
+ * to server   DELAYED  empty: the worker gets ready for the run that is going, whose clock stands;
+ *                       once in a worker's life, and only where the link says so (place.h), since
+ *                       the code that is run could send it too
+ * to server   BEGIN    empty: the code starts now
+ * to server   DONE     {"run":"r-…","status":"ok"|"error"|"exit"|"signal"|"interrupted",
  *                       "exit_code":int|null,"signal":int|null,
  *                       "error":{"etype":"…","evalue":"…","traceback":"…"}|null,
  *                       "execution_count":int,"cpu_ms":int,"peak_rss_kib":int}: last of its run

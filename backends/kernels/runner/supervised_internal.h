@@ -92,6 +92,9 @@ struct exit_frame {
     char *text;
 };
 
+/* supervised_command.c: the package and SETUP, in answer to the marker. 0 or -errno. */
+int supervised_send_package(struct supervised *s, const char *magic);
+
 /* supervised.c */
 int supervised_send(struct supervised *s, enum supervisor_frame type, const void *payload,
                     size_t size);

@@ -24,10 +24,9 @@ from traitlets.config.configurable import Configurable
 
 from cellblock_worker import bundles, commands, coroutines, errors, figures
 from cellblock_worker.compiling import COROUTINE
-from cellblock_worker.plain import IPYTHON_DIR, PlainShell
+from cellblock_worker.plain import IPYTHON_DIR, PlainShell, keep_input
 from cellblock_worker.streams import write_err
 
-KEPT_INPUTS = 2000
 FIGURE = ("matplotlib.figure", "Figure")
 _HEAD = re.compile(r"\s*(\w+)")
 _REPR = re.compile(r"_repr_\w*_\Z|_ipython_display_\Z|__repr__\Z")
@@ -481,11 +480,7 @@ class IPythonShell(PlainShell):
         ip.failure = None
         sys.displayhook = ip.displayhook
         for inputs in self._inputs:
-            while len(inputs) < number:
-                inputs.append("")
-            inputs.append(code)
-            if number > KEPT_INPUTS:
-                inputs[number - KEPT_INPUTS] = ""
+            keep_input(inputs, number, code)
         info = None
         callbacks = self._callbacks
         if callbacks["pre_run_cell"] or callbacks["post_run_cell"]:

@@ -17,12 +17,11 @@ import os
 import sys
 
 from cellblock_worker import interrupts
-from cellblock_worker.plain import IPYTHON_DIR, PlainShell
+from cellblock_worker.plain import IPYTHON_DIR, PlainShell, keep_input
 
 IDLE_FIRST = 2.0  # seconds without a run after which IPython is brought in: before the first one
 IDLE = 0.1  # and after that
 CACHE_SIZE = 1000  # of Out, as IPython has it
-KEPT_INPUTS = 2000
 JEDI_DEPTH = 3000
 CODE_CAP = 64 * 1024
 _FOLDER_CAP = 256
@@ -307,12 +306,7 @@ class LateShell(PlainShell):
 
     def run(self, code):
         """As IPython's shell does."""
-        number = self.execution_count + 1
-        inputs = self._inputs
-        inputs += [""] * (number - len(inputs))
-        inputs.append(code)
-        if number > KEPT_INPUTS:
-            inputs[number - KEPT_INPUTS] = ""
+        keep_input(self._inputs, self.execution_count + 1, code)
         names = False
         try:
             super().run(code)

@@ -8,6 +8,16 @@ from cellblock_worker.compiling import COROUTINE, RUN_PREFIX, Compiler, Sources
 from cellblock_worker.display import plain_functions
 
 IPYTHON_DIR = "/tmp/.cellblock-ipython"
+KEPT_INPUTS = 2000
+
+
+def keep_input(inputs, number, code):
+    """Makes `code` the input of that run in IPython's list; one that is long past is let go."""
+    while len(inputs) < number:
+        inputs.append("")
+    inputs.append(code)
+    if number > KEPT_INPUTS:
+        inputs[number - KEPT_INPUTS] = ""
 
 
 def main_module():
