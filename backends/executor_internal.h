@@ -113,6 +113,7 @@ struct entry {
     struct executor *executor;
     struct share *share;
     enum entry_state state;
+    bool cancelled; /* being undone: its dest may be asked for again, after it */
     executor_progress progress;
     executor_done done;
     void *data;
@@ -178,6 +179,7 @@ bool executor_can_put(const struct executor *e); /* there is a machine, and it i
 bool executor_put_is_stuck(const struct executor *e, struct error *err);
 /* The machine is asked to undo the put with this `data`, in the next turn of the loop. */
 void executor_put_cancel(struct executor *e, const void *data);
+void executor_set_cancelled(const struct share *share, struct error *err); /* why it is not there */
 void executor_put_abandon(struct executor *e); /* nobody waits for the one that is on its way */
 void executor_put_timer_init(struct executor *e);
 

@@ -60,12 +60,6 @@ static void on_progress(void *data, const char *line)
     }
 }
 
-static void set_cancelled(const struct put *put, struct error *err)
-{
-    (void)error_set(err, ERROR_LOST, "copying %s to %s was cancelled", put->share->source,
-                    put->share->dest);
-}
-
 static void on_answer(void *data, const struct error *err)
 {
     struct put *put = data;
@@ -76,7 +70,7 @@ static void on_answer(void *data, const struct error *err)
     struct error cancelled = {0};
 
     if (err && put->cancelled) {
-        set_cancelled(put, &cancelled);
+        executor_set_cancelled(put->share, &cancelled);
         err = &cancelled;
     }
     box->put = NULL;
@@ -95,7 +89,7 @@ static void on_answer(void *data, const struct error *err)
 static void set_given_up(const struct executor *e, const struct put *put, struct error *err)
 {
     if (put->cancelled) {
-        set_cancelled(put, err);
+        executor_set_cancelled(put->share, err);
         return;
     }
     (void)error_set(err, ERROR_TIMEOUT,
@@ -167,6 +161,11 @@ void executor_put(struct executor *e, struct share *share_owned, executor_progre
     e->box->put = put;
     arm(e, e->limits.stall);
     e->place->ops->machine_put(e->box->machine, share_owned, on_progress, on_answer, put);
+}
+
+void executor_set_cancelled(const struct share *share, struct error *err)
+{
+    (void)error_set(err, ERROR_LOST, "copying %s to %s was cancelled", share->source, share->dest);
 }
 
 void executor_put_cancel(struct executor *e, const void *data)

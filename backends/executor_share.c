@@ -173,6 +173,7 @@ static void put_done(void *data, const struct error *err)
         put_failed(e, entry, err);
     } else {
         entry->state = ENTRY_THERE;
+        entry->cancelled = false; /* it was there first */
         entry_answer(e, entry, &none);
     }
     executor_check_ready(e);
@@ -271,10 +272,10 @@ void executor_cancel_share(struct executor *e, const void *data)
         entry = entry->next;
     }
     if (entry && entry->state == ENTRY_PUTTING) {
+        entry->cancelled = true;
         executor_put_cancel(e, entry);
     } else if (entry) {
-        (void)error_set(&err, ERROR_LOST, "copying %s to %s was cancelled", entry->share->source,
-                        entry->share->dest);
+        executor_set_cancelled(entry->share, &err);
         put_failed(e, entry, &err);
         error_clear(&err);
     }
@@ -354,7 +355,7 @@ static int check_share(const struct executor *e, const struct share *share, stru
         return error_set(err, ERROR_LIMIT, "a session has at most %d shares", SHARES_CAP);
     }
     for (const struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (check_apart(entry->share, share, err) < 0) {
+        if (!entry->cancelled && check_apart(entry->share, share, err) < 0) {
             return -1;
         }
     }

@@ -244,6 +244,27 @@ static void test_a_copy_that_is_cancelled_is_given_up(void **state)
     assert_non_null(executor_share(c->e, 0));
 }
 
+static void test_the_dest_of_a_cancelled_copy_is_free(void **state)
+{
+    struct context *c = *state;
+    struct answer_record first, second;
+
+    warm_up(c);
+    c->place.put = FAKE_PUT_STALLS;
+    add(c, SHARE_COPY, "/workspace/a", &first);
+    turns(c, 3);
+    executor_cancel_share(c->e, &first);
+    c->e->limits.stall = 60000;
+    add(c, SHARE_COPY, "/workspace/a", &second); /* before the place has undone the first */
+    until(c, &first.count);
+    turns(c, 3);
+    assert_int_equal(second.count, 0);
+    assert_int_equal(c->place.puts, 2);
+    executor_cancel_share(c->e, &second);
+    until(c, &second.count);
+    assert_non_null(strstr(second.message, "was cancelled"));
+}
+
 static void test_a_cancel_that_comes_too_late_for_the_place(void **state)
 {
     struct context *c = *state;
@@ -375,6 +396,7 @@ int main(void)
         CASE(test_a_copy_that_stalls_is_given_up),
         CASE(test_a_copy_that_moves_is_waited_for),
         CASE(test_a_copy_that_is_cancelled_is_given_up),
+        CASE(test_the_dest_of_a_cancelled_copy_is_free),
         CASE(test_a_cancel_that_comes_too_late_for_the_place),
         CASE(test_a_run_goes_on_while_a_copy_stalls),
         CASE(test_a_place_that_answers_nothing_fails_what_waits),

@@ -293,6 +293,23 @@ static void test_a_put_that_stalls_can_be_given_up(void **state)
     remove_tree(folder);
 }
 
+static void test_a_put_is_given_up_before_it_began(void **state)
+{
+    struct host *h = host_with_python(NULL, NULL);
+    char *folder = make_tree();
+    (void)state;
+    wait_for(h, &h->readies, 1);
+    put(h, folder, "d", "/workspace/d");
+    supervised_put_cancel(h->supervised);
+    assert_int_equal(h->puts, 0);
+    wait_for(h, &h->puts, 1);
+    assert_non_null(strstr(h->put_error, "given up before it began"));
+    run(h, "import os; print([n for n in os.listdir('.') if n != '.local'])");
+    assert_string_equal(h->output, "[]\n");
+    host_free(h);
+    remove_tree(folder);
+}
+
 static void test_closed_in_the_middle_of_a_put(void **state)
 {
     struct host *h = host_with_python(NULL, NULL);
@@ -355,6 +372,7 @@ int main(void)
         cmocka_unit_test(test_puts),
         cmocka_unit_test(test_a_put_past_the_limit),
         cmocka_unit_test(test_a_put_that_stalls_can_be_given_up),
+        cmocka_unit_test(test_a_put_is_given_up_before_it_began),
         cmocka_unit_test(test_closed_in_the_middle_of_a_put),
         cmocka_unit_test(test_killed_from_outside),
         cmocka_unit_test(test_no_python_there),

@@ -75,15 +75,12 @@ static void finish_first(struct supervised *s, const struct error *err)
     supervised_soon(s);
 }
 
-/* Gives it up: the far side undoes what it has done. */
-static void give_up(struct put *put, const struct error *err)
+/* Nothing more of it follows. What is not whole the far side undoes. */
+static void send_end(struct put *put, bool whole)
 {
-    struct supervised *s = put->s;
-
     put->ended = true;
-    (void)supervised_send_json(s, FRAME_PUT_END,
-                               json_pack("{s:i, s:b}", "id", (int)put->id, "whole", 0));
-    answer(put, err);
+    (void)supervised_send_json(put->s, FRAME_PUT_END,
+                               json_pack("{s:i, s:b}", "id", (int)put->id, "whole", whole));
 }
 
 /* ---- the writer ---- */
@@ -123,13 +120,10 @@ static void on_end(void *data, const struct error *err)
     if (put->ended || put->s->phase != PHASE_UP) {
         return;
     }
+    send_end(put, !err);
     if (err) {
-        give_up(put, err);
-        return;
+        answer(put, err);
     }
-    put->ended = true;
-    (void)supervised_send_json(put->s, FRAME_PUT_END,
-                               json_pack("{s:i, s:b}", "id", (int)put->id, "whole", 1));
 }
 
 static int start(struct put *put, struct error *err)
@@ -140,6 +134,9 @@ static int start(struct put *put, struct error *err)
     const struct tar_options options = {.name = "share", .limit = limit};
 
     put->started = true;
+    if (put->ended) {
+        return error_set(err, ERROR_TIMEOUT, "the copy was given up before it began");
+    }
     if (!put->share) {
         return error_set(err, ERROR_LIMIT, "no descriptor or memory is left for the copy");
     }
@@ -268,10 +265,16 @@ void supervised_put_cancel(struct supervised *s)
 {
     struct put *put = s->puts;
 
-    if (put && put->started && !put->ended && s->phase == PHASE_UP) {
-        put->ended = true;
-        (void)supervised_send_json(s, FRAME_PUT_END,
-                                   json_pack("{s:i, s:b}", "id", (int)put->id, "whole", 0));
+    while (put && !put->done) {
+        put = put->next; /* answered here, and still being undone there */
+    }
+    if (!put || put->ended) {
+        return;
+    }
+    if (!put->started) {
+        put->ended = true; /* supervised_puts_go_on answers it in its turn */
+    } else if (s->phase == PHASE_UP) {
+        send_end(put, false);
     }
 }
 
