@@ -65,6 +65,12 @@ class OutOfMemory:
         """Whether it has killed since."""
         return self.count() > self.before
 
+    def struck_within(self, memory):
+        """Whether it has ended some process of a group that has no more than our `memory` in bytes.
+        A larger group may be shared with strangers. It takes any process, and the code that goes
+        on cannot know which was missing."""
+        return self.struck() and 0 < self.limit() <= memory
+
     def limit(self):
         """The group's limit in bytes, 0 when it has none."""
         limit = _number(_text(self._limit).strip()) if self._limit else 0

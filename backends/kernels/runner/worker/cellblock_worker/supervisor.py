@@ -577,6 +577,8 @@ class Supervisor:
         setup = self._setup
         if not (setup.memory or setup.processes):
             return None
+        if self._oom.struck_within(setup.memory):
+            return {"how": "memory", "limit": self._oom.limit()}
         pids = family.members(self._taker_pids())
         if setup.processes and len(pids) > setup.processes:
             return {"how": "processes", "used": len(pids), "limit": setup.processes}
