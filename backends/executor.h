@@ -9,6 +9,7 @@
 
 #include "backends/base/error.h"
 #include "backends/environment.h"
+#include "backends/files.h"
 #include "backends/outcome.h"
 #include "backends/share.h"
 
@@ -66,6 +67,7 @@ enum capability {
     CAP_KEEPS_FILES = 1u << 15, /* files outlive an interpreter that was killed or crashed */
     CAP_KERNELSPECS = 1u << 16, /* language may also name any kernelspec of the server */
     CAP_USAGE = 1u << 17,       /* cpu_ms and peak_rss_kib of a run */
+    CAP_FILES = 1u << 18,       /* files.h */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */
@@ -75,6 +77,7 @@ enum {
     RUN_ID_SIZE = 16,                 /* "r-" and 8 characters and NUL fit */
     RUN_SPOOL_AFTER = 8 * 1024,       /* bytes of a stream that are kept in memory only */
     RUN_SPOOL_CAP = 64 * 1024 * 1024, /* bytes of a stream that are kept in the session's file */
+    FILES_CAP = 64,                   /* file operations at once in one executor */
     RUN_QUEUE_CAP = 64,               /* runs waiting in one executor; one more is ERROR_LIMIT */
 };
 
@@ -167,6 +170,17 @@ struct run *executor_run(struct executor *e, const struct run_request *request,
 /* Interrupts a run that is going (and kills it after a grace), drops one that waits. Its outcome is
  * CAUSE_CANCELLED. `run` must not have completed. */
 void run_cancel(struct run *run);
+
+/*
+ * One operation on the sandbox's files (files.h), also while a run is going; several at once are
+ * allowed, up to FILES_CAP, and nothing is said about their order. Copies everything it needs out
+ * of `request`. The first one starts the sandbox as a run does, and waits until its shares are in.
+ * `done` is called once, never before this returned, also with what file_request_check finds;
+ * ERROR_UNSUPPORTED where the place lacks CAP_FILES; ERROR_TIMEOUT after a minute without an
+ * answer.
+ */
+void executor_file(struct executor *e, const struct file_request *request, file_done done,
+                   void *data);
 
 /* Has the sandbox been started (a mount comes too late)? */
 bool executor_started(const struct executor *e);

@@ -126,6 +126,11 @@ struct place_ops {
      * kept here while it comes, and brought in by machine_put when the run has ended (a copy share
      * at a path under /workspace/.cellblock, which replaces nothing and whose folder is made). */
     int (*machine_spool_open)(struct machine *m, const char *path, int *ret_fd);
+    /* One operation on its files, after on_started; several may be going. `done` once, never before
+     * this returned, also when the machine dies meanwhile (ERROR_LOST). Request and its texts are
+     * borrowed until this returns. NULL without CAP_FILES. */
+    void (*machine_file)(struct machine *m, const struct file_request *request, file_done done,
+                         void *data);
     /* Where a machine without a root of its own has its /workspace and /tmp: the folder that they
      * are in, as the code sees it. NULL, or an answer of NULL: at the root, as everywhere else. */
     const char *(*machine_folder)(const struct machine *m);

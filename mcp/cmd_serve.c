@@ -6,7 +6,7 @@
 #include "mcp/server.h"
 #include "mcp/session.h"
 #include "mcp/stdio.h"
-#include "mcp/tools.h"
+#include "mcp/toolsets.h"
 
 static void greet_people(void)
 {
@@ -40,12 +40,14 @@ static int serve(uv_loop_t *loop, const struct server_options *options, struct e
 
 int cmd_serve(const struct config *config)
 {
-    struct server_options options = {.config = config, .tools = core_tools};
+    const struct tool *tools[TOOLSETS_TOOLS_CAP + 1];
+    struct server_options options = {.config = config, .tools = tools};
     struct error err = {0};
     uv_loop_t loop;
     int status = STATUS_OK;
 
     greet_people();
+    toolsets_tools(config->toolsets, tools);
     if (stdio_claim(&options.in_fd, &options.out_fd, &err) < 0 || uv_loop_init(&loop) < 0) {
         error_wrap(&err, "cannot start");
         complain(&err);

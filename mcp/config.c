@@ -10,6 +10,7 @@
 
 #include "mcp/config_environment.h"
 #include "mcp/schema.h"
+#include "mcp/toolsets.h"
 
 enum {
     FILE_CAP = 1024 * 1024, /* bytes of a config file */
@@ -234,6 +235,20 @@ static int choose_default(struct config *config, const char *name, struct error 
     return 0;
 }
 
+static int fill_toolsets(struct config *config, const json_t *names, struct error *err)
+{
+    size_t index;
+    json_t *name;
+
+    json_array_foreach(names, index, name)
+    {
+        if (toolset_add(json_string_value(name), &config->toolsets, err) < 0) {
+            return error_wrap(err, "toolsets[%zu]", index);
+        }
+    }
+    return 0;
+}
+
 static int fill_config(struct config *config, const json_t *root, struct error *err)
 {
     const json_t *environments = json_object_get(root, "environments");
@@ -241,6 +256,7 @@ static int fill_config(struct config *config, const json_t *root, struct error *
 
     if (check_networks(environments, err) < 0 ||
         schema_check(schema_get("config"), root, false, err) < 0 ||
+        fill_toolsets(config, json_object_get(root, "toolsets"), err) < 0 ||
         fill_environments(config, environments, err) < 0) {
         return -1;
     }

@@ -19,6 +19,7 @@ struct config {
     struct environment *default_environment; /* one of them */
     char **share_roots; /* absolute, resolved (realpath); NULL-terminated, never NULL */
     bool structured;    /* --structured */
+    unsigned toolsets;  /* bits of mcp/toolsets.h; core is always on */
     bool warm;          /* --warm */
     enum log_level log_level;
 };

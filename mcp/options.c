@@ -8,6 +8,7 @@
 #include "backends/registry.h"
 #include "mcp/options_table.h"
 #include "mcp/schema.h"
+#include "mcp/toolsets.h"
 
 enum {
     TIMEOUT_MOST = 604800, /* a week, as in schemas/config.schema.json */
@@ -112,6 +113,11 @@ static int append_text(const char ***texts, size_t *count, const char *value, st
     return 0;
 }
 
+static int take_toolsets(struct options *o, const char *value, struct error *err)
+{
+    return toolsets_parse(value, &o->toolsets, err);
+}
+
 static int take_share_root(struct options *o, const char *value, struct error *err)
 {
     return append_text(&o->share_roots, &o->share_root_count, value, err);
@@ -207,6 +213,9 @@ const struct option_row option_rows[] = {
     {"--share", "SRC:DEST[:rw]", FOR_RUN, take_share,
      "show the file or folder SRC as DEST in the sandbox,\n"
      "read-only unless :rw; may be given again"},
+    {"--toolsets", "LIST", FOR_SERVE, take_toolsets,
+     "more tools than core: files, commands, sessions, runs,\n"
+     "environments, with commas between them, or all"},
     {"--structured", NULL, FOR_SERVE, take_structured,
      "results carry structuredContent, and run_code an outputSchema"},
     {"--python", "PATH", FOR_SANDBOX, take_python,

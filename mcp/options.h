@@ -40,6 +40,7 @@ struct options {
     double timeout_seconds;
     enum log_level log_level;
     bool structured;
+    unsigned toolsets; /* to be added to those of the configuration */
     bool warm;
     const char **share_roots; /* with share_root_count texts */
     size_t share_root_count;

@@ -102,6 +102,7 @@ int options_apply(const struct options *options, struct config *config, struct e
         }
     }
     config->structured |= options->structured;
+    config->toolsets |= options->toolsets;
     config->warm |= options->warm;
     config->log_level = options->has_log_level ? options->log_level : config->log_level;
     return apply_to_environment(options, config->default_environment, err);

@@ -114,7 +114,9 @@ static void refuses_what_does_not_fit(void **state)
     assert_refused(WORDS("run", "a", "b"), "\"b\"", "\"a\"");
     assert_refused(WORDS("run", "--warm", "a"), "--warm", "of: serve");
     assert_refused(WORDS("--backend", "local", "--environment", "x"), "--backend", "exclude");
-    assert_refused(WORDS("--toolsets", "all"), "--toolsets", "unknown option");
+    assert_refused(WORDS("--toolsets", "file"), "--toolsets", "did you mean \"files\"");
+    assert_refused(WORDS("--toolsets", "files,,runs"), "--toolsets", "there is no toolset \"\"");
+    assert_refused(WORDS("--toolsets", "snapshots"), "--toolsets", "not built");
     assert_refused(WORDS("--audit", "x"), "--audit", "unknown option");
 }
 

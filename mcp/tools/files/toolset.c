@@ -1,0 +1,5 @@
+#include "mcp/toolsets.h"
+
+const struct tool *const files_tools[] = {
+    NULL,
+};

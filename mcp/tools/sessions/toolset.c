@@ -1,0 +1,5 @@
+#include "mcp/toolsets.h"
+
+const struct tool *const sessions_tools[] = {
+    NULL,
+};
