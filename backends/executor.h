@@ -63,11 +63,14 @@ enum capability {
     CAP_DISK_LIMIT = 1u << 11,
     CAP_PROCESS_LIMIT = 1u << 12,
     CAP_INTERRUPT = 1u << 13, /* a time-out keeps the variables when the code can be interrupted */
-    CAP_EXIT_STATUS = 1u << 14, /* how the interpreter's process ended is told: code, signal */
-    CAP_KEEPS_FILES = 1u << 15, /* files outlive an interpreter that was killed or crashed */
-    CAP_KERNELSPECS = 1u << 16, /* language may also name any kernelspec of the server */
-    CAP_USAGE = 1u << 17,       /* cpu_ms and peak_rss_kib of a run */
-    CAP_FILES = 1u << 18,       /* files.h */
+    CAP_EXIT_STATUS = 1u << 14,  /* how the interpreter's process ended is told: code, signal */
+    CAP_KEEPS_FILES = 1u << 15,  /* files outlive an interpreter that was killed or crashed */
+    CAP_KERNELSPECS = 1u << 16,  /* language may also name any kernelspec of the server */
+    CAP_USAGE = 1u << 17,        /* cpu_ms and peak_rss_kib of a run */
+    CAP_FILES = 1u << 18,        /* files.h */
+    CAP_COMMANDS = 1u << 19,     /* run_request.argv and workdir */
+    CAP_SIGNAL = 1u << 20,       /* run_signal to a command; SIGINT to any run */
+    CAP_STDIN_STREAM = 1u << 21, /* run_request.stdin_open and run_write, of a command */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */
@@ -77,15 +80,28 @@ enum {
     RUN_ID_SIZE = 16,                 /* "r-" and 8 characters and NUL fit */
     RUN_SPOOL_AFTER = 8 * 1024,       /* bytes of a stream that are kept in memory only */
     RUN_SPOOL_CAP = 64 * 1024 * 1024, /* bytes of a stream that are kept in the session's file */
+    RUN_WRITE_CAP = 16 * 1024 * 1024, /* bytes that run_write takes for one run, in all */
+    RUN_ARGUMENTS_CAP = 1024,         /* of argv; what they may hold is the system's to say */
     FILES_CAP = 64,                   /* file operations at once in one executor */
     RUN_QUEUE_CAP = 64,               /* runs waiting in one executor; one more is ERROR_LIMIT */
 };
 
+/*
+ * Code in a language, or a command: with `argv` a program is started as it is named there, without
+ * a shell (its name is looked up in PATH), with the session's environment and no part in its
+ * variables. It ends as a command of language "shell" does: an exit code, or a signal. One that
+ * cannot be started has exit code 127 (not found) or 126, as a shell has it, and says why on
+ * stderr.
+ */
 struct run_request {
     const char *id;       /* "r-…", unique in the executor */
     const char *language; /* "python", "shell" */
     const char *code;     /* UTF-8, code_size bytes, may hold NUL */
     size_t code_size;
+    const char *const *argv; /* NULL-terminated, UTF-8: then language and code are not looked at */
+    const char *workdir;    /* of a command (argv, or language shell): absolute, or from /workspace;
+                             * NULL: the session's. One that is no folder is the run's error */
+    bool stdin_open;        /* of a command: stdin goes on after stdin_text, by run_write */
     const char *stdin_text; /* UTF-8, stdin_size bytes; NULL: end of file at once, never a wait */
     size_t stdin_size;
     json_t *env;            /* object of strings for this run only, or NULL */
@@ -170,6 +186,22 @@ struct run *executor_run(struct executor *e, const struct run_request *request,
 /* Interrupts a run that is going (and kills it after a grace), drops one that waits. Its outcome is
  * CAUSE_CANCELLED. `run` must not have completed. */
 void run_cancel(struct run *run);
+
+/*
+ * A signal for a run that has not completed: to the command's process group, or, for code, SIGINT
+ * alone, which it sees as KeyboardInterrupt. 0 when it was sent, which says nothing about what
+ * came of it. -1: ERROR_UNSUPPORTED (the backend, or the signal for this kind of run),
+ * ERROR_INVALID (no such signal; the run waits and has no process yet).
+ */
+int run_signal(struct run *run, int number, struct error *err);
+
+/*
+ * More of the stdin of a run with `stdin_open`, and its end with `eof`; any bytes. What a run that
+ * waits is given is kept for it. 0 when it was taken: a program that does not read it leaves it in
+ * the sandbox's memory. -1: ERROR_INVALID (its stdin is not open, or has ended), ERROR_LIMIT past
+ * RUN_WRITE_CAP, ERROR_UNSUPPORTED, ERROR_LOST.
+ */
+int run_write(struct run *run, const char *bytes, size_t size, bool eof, struct error *err);
 
 /*
  * One operation on the sandbox's files (files.h), also while a run is going; several at once are
