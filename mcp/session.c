@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -238,6 +239,18 @@ void session_end(struct session *s)
     } else {
         sessions_schedule(s->owner);
     }
+}
+
+void session_to_background(struct session *s)
+{
+    s->background++;
+    sessions_schedule(s->owner);
+}
+
+void session_end_background(struct session *s)
+{
+    s->background--;
+    session_end(s);
 }
 
 /* --- closing an executor of a session --- */
@@ -480,12 +493,14 @@ void run_id_new(char id[RUN_ID_SIZE])
     struct timespec now;
     uint64_t bits;
 
-    /* The clock never says the same twice, and a multiplication by an odd number keeps what is
-     * different so; it only mixes the digits. An id has to be unique, it does not have to be
-     * secret. */
-    clock_gettime(CLOCK_MONOTONIC, &now);
-    bits = ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec) >> 10;
-    bits = (bits * UINT64_C(0x9e3779b97f4a7c15)) & mask;
+    if (getrandom(&bits, sizeof(bits), GRND_NONBLOCK) != sizeof(bits)) {
+        /* Only a machine that has just come up has none. The clock never says the same twice, and a
+         * multiplication by an odd number keeps what is different so. */
+        clock_gettime(CLOCK_MONOTONIC, &now);
+        bits = ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec) >> 10;
+        bits *= UINT64_C(0x9e3779b97f4a7c15);
+    }
+    bits &= mask;
     id[0] = 'r';
     id[1] = '-';
     for (int i = 0; i < 8; i++, bits >>= 5) {

@@ -17,7 +17,8 @@
  * An environment whose mode is ephemeral has one in both eras: it keeps nothing but the shares.
  *
  * An unused session ends after its environment's idle_timeout_seconds, any after
- * max_lifetime_seconds (never in the middle of a run); a later call with its id is told so.
+ * max_lifetime_seconds (never in the middle of a run that a call waits for); a later call with its
+ * id is told so.
  */
 struct sessions;
 struct session;
@@ -89,7 +90,13 @@ int session_reset(struct session *s, const json_t *roots, bool keep_shares, exec
 void session_begin(struct session *s);
 void session_end(struct session *s);
 
-/* A new run id, "r-" and 8 characters, unique in this process. */
+/* Makes one such use a background one, which nobody waits for: the end of the session's lifetime
+ * does not wait for it either. It ends with session_end_background. */
+void session_to_background(struct session *s);
+void session_end_background(struct session *s);
+
+/* A new run id, "r-" and 8 characters, that cannot be guessed: it is a handle (mcp/run_record.h).
+ */
 void run_id_new(char id[RUN_ID_SIZE]);
 
 #endif

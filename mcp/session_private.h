@@ -52,6 +52,7 @@ struct session {
     struct share_op *ops;
     unsigned own_shares; /* the first so many shares are the environment's */
     unsigned uses;       /* between session_begin and session_end */
+    unsigned background; /* of these: nobody waits for them */
     unsigned closing;    /* executors of it that are being closed */
     bool is_default;
     bool ended;

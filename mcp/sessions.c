@@ -300,14 +300,17 @@ static uint64_t milliseconds(double seconds)
     return (uint64_t)(seconds * 1000);
 }
 
-/* When the session ends if nobody uses it, by uv_now. */
+/* When the session ends if nobody uses it from now on, by uv_now; UINT64_MAX while a call does. */
 static uint64_t deadline(const struct session *s, bool *ret_idle)
 {
     uint64_t idle = s->used_at + milliseconds(s->slot->env->idle_timeout_seconds);
     uint64_t life = s->made_at + milliseconds(s->slot->env->max_lifetime_seconds);
 
-    *ret_idle = idle <= life;
-    return idle <= life ? idle : life;
+    if (s->uses > s->background) {
+        return UINT64_MAX;
+    }
+    *ret_idle = s->uses == 0 && idle <= life;
+    return *ret_idle ? idle : life;
 }
 
 static void remember_end(struct sessions *sessions, const struct session *s, bool idle)
@@ -329,7 +332,7 @@ static void on_timer(uv_timer_t *timer)
 
     for (struct session *s = sessions->list; s; s = next) {
         next = s->next;
-        if (!s->ended && s->uses == 0 && deadline(s, &idle) <= now) {
+        if (!s->ended && deadline(s, &idle) <= now) {
             remember_end(sessions, s, idle);
             sessions->live--;
             session_close(s);
@@ -347,7 +350,7 @@ void sessions_schedule(struct sessions *sessions)
         return;
     }
     for (const struct session *s = sessions->list; s; s = s->next) {
-        at = s->ended || s->uses > 0 ? UINT64_MAX : deadline(s, &idle);
+        at = s->ended ? UINT64_MAX : deadline(s, &idle);
         next = at < next ? at : next;
     }
     if (next == UINT64_MAX) {
