@@ -15,6 +15,7 @@ enum {
     GRACE_MS = 1000,
     BROKEN_GRACE_MS = 100,
     KILL_LIMIT_MS = 10 * 1000,
+    FILE_LIMIT_MS = 60 * 1000,
 };
 
 /* ---- lists of runs ---- */
@@ -158,6 +159,7 @@ static void close_handles(struct executor *e)
     e->handles_closing = true;
     uv_close((uv_handle_t *)&e->timer, on_handle_closed);
     uv_close((uv_handle_t *)&e->put_timer, on_handle_closed);
+    uv_close((uv_handle_t *)&e->file_timer, on_handle_closed);
     uv_close((uv_handle_t *)&e->soon, on_handle_closed);
 }
 
@@ -204,8 +206,10 @@ static void end_soon(struct executor *e)
     abandon_all(e);
     let_go_of_box(e);
     executor_forget_puts(e);
+    executor_abandon_files(e);
     tell_finished(e);
     executor_answer_shares(e);
+    executor_answer_files(e);
     executor_close_boxes(e);
     if (!e->ended) {
         close_handles(e);
@@ -225,13 +229,16 @@ static void on_soon(uv_idle_t *soon)
     executor_announce(e);
     tell_finished(e);
     executor_answer_shares(e);
+    executor_answer_files(e);
     executor_close_boxes(e);
     executor_put_shares(e);
     executor_keep(e);
-    if (!e->closing && e->state == EXECUTOR_IDLE && !e->current && e->queue.first) {
+    if (!e->closing && e->state == EXECUTOR_IDLE && !e->current &&
+        (e->queue.first || executor_files_wait(e))) {
         executor_start(e);
     }
     executor_next(e);
+    executor_next_files(e);
     executor_tell_waiting(e);
 }
 
@@ -262,14 +269,16 @@ struct executor *executor_new(struct place *place)
         .grace = GRACE_MS,
         .broken = BROKEN_GRACE_MS,
         .kill = KILL_LIMIT_MS,
+        .file = FILE_LIMIT_MS,
     };
     e->answers_end = &e->answers;
     uv_timer_init(place->loop, &e->timer);
     uv_idle_init(place->loop, &e->soon);
     executor_put_timer_init(e);
+    executor_file_timer_init(e);
     e->timer.data = e;
     e->soon.data = e;
-    e->open_handles = 3;
+    e->open_handles = 4;
     return e;
 }
 

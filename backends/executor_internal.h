@@ -23,7 +23,7 @@
  * current one, `ending`, until that is done. One timer serves all limits but those of a put, since
  * only one is running in any state: of the start, the greeting, the run, the grace after an
  * interrupt, the end after a kill. What is brought into a machine (executor_put.c) has a timer of
- * its own.
+ * its own, and so have the operations on its files (executor_files.c), which go on beside all else.
  *
  * Nothing that a caller can start calls back before it returned: what is due at once is put in a
  * list and done by `soon` (an idle handle, which runs in the next turn of the loop). Machines are
@@ -50,6 +50,7 @@ struct executor_limits {
     uint64_t
         broken; /* the stream closed → kill: most often the machine's end is about to be told */
     uint64_t kill; /* machine_kill → on_exit, before the machine is given up as lost */
+    uint64_t file; /* of one file operation, from when the machine was given it */
 };
 
 enum stop {
@@ -85,6 +86,7 @@ struct run_list {
 };
 
 struct put;
+struct filing;
 
 struct box {
     struct box *next;
@@ -141,12 +143,15 @@ struct executor {
     struct entry *entries;
     unsigned entry_count;
     struct answer *answers, **answers_end;
+    struct filing *files; /* in the order of their coming */
+    unsigned file_count;
     char *waiting_what; /* the place's last word on its start */
     bool keeping;       /* output of the current run is being brought in: */
     enum stream kept;   /* … that of this stream */
     char *restart_note; /* for the next run: the sandbox died while nobody looked */
     uv_timer_t timer;
     uv_timer_t put_timer;
+    uv_timer_t file_timer;
     uv_idle_t soon;
     uint64_t start_ns;
     unsigned open_handles;
@@ -197,6 +202,15 @@ int executor_start_shares(const struct executor *e, struct share ***ret,
 bool executor_keep_due(const struct run *run); /* is there output to be brought in? */
 void executor_keep(struct executor *e);        /* starts that, once it can */
 void executor_keep_give_up(struct executor *e);
+
+/* executor_files.c */
+void executor_next_files(struct executor *e);       /* gives the machine those that wait */
+bool executor_files_wait(const struct executor *e); /* … for a machine */
+void executor_answer_files(struct executor *e);     /* those that are due */
+void executor_forget_files(struct executor *e, const struct box *box); /* its machine has ended */
+void executor_fail_files(struct executor *e, enum error_kind kind, const char *message);
+void executor_abandon_files(struct executor *e); /* the executor is closed */
+void executor_file_timer_init(struct executor *e);
 
 /* executor_start.c */
 void executor_start(struct executor *e);

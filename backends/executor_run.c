@@ -414,6 +414,7 @@ void executor_fail_queue(struct executor *e, const struct box *box, const struct
         add_restart_note(e, &run->outcome);
         run_list_push(&e->finished, run);
     }
+    executor_fail_files(e, kind, message ? message : "the sandbox did not start");
     free(how);
     executor_soon(e);
 }

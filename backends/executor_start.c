@@ -149,6 +149,7 @@ void executor_check_ready(struct executor *e)
     e->box->ready = true;
     free(e->waiting_what);
     e->waiting_what = NULL;
+    executor_next_files(e);
     executor_next(e);
 }
 
@@ -259,6 +260,7 @@ void executor_box_ended(struct box *box, const struct machine_exit *exit)
         executor_put_abandon(e);
         e->box = NULL;
         executor_forget_puts(e);
+        executor_forget_files(e, box);
     }
     tell_end(e, box, &end);
     if (!end.kept) {

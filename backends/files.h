@@ -93,6 +93,11 @@ int file_request_check(const struct file_request *request, struct error *err);
 /* "file", "directory", "symlink", "other" */
 const char *file_type_name(enum file_type type);
 
+/* A name or path as a line of text that is unambiguous: printable UTF-8 as it is, a backslash
+ * doubled, and each byte of what is a control character, no UTF-8 or invisible as \xHH (\n, \r and
+ * \t as these). To be freed; NULL when out of memory. */
+char *file_name_text(const char *name);
+
 /* The reply is the caller's to read until this returns; with an error it is NULL. */
 typedef void (*file_done)(void *data, const struct file_reply *reply, const struct error *err);
 
