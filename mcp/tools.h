@@ -19,6 +19,9 @@ struct tool {
     /* Begins the call; the arguments have passed the schema. Answers through call_finish or
      * call_fail, at once or later. */
     void (*start)(struct call *call);
+    /* The same tool as it is when the toolset `runs` is on (a schema with `background`, say); NULL:
+     * no different. */
+    const struct tool *with_runs;
 };
 
 extern const struct tool run_code_tool;

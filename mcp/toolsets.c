@@ -81,7 +81,10 @@ void toolsets_tools(unsigned set, const struct tool **ret)
         const struct tool *const *tool = toolsets[i].tools;
 
         while ((i == 0 || set & (1u << i)) && *tool && count < TOOLSETS_TOOLS_CAP) {
-            ret[count++] = *tool++;
+            const struct tool *with_runs = (*tool)->with_runs;
+
+            ret[count++] = with_runs && set & TOOLSET_RUNS ? with_runs : *tool;
+            tool++;
         }
     }
     ret[count] = NULL;

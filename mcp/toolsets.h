@@ -11,6 +11,7 @@
  */
 enum {
     TOOLSET_CORE = 1u << 0, /* the first row */
+    TOOLSET_RUNS = 1u << 4, /* the fifth */
     TOOLSETS_TOOLS_CAP = 64,
 };
 
@@ -36,7 +37,8 @@ int toolset_add(const char *name, unsigned *set, struct error *err);
 int toolsets_parse(const char *list, unsigned *ret_set, struct error *err);
 
 /* The tools of the toolsets in `set` and of core, in a fixed order, into an array of at least
- * TOOLSETS_TOOLS_CAP + 1 that ends with NULL. */
+ * TOOLSETS_TOOLS_CAP + 1 that ends with NULL. With `runs` in it a tool's `with_runs` stands for it.
+ */
 void toolsets_tools(unsigned set, const struct tool **ret);
 
 #endif
