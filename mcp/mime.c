@@ -145,6 +145,12 @@ static int clean_base64(const char *in, size_t size, char *out, size_t *ret_size
     return n > 0 && n % 4 == 0 ? 0 : -1;
 }
 
+static bool begins_so(const struct image_type *t, const void *start, size_t size)
+{
+    return size >= MAGIC_SIZE && memcmp(start, t->magic, t->magic_size) == 0 &&
+           (!t->magic8 || memcmp((const char *)start + 8, t->magic8, 4) == 0);
+}
+
 static bool magic_fits(const char *mime, const char *base64, size_t size)
 {
     unsigned char start[MAGIC_SIZE];
@@ -152,11 +158,20 @@ static bool magic_fits(const char *mime, const char *base64, size_t size)
 
     for (const struct image_type *t = image_types; t->mime; t++) {
         if (strcmp(t->mime, mime) == 0) {
-            return n == MAGIC_SIZE && memcmp(start, t->magic, t->magic_size) == 0 &&
-                   (!t->magic8 || memcmp(start + 8, t->magic8, 4) == 0);
+            return begins_so(t, start, n);
         }
     }
     return false;
+}
+
+const char *mime_of_image(const char *bytes, size_t size)
+{
+    for (const struct image_type *t = image_types; t->mime; t++) {
+        if (begins_so(t, bytes, size)) {
+            return t->mime;
+        }
+    }
+    return NULL;
 }
 
 const char *mime_check_image(const char *mime, const json_t *payload, char **ret_clean,

@@ -38,6 +38,9 @@ bool mime_is_placeholder(const json_t *text);
 const char *mime_check_image(const char *mime, const json_t *payload, char **ret_clean,
                              size_t *ret_size);
 
+/* The type of the PNG, JPEG, WebP or GIF that begins with these bytes, or NULL. */
+const char *mime_of_image(const char *bytes, size_t size);
+
 /* The bundle without payloads that claim to be an image and are none: a new reference, to the
  * bundle itself when all is well. *ret_wrong (else untouched) is what is wrong with the last of
  * them, *ret_mime its type. NULL when out of memory. */

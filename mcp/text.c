@@ -88,6 +88,39 @@ size_t text_cost(const struct text *t)
     return t->gap_bytes > 0 ? SIZE_MAX : region_cost(t->head, t->head_size, &clean);
 }
 
+/* Could the bytes that are no character become one, if more came? */
+static bool begins_character(const char *p, size_t length)
+{
+    unsigned char low, high;
+
+    return sequence((unsigned char)*p, &low, &high) > length;
+}
+
+struct text_prefix text_prefix(const char *bytes, size_t size, size_t limit)
+{
+    struct text_prefix prefix = {0};
+    size_t cost = 0;
+
+    while (prefix.size < size) {
+        const char *at = bytes + prefix.size;
+        size_t left = size - prefix.size;
+        bool valid;
+        size_t length = next_character(at, left, &valid);
+
+        if (!valid) {
+            prefix.cut = length == left && begins_character(at, length);
+            prefix.invalid = !prefix.cut;
+            break;
+        }
+        cost += character_cost(at, length, true);
+        if (cost > limit) {
+            break;
+        }
+        prefix.size += length;
+    }
+    return prefix;
+}
+
 static int append_clean(struct buffer *b, const char *p, size_t n)
 {
     size_t start = 0, length;

@@ -44,6 +44,14 @@ json_t *text_render(const struct text *t, size_t limit, unsigned tail_percent, b
 /* The same for a C string. */
 json_t *text_json(const char *string, size_t limit);
 
+/* The beginning of `bytes` that is whole characters of UTF-8 and costs at most `limit`. */
+struct text_prefix {
+    size_t size;  /* bytes of it */
+    bool invalid; /* what follows is no character */
+    bool cut;     /* what follows is the beginning of one, and then `bytes` ends */
+};
+struct text_prefix text_prefix(const char *bytes, size_t size, size_t limit);
+
 /* "12,345,678": a number as people read it. */
 const char *text_number(uint64_t n, char space[28]);
 
