@@ -3,6 +3,7 @@
 
 #include <uv.h>
 
+#include "backends/base/buffer.h"
 #include "backends/executor.h"
 #include "backends/kernel.h"
 #include "backends/place.h"
@@ -66,13 +67,17 @@ struct run {
     char id[RUN_ID_SIZE];
     struct run_events events;
     void *data;
-    bool announced;   /* on_started was called */
-    bool told;        /* that it waits */
-    bool retried;     /* it was given to a machine that turned out to be dead */
-    enum stop stop;   /* why it was interrupted, the first reason counts */
-    bool interrupted; /* the machine was asked to; until then `young` is waited for */
-    bool killed;      /* the grace was over */
-    bool ending;      /* its outcome is decided; its output is being brought in */
+    bool announced;      /* on_started was called */
+    bool told;           /* that it waits */
+    bool retried;        /* it was given to a machine that turned out to be dead */
+    enum stop stop;      /* why it was interrupted, the first reason counts */
+    bool interrupted;    /* the machine was asked to; until then `young` is waited for */
+    bool killed;         /* the grace was over */
+    bool ending;         /* its outcome is decided; its output is being brought in */
+    size_t written;      /* by run_write, in all */
+    bool input_ended;    /* … and that was all */
+    bool input_sent;     /* some of it: the run cannot be given to another worker */
+    struct buffer input; /* what came of it while the run waited */
     uint64_t started_ns;
     struct spool spools[2];
     bool kept_here[2]; /* by enum stream: that one's file has been brought in, or could not be */
@@ -238,6 +243,15 @@ void executor_tell_waiting(struct executor *e);
 void executor_fail_queue(struct executor *e, const struct box *box,
                          const struct machine_exit *exit);
 void run_complete(struct run *run);
+
+/* executor_command.c: what is only about commands (argv, language shell). */
+bool run_is_command(const struct run *run);
+int executor_check_command(const struct executor *e, const struct run_request *request,
+                           struct error *err);
+/* A copy in one piece of memory, to be freed. NULL when out of memory. */
+const char *const *run_copy_argv(const char *const *argv);
+/* The run has been given to the kernel: what came for its stdin meanwhile goes there. */
+void executor_send_input(struct run *run);
 
 /* executor_events.c */
 extern const struct kernel_events executor_kernel_events;

@@ -41,11 +41,6 @@ static void set_note(struct outcome *o, const char *format, ...)
     va_end(args);
 }
 
-static bool is_shell(const struct run *run)
-{
-    return strcmp(run->request.language, "shell") == 0;
-}
-
 /* ---- stopped by us ---- */
 
 static const char *stop_words(const struct run *run, char space[64])
@@ -73,7 +68,7 @@ static void set_stop_cause(struct run *run)
     free(o->error.evalue);
     o->error.etype = strdup("TimeoutError");
     o->error.evalue = strdup(text);
-    if (is_shell(run)) {
+    if (run_is_command(run)) {
         o->has_exit_code = true;
         o->exit_code = EXIT_CODE_TIMEOUT;
     }
@@ -120,7 +115,7 @@ static void exited_by_reply(struct run *run, const struct kernel_reply *reply)
     }
     run->outcome.cause = CAUSE_EXIT;
     set_note(&run->outcome,
-             is_shell(run) ? "The command exited with code %d."
+             run_is_command(run) ? "The command exited with code %d."
                            : "The code exited with code %d. " KEPT,
              reply->exit_code);
 }

@@ -16,9 +16,18 @@ static void run_free(struct run *run)
     outcome_deinit(&run->outcome);
     free((char *)run->request.language);
     free((char *)run->request.code);
+    free((void *)run->request.argv);
+    free((char *)run->request.workdir);
     free((char *)run->request.stdin_text);
+    buffer_deinit(&run->input);
     json_decref(run->request.env);
     free(run);
+}
+
+static int copy_text(const char *from, const char **to)
+{
+    *to = from ? strdup(from) : NULL;
+    return *to || !from ? 0 : -ENOMEM;
 }
 
 static char *copy_bytes(const char *bytes, size_t size)
@@ -34,18 +43,23 @@ static char *copy_bytes(const char *bytes, size_t size)
     return copy;
 }
 
+/* What a command does not look at is empty. */
 static int copy_request(struct run *run, const struct run_request *from)
 {
     struct run_request *to = &run->request;
+    bool code = !from->argv;
 
     *to = *from;
     memcpy(run->id, from->id, strlen(from->id) + 1);
     to->id = run->id;
-    to->language = strdup(from->language);
-    to->code = copy_bytes(from->code, from->code_size);
+    to->code_size = code ? from->code_size : 0;
+    to->code = copy_bytes(from->code, to->code_size);
+    to->argv = from->argv ? run_copy_argv(from->argv) : NULL;
     to->stdin_text = from->stdin_text ? copy_bytes(from->stdin_text, from->stdin_size) : NULL;
     to->env = from->env ? json_deep_copy(from->env) : NULL;
-    return to->language && to->code && (to->stdin_text || !from->stdin_text) &&
+    return copy_text(code ? from->language : "", &to->language) == 0 &&
+                   copy_text(from->workdir, &to->workdir) == 0 && to->code &&
+                   (to->argv || !from->argv) && (to->stdin_text || !from->stdin_text) &&
                    (to->env || !from->env)
                ? 0
                : -ENOMEM;
@@ -63,6 +77,7 @@ static struct run *run_new(struct executor *e, const struct run_request *request
     run->events = *events;
     run->data = data;
     outcome_init(&run->outcome);
+    buffer_init(&run->input, RUN_WRITE_CAP);
     spool_init(&run->spools[STREAM_STDOUT], NULL);
     spool_init(&run->spools[STREAM_STDERR], NULL);
     if (copy_request(run, request) < 0) {
@@ -119,7 +134,7 @@ static bool is_utf8(const char *text, size_t size)
 
 static int check_texts(const struct run_request *request, struct error *err)
 {
-    if (!is_utf8(request->code, request->code_size)) {
+    if (!request->argv && !is_utf8(request->code, request->code_size)) {
         return error_set(err, ERROR_INVALID, "code: not valid UTF-8");
     }
     if (request->stdin_text && !is_utf8(request->stdin_text, request->stdin_size)) {
@@ -136,9 +151,12 @@ static int check_request(const struct executor *e, const struct run_request *req
     if (e->closing) {
         return error_set(err, ERROR_LOST, "the session is being closed");
     }
-    if (!(place_capabilities(e->place) & CAP_KERNELSPECS) &&
+    if (!request->argv && !(place_capabilities(e->place) & CAP_KERNELSPECS) &&
         !knows_language(ops, request->language)) {
         return refuse_language(ops, request->language, err);
+    }
+    if (executor_check_command(e, request, err) < 0) {
+        return -1;
     }
     if (request->stdin_text && !(place_capabilities(e->place) & CAP_STDIN)) {
         return error_set(err, ERROR_UNSUPPORTED, "stdin: the backend %s cannot give a run any",
@@ -213,7 +231,7 @@ bool executor_run_again(struct executor *e)
 {
     struct run *run = e->current;
 
-    if (!run || run->ending || run->retried || run->stop != STOP_NONE) {
+    if (!run || run->ending || run->retried || run->input_sent || run->stop != STOP_NONE) {
         return false;
     }
     run->retried = true;
@@ -247,6 +265,7 @@ void executor_next(struct executor *e)
     r = e->place->kernel->run(e->kernel, &run->request);
     if (r == 0) {
         run_is_going(e, run);
+        executor_send_input(run);
     } else {
         run_was_not_sent(e, run, r);
     }

@@ -64,6 +64,11 @@ struct kernel_ops {
     struct kernel *(*attach)(struct link *link, const struct kernel_events *events, void *data);
     /* Sends the run; on_reply or on_broken follows, unless the machine dies first. 0 or -errno. */
     int (*run)(struct kernel *k, const struct run_request *request);
+    /* To the run that is going, of this id, which said argv, language shell or stdin_open: a signal
+     * for its process group, and more of its stdin. They come to nothing when it has ended by then.
+     * 0 or -errno. NULL where the place has not CAP_SIGNAL, CAP_STDIN_STREAM. */
+    int (*signal)(struct kernel *k, const char *run, int number);
+    int (*write)(struct kernel *k, const char *run, const char *bytes, size_t size, bool eof);
     /* Delivers what is left to deliver; called when the machine has died, before detach, and before
      * each run, so that what leftovers have printed by then is not taken for the run's. */
     void (*drain)(struct kernel *k);

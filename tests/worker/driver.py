@@ -12,7 +12,7 @@ import time
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.normpath(os.path.join(HERE, "../../backends/kernels/runner/worker"))
 HEADER = struct.Struct("<IB")
-RUN, ACK = 0x01, 0x02
+RUN, ACK, STDIN, SIGNAL = 0x01, 0x02, 0x03, 0x04
 NAMES = {0x10: "greeting", 0x13: "display", 0x14: "clear", 0x15: "note", 0x16: "delayed",
          0x17: "begin", 0x1F: "done"}
 
@@ -147,6 +147,23 @@ class Worker:
             "env": env,
         }
         self.send(RUN, json.dumps(request).encode())
+
+    def command(self, argv=None, script=None, **fields):
+        """Sends a run that is a command, without waiting."""
+        self.count += 1
+        request = {"run": "r-%d" % self.count, "stdin": None, "env": None, **fields}
+        request.update({"language": "shell", "code": script} if argv is None else {"argv": argv})
+        self.send(RUN, json.dumps(request).encode())
+
+    def write(self, data, eof=False, run=None):
+        """More stdin for the run that is going, or for the one that is named."""
+        run = (run or "r-%d" % self.count).encode()
+        self.send(STDIN, bytes((eof, len(run))) + run + data)
+
+    def signal(self, number, run=None):
+        """A signal for it."""
+        run = run or "r-%d" % self.count
+        self.send(SIGNAL, json.dumps({"run": run, "signal": number}).encode())
 
     def finish(self, timeout=30, until=None):
         """Reads until the run is done (or `until(result)`)."""

@@ -16,8 +16,12 @@
  *
  * direction   type     payload
  * to worker   RUN      {"run":"r-…","language":"python"|"shell","code":"…","stdin":"…"|null,
- *                       "env":{name:value}|null}
+ *                       "env":{name:value}|null}, and of a command "argv":["…"] instead of language
+ *                       and code, "workdir":"…", "stdin_open":true, where there is one
  * to worker   ACK      empty: the answer to a frame with "sync":true, when it has been taken in
+ * to worker   STDIN    raw: u8 1 for the end of it or 0, u8 size of the run's id, the id, then more
+ *                       stdin of that run, which said "stdin_open"
+ * to worker   SIGNAL   {"run":"r-…","signal":int}: for the process group of that run, a command
  * to server   GREETING {"cellblock":1,"python":"3.11.2","implementation":"CPython",
  *                       "ipython":"8.5.0"|null}: once, first
  * to server   STDOUT   raw bytes (only where the place has no pipes of its own for them)
@@ -37,7 +41,8 @@
  *
  * "sync": the worker waits for an ACK before it goes on, so that text printed before and after a
  * figure stays before and after it though text travels by another way. Only the thread that runs
- * the code, while it runs, asks for it.
+ * the code, while it runs, asks for it. STDIN and SIGNAL are taken while a command goes on; those
+ * of a run that is not going are dropped.
  *
  * The version is GREETING.cellblock. Everything is checked by whoever receives it; the server takes
  * nothing for granted, since the code that is run can write to the worker's end as well.
@@ -45,6 +50,8 @@
 enum frame_type {
     FRAME_RUN = 0x01,
     FRAME_ACK = 0x02,
+    FRAME_STDIN = 0x03,
+    FRAME_SIGNAL = 0x04,
     FRAME_GREETING = 0x10,
     FRAME_STDOUT = 0x11,
     FRAME_STDERR = 0x12,

@@ -39,9 +39,9 @@
  *                            "invalid"|"stopped"|"internal","text":"…"}}: the answer to PUT, also
  *                            before its end
  *
- * Frames of the worker (0x10–0x1f) pass unchanged, RUN and ACK pass to it. ACKs are answered by the
- * supervisor itself: it reads what was printed before it passes a frame on. Nothing in a frame of
- * the far side's is taken for granted: whatever runs there may have taken its place.
+ * Frames of the worker (0x10–0x1f) pass unchanged; RUN, STDIN and SIGNAL pass to it. ACKs are
+ * answered by the supervisor itself: it reads what was printed before it passes a frame on. Nothing
+ * in a frame of the far side's is taken for granted: whatever runs there may have taken its place.
  */
 enum supervisor_frame {
     FRAME_SETUP = 0x20,

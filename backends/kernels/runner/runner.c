@@ -345,6 +345,18 @@ static struct kernel *runner_attach(struct link *link, const struct kernel_event
     return (struct kernel *)r;
 }
 
+/* What was built. `built` is what came of that. */
+static int send_out(struct runner *r, int built)
+{
+    int n = built;
+
+    if (n == 0) {
+        n = r->link->ops->send(r->link, buffer_data(&r->out), buffer_size(&r->out));
+    }
+    buffer_reset(&r->out);
+    return n;
+}
+
 static int runner_run(struct kernel *k, const struct run_request *request)
 {
     struct runner *r = runner_of(k);
@@ -353,18 +365,27 @@ static int runner_run(struct kernel *k, const struct run_request *request)
     if (!alive(r)) {
         return -EPIPE;
     }
-    n = run_frame_build(&r->out, request);
-    if (n < 0) {
-        return n;
-    }
-    n = r->link->ops->send(r->link, buffer_data(&r->out), buffer_size(&r->out));
-    buffer_reset(&r->out);
+    n = send_out(r, run_frame_build(&r->out, request));
     if (n < 0) {
         return n;
     }
     memcpy(r->run, request->id, strnlen(request->id, RUN_ID_SIZE - 1) + 1);
     r->run[RUN_ID_SIZE - 1] = '\0';
     return 0;
+}
+
+static int runner_signal(struct kernel *k, const char *run, int number)
+{
+    struct runner *r = runner_of(k);
+
+    return alive(r) ? send_out(r, signal_frame_build(&r->out, run, number)) : -EPIPE;
+}
+
+static int runner_write(struct kernel *k, const char *run, const char *bytes, size_t size, bool eof)
+{
+    struct runner *r = runner_of(k);
+
+    return alive(r) ? send_out(r, stdin_frame_build(&r->out, run, bytes, size, eof)) : -EPIPE;
 }
 
 static void runner_drain(struct kernel *k)
@@ -413,6 +434,8 @@ const struct kernel_ops runner_kernel = {
     .name = "runner",
     .attach = runner_attach,
     .run = runner_run,
+    .signal = runner_signal,
+    .write = runner_write,
     .drain = runner_drain,
     .detach = runner_detach,
 };

@@ -421,40 +421,114 @@ static int dump_to_buffer(const char *bytes, size_t size, void *data)
     return buffer_append(data, bytes, size);
 }
 
-static json_t *run_object(const struct run_request *request)
+static json_t *argv_json(const char *const *argv)
 {
-    json_t *code = json_stringn(request->code, request->code_size);
-    json_t *input =
-        request->stdin_text ? json_stringn(request->stdin_text, request->stdin_size) : json_null();
+    json_t *list = json_array();
 
-    if (!code || !input) {
-        json_decref(code);
-        json_decref(input);
-        return NULL;
+    for (; list && *argv; argv++) {
+        if (json_array_append_new(list, json_string(*argv)) < 0) {
+            json_decref(list);
+            return NULL;
+        }
     }
-    return json_pack("{s:s, s:s, s:o, s:o, s:O?}", "run", request->id, "language",
-                     request->language, "code", code, "stdin", input, "env", request->env);
+    return list;
 }
 
-int run_frame_build(struct buffer *out, const struct run_request *request)
+/* What only commands have, where they have it. */
+static int add_command(json_t *run, const struct run_request *request)
+{
+    int r = 0;
+
+    if (request->argv) {
+        r |= json_object_set_new(run, "argv", argv_json(request->argv));
+    }
+    if (request->workdir) {
+        r |= json_object_set_new(run, "workdir", json_string(request->workdir));
+    }
+    if (request->stdin_open) {
+        r |= json_object_set_new(run, "stdin_open", json_true());
+    }
+    return r;
+}
+
+static json_t *run_object(const struct run_request *request)
+{
+    json_t *input =
+        request->stdin_text ? json_stringn(request->stdin_text, request->stdin_size) : json_null();
+    json_t *json =
+        json_pack("{s:s, s:o, s:O?}", "run", request->id, "stdin", input, "env", request->env);
+    int r = 0;
+
+    if (!request->argv) {
+        r |= json_object_set_new(json, "language", json_string(request->language));
+        r |= json_object_set_new(json, "code", json_stringn(request->code, request->code_size));
+    }
+    if (r < 0 || add_command(json, request) < 0) {
+        json_decref(json);
+        return NULL;
+    }
+    return json;
+}
+
+static int append_json_frame(struct buffer *out, enum frame_type type, const json_t *json)
 {
     unsigned char header[FRAME_HEADER] = {0};
-    json_t *json = run_object(request);
-    int r;
+    int r = buffer_append(out, header, sizeof(header));
 
-    if (!json) {
-        return -EILSEQ;
-    }
-    r = buffer_append(out, header, sizeof(header));
     if (r == 0 && json_dump_callback(json, dump_to_buffer, out, JSON_COMPACT) < 0) {
         r = -EMSGSIZE;
     }
-    json_decref(json);
     if (r < 0) {
         buffer_reset(out);
         return r;
     }
-    frame_header(header, FRAME_RUN, buffer_size(out) - FRAME_HEADER);
+    frame_header(header, type, buffer_size(out) - FRAME_HEADER);
     memcpy(buffer_data(out), header, sizeof(header));
     return 0;
+}
+
+int run_frame_build(struct buffer *out, const struct run_request *request)
+{
+    json_t *json = run_object(request);
+    int r = json ? append_json_frame(out, FRAME_RUN, json) : -EILSEQ;
+
+    json_decref(json);
+    return r;
+}
+
+/* ---- STDIN, SIGNAL ---- */
+
+int stdin_frame_build(struct buffer *out, const char *run, const char *bytes, size_t size, bool eof)
+{
+    size_t id = strnlen(run, RUN_ID_SIZE);
+    unsigned char head[FRAME_HEADER + 2];
+    size_t payload = 2 + id + size;
+    int r;
+
+    if (payload > FRAME_PAYLOAD_CAP) {
+        return -EMSGSIZE;
+    }
+    frame_header(head, FRAME_STDIN, payload);
+    head[FRAME_HEADER] = eof;
+    head[FRAME_HEADER + 1] = (unsigned char)id;
+    r = buffer_append(out, head, sizeof(head));
+    if (r == 0) {
+        r = buffer_append(out, run, id);
+    }
+    if (r == 0 && size > 0) {
+        r = buffer_append(out, bytes, size);
+    }
+    if (r < 0) {
+        buffer_reset(out);
+    }
+    return r;
+}
+
+int signal_frame_build(struct buffer *out, const char *run, int number)
+{
+    json_t *json = json_pack("{s:s, s:i}", "run", run, "signal", number);
+    int r = json ? append_json_frame(out, FRAME_SIGNAL, json) : -ENOMEM;
+
+    json_decref(json);
+    return r;
 }

@@ -54,6 +54,12 @@ int note_parse(const struct frame *frame, char **ret, const char **why);
  * frame, -ENOMEM; `out` is empty or unchanged then. */
 int run_frame_build(struct buffer *out, const struct run_request *request);
 
+/* Appends a whole STDIN frame, a whole SIGNAL frame; `run` is the id of a run. 0, -EMSGSIZE,
+ * -ENOMEM; `out` is empty or unchanged then. */
+int stdin_frame_build(struct buffer *out, const char *run, const char *bytes, size_t size,
+                      bool eof);
+int signal_frame_build(struct buffer *out, const char *run, int number);
+
 /* A copy of the text with NULs shown as U+FFFD and, past `cap` bytes, cut in the middle on UTF-8
  * boundaries with a mark that says how much is missing. NULL when out of memory. */
 char *message_text(const char *text, size_t size, size_t cap);

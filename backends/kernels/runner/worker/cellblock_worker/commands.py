@@ -8,6 +8,7 @@ import time
 SHELLS = ("/bin/bash", "/usr/bin/bash", "/bin/sh")
 ARGUMENT_LIMIT = 100 * 1024
 _STEPS = ((signal.SIGINT, 0.3), (signal.SIGTERM, 0.2), (signal.SIGKILL, 1.0))
+home = "/workspace"  # where this worker was started
 _shell = None
 
 
@@ -19,7 +20,7 @@ def shell_path():
     return _shell
 
 
-def _stop(child):
+def stop(child):
     """Ends a child's whole group: asks first, within less than the server's patience."""
     for number, patience in _STEPS:
         try:
@@ -41,16 +42,21 @@ def run(argv, stdin=None, env=None):
     try:
         return child.wait()
     except BaseException:
-        _stop(child)
+        stop(child)
         raise
 
 
-def script(code, shell=None):
+def to_bytes(text):
+    """Text as a command gets it, whatever the locale."""
+    return text.encode("utf-8", "surrogateescape")
+
+
+def script(code, shell=None, run=run):
     """Runs the text of a shell script; returns the status."""
     shell = shell or shell_path()
     if "\0" in code:
         raise ValueError("a shell command cannot contain a NUL character")
-    data = code.encode("utf-8", "surrogateescape")
+    data = to_bytes(code)
     if len(data) <= ARGUMENT_LIMIT:
         return run([shell, "-c", data])
     import tempfile
@@ -72,7 +78,7 @@ def output_of(command):
     import subprocess
 
     found = subprocess.run(
-        [shell_path(), "-c", command.encode("utf-8", "surrogateescape")],
+        [shell_path(), "-c", to_bytes(command)],
         stdout=subprocess.PIPE,
         check=False,
     )

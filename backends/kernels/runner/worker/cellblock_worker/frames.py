@@ -12,6 +12,8 @@ from cellblock_worker import interrupts, jsons
 
 RUN = 0x01
 ACK = 0x02
+STDIN = 0x03
+SIGNAL = 0x04
 GREETING = 0x10
 DISPLAY = 0x13
 CLEAR = 0x14
@@ -151,28 +153,58 @@ class Channel:
             self._keep(kind, data)
 
     def _keep(self, kind, data):
-        """Puts a RUN frame into the queue; other frames mean nothing to a worker."""
+        """Puts a RUN frame into the queue; others mean nothing while no command is going."""
         if kind == RUN:
             request = decode(str(data, "utf-8"))
             if not isinstance(request, dict):
                 raise Closed("a request that is no object")
             self._requests.append(request)
 
+    def _whole(self):
+        """The frame at the front of the input as (type, payload), None when it isn't all there."""
+        buffer = self._input
+        if len(buffer) < HEADER.size:
+            return None
+        size, kind = HEADER.unpack_from(buffer)
+        if size > PAYLOAD_CAP:
+            raise Closed("a frame of %d bytes is over the limit" % size)
+        end = HEADER.size + size
+        if len(buffer) < end:
+            return None
+        data = bytes(memoryview(buffer)[HEADER.size : end])
+        del buffer[:end]
+        return kind, data
+
     def _read(self):
         """The next whole frame as (type, payload)."""
-        buffer = self._input
-        need = HEADER.size
-        while True:
-            if len(buffer) >= HEADER.size:
-                size, kind = HEADER.unpack_from(buffer)
-                if size > PAYLOAD_CAP:
-                    raise Closed("a frame of %d bytes is over the limit" % size)
-                need = HEADER.size + size
-                if len(buffer) >= need:
-                    data = bytes(memoryview(buffer)[HEADER.size : need])
-                    del buffer[:need]
-                    return kind, data
+        found = self._whole()
+        while found is None:
             self._fill()
+            found = self._whole()
+        return found
+
+    def fileno(self):
+        """For a poll: what `arriving` reads."""
+        return self._fd
+
+    def at_hand(self):
+        """The frames that have been read and are no requests, which are kept."""
+        found = []
+        if self._input:
+            with interrupts.shielded():  # half a frame taken would be the end of the stream
+                whole = self._whole()
+                while whole is not None:
+                    self._keep(*whole)
+                    if whole[0] != RUN:
+                        found.append(whole)
+                    whole = self._whole()
+        return found
+
+    def arriving(self):
+        """The same after one read."""
+        with interrupts.shielded():
+            self._fill()
+        return self.at_hand()
 
     def _fill(self):
         """Appends what one read gives to the input."""

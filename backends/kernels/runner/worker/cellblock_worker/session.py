@@ -15,6 +15,7 @@ from cellblock_worker import (
     frames,
     interrupts,
     packages,
+    running,
 )
 from cellblock_worker.display import Publisher
 from cellblock_worker.plain import PlainShell
@@ -226,7 +227,7 @@ class Worker:
             self._trouble = None
         outcome = self._guarded(request)
         self._mend()
-        if request.get("language") == "shell":
+        if _is_command(request):
             self.shell.execution_count += 1
         children = _rusage(_CHILDREN)
         child_cpu = children.ru_utime + children.ru_stime
@@ -258,7 +259,7 @@ class Worker:
         undo = None
         try:
             try:
-                self.stdio.begin(request.get("stdin"))
+                self.stdio.begin(None if request.get("stdin_open") else request.get("stdin"))
                 undo = _set_environment(env) if env else None
                 interrupts.enter()
                 outcome = self._run(request, had_stdin)
@@ -278,9 +279,9 @@ class Worker:
 
     def _run(self, request, had_stdin):
         """Runs the code of the request."""
+        if _is_command(request):
+            return _run_command(self.channel, request)
         language = request.get("language", "python")
-        if language == "shell":
-            return _run_shell(request.get("code", ""))
         if language != "python":
             raise ValueError("this worker runs python and shell, not %r" % (language,))
         failure = None
@@ -323,10 +324,22 @@ class Worker:
         _exit(status)
 
 
-def _run_shell(code):
-    """A run in the language shell."""
+def _is_command(request):
+    """Whether a run is a command: a program, or a script for the shell."""
+    return request.get("argv") is not None or request.get("language") == "shell"
+
+
+def _run_command(channel, request):
+    """A run that is a command."""
     try:
-        status = commands.script(code)
+        status = running.Running(channel, request).status()
+    except running.NotStarted as error:
+        write_err("%s\n" % error)
+        return Outcome("exit", exit_code=error.code)
+    except running.NoFolder as error:
+        return Outcome(
+            "error", error={"etype": "NoFolder", "evalue": str(error), "traceback": None}
+        )
     except KeyboardInterrupt as error:
         return Outcome("interrupted", error=errors.describe(error))
     if status < 0:
@@ -372,6 +385,7 @@ def serve(frames_fd):
         frames_fd = kept
     os.set_inheritable(frames_fd, False)
     sys.argv = [""]
+    commands.home = os.getcwd()
     packages.prepare_path()
     _reseed()
     interrupts.install()

@@ -170,6 +170,8 @@ class Supervisor:
             PUT_END: self._take_put_end,
             frames.RUN: self._take_run,
             frames.ACK: self._take_ack,
+            frames.STDIN: self._take_for_worker,
+            frames.SIGNAL: self._take_for_worker,
         }
 
     # ---- the loop ----
@@ -366,6 +368,12 @@ class Supervisor:
                 self._next_watch = time.monotonic() + WATCH_BUSY
         self._to_worker.add(frame)
         self._feed_worker()
+
+    def _take_for_worker(self, frame):
+        """It is the worker's to know which run it is about."""
+        if self._worker is not None:
+            self._to_worker.add(frame)
+            self._feed_worker()
 
     def _take_ack(self, _frame):
         """We have answered that ourselves."""
