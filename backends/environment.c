@@ -84,6 +84,7 @@ int environment_init(struct environment *env, const char *name, const char *back
 void environment_deinit(struct environment *env)
 {
     free(env->name);
+    free(env->title);
     free(env->backend);
     free(env->python);
     json_decref(env->env);
@@ -100,6 +101,42 @@ void environment_deinit(struct environment *env)
     free(env->token);
     free(env->kernel_id);
     *env = (struct environment){0};
+}
+
+static int copy_text(char **text)
+{
+    const char *from = *text;
+
+    *text = from ? strdup(from) : NULL;
+    return from && !*text ? -ENOMEM : 0;
+}
+
+static int copy_json(json_t **value)
+{
+    *value = json_deep_copy(*value);
+    return *value ? 0 : -ENOMEM;
+}
+
+int environment_copy(struct environment *to, const struct environment *from)
+{
+    char **texts[] = {&to->name, &to->title, &to->backend, &to->python, &to->image,    &to->runtime,
+                      &to->user, &to->host,  &to->url,     &to->token,  &to->kernel_id};
+    json_t **values[] = {&to->env,          &to->shares,  &to->packages,
+                         &to->apt_packages, &to->headers, &to->command};
+    int r = 0;
+
+    *to = *from;
+    /* All of them, also past a failure: nothing of `from` may be freed with `to`. */
+    for (size_t i = 0; i < sizeof(texts) / sizeof(*texts); i++) {
+        r = copy_text(texts[i]) < 0 ? -ENOMEM : r;
+    }
+    for (size_t i = 0; i < sizeof(values) / sizeof(*values); i++) {
+        r = copy_json(values[i]) < 0 ? -ENOMEM : r;
+    }
+    if (r < 0) {
+        environment_deinit(to);
+    }
+    return r;
 }
 
 /* "none, all" */

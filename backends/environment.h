@@ -69,6 +69,7 @@ enum setting {
 
 struct environment {
     char *name;     /* "default" when no config names one */
+    char *title;    /* for people; NULL: none */
     char *backend;  /* a registry row's name, aliases resolved */
     unsigned given; /* of enum setting: those that were given outright */
     enum kernel_choice kernel;
@@ -105,6 +106,9 @@ struct environment {
  * processes, no network, idle 30 min, lifetime 24 h, a pool of 2. -ENOMEM. */
 int environment_init(struct environment *env, const char *name, const char *backend);
 void environment_deinit(struct environment *env);
+/* A deep copy, to be changed before a place is opened with it. `to` is taken for empty. -ENOMEM,
+ * and `to` is empty then. */
+int environment_copy(struct environment *to, const struct environment *from);
 
 /* Words to values and back: "none"/"all", "auto"/"bwrap"/…, "auto"/"forked"/"solo",
  * "stateful"/"ephemeral". The parsers answer 0, or -1 with an ERROR_INVALID (ERROR_UNSUPPORTED for

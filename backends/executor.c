@@ -296,6 +296,11 @@ bool executor_started(const struct executor *e)
     return e->state != EXECUTOR_IDLE || e->box;
 }
 
+bool executor_ready(const struct executor *e)
+{
+    return e->state == EXECUTOR_READY;
+}
+
 bool executor_busy(const struct executor *e)
 {
     return e->current || e->queue.first || e->finished.first;

@@ -216,6 +216,8 @@ void executor_file(struct executor *e, const struct file_request *request, file_
 
 /* Has the sandbox been started (a mount comes too late)? */
 bool executor_started(const struct executor *e);
+/* Has it been, and could a run begin now or go on? Not while a start is under way. */
+bool executor_ready(const struct executor *e);
 /* Is a run going, starting or queued? */
 bool executor_busy(const struct executor *e);
 

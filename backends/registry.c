@@ -34,22 +34,29 @@ const struct backend backends[] = {
      no_aliases, &command_place_ops,
      SETTING_COMMAND | SETTING_CPU | SETTING_DISK_MIB | SETTING_MEMORY_MIB | SETTING_POOL |
      SETTING_PROCESSES | SETTING_PYTHON,
+     "runs the command: as long as it takes to reach the other machine, and a Python there",
      "install it there, for the python3 that the command starts"},
     {"docker", "a hardened container of a Docker or Podman engine",
      docker_aliases, &docker_place_ops,
      SETTING_APT_PACKAGES | SETTING_CPU | SETTING_DISK_MIB | SETTING_HOST | SETTING_IMAGE |
      SETTING_KERNEL | SETTING_MEMORY_MIB | SETTING_PACKAGES | SETTING_POOL | SETTING_PROCESSES |
      SETTING_PYTHON | SETTING_READ_ONLY_ROOT | SETTING_RUNTIME | SETTING_USER,
+     "starts a container, or takes one that is kept ready; the first start may fetch or build an "
+     "image",
      "name an \"image\" that has it, or say \"kernel\": \"jupyter\" with it in \"packages\""},
     {"jupyter", "a kernel of a Jupyter server, at a URL or started here",
      jupyter_aliases, &jupyter_place_ops,
      SETTING_HEADERS | SETTING_KERNEL | SETTING_KERNEL_ID | SETTING_PYTHON | SETTING_TOKEN |
      SETTING_URL,
+     "starts a kernel on the server, a second or more",
      "install it where the kernel's interpreter is"},
     {"local", "a warm, isolated interpreter on this machine (bubblewrap)",
      local_aliases, &local_place_ops,
      SETTING_CELLS | SETTING_DISK_MIB | SETTING_ISOLATION | SETTING_KERNEL | SETTING_MEMORY_MIB |
-     SETTING_POOL | SETTING_PROCESSES | SETTING_PYTHON, NULL},
+     SETTING_POOL | SETTING_PROCESSES | SETTING_PYTHON,
+     "under a millisecond from the pool, milliseconds without; the very first takes as long as "
+     "Python",
+     NULL},
     {0},
 };
 

@@ -13,6 +13,7 @@ struct backend {
     const char *const *aliases; /* NULL-terminated; case, '_' and '-' do not matter */
     const struct place_ops *ops;
     unsigned settings;    /* of enum setting: those that it knows */
+    const char *start;    /* what a fresh sandbox costs, in a few words for people */
     const char *packages; /* how a Python package gets into its sandboxes, for people; NULL where
                            * they have those of an interpreter of this machine */
 };

@@ -16,6 +16,7 @@ enum {
     FILE_CAP = 1024 * 1024, /* bytes of a config file */
     NAME_CAP = 64,          /* of an environment's name */
     ENVIRONMENTS_CAP = 256,
+    MAX_FOREGROUND = 50, /* seconds; common hosts give a call 60 */
 };
 
 #define NAME_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789_.-"
@@ -253,12 +254,17 @@ static int fill_config(struct config *config, const json_t *root, struct error *
 {
     const json_t *environments = json_object_get(root, "environments");
     const json_t *name = json_object_get(root, "default_environment");
+    const json_t *foreground = json_object_get(root, "max_foreground_seconds");
 
     if (check_networks(environments, err) < 0 ||
         schema_check(schema_get("config"), root, false, err) < 0 ||
         fill_toolsets(config, json_object_get(root, "toolsets"), err) < 0 ||
+        policy_fill(&config->policy, json_object_get(root, "policy"), err) < 0 ||
         fill_environments(config, environments, err) < 0) {
         return -1;
+    }
+    if (foreground) {
+        config->max_foreground_seconds = json_number_value(foreground);
     }
     return choose_default(config, json_string_value(name), err);
 }
@@ -301,6 +307,7 @@ int config_load(struct config *config, const char *path, struct error *err)
     int r;
 
     config->log_level = LOG_LEVEL_WARNING;
+    config->max_foreground_seconds = MAX_FOREGROUND;
     config->share_roots = calloc(1, sizeof(*config->share_roots));
     if (!config->share_roots) {
         r = out_of_memory(err);
@@ -327,6 +334,7 @@ void config_deinit(struct config *config)
         free(*root);
     }
     free(config->share_roots);
+    policy_deinit(&config->policy);
     *config = (struct config){0};
 }
 

@@ -8,6 +8,7 @@
 #include "backends/base/error.h"
 #include "backends/base/log.h"
 #include "backends/environment.h"
+#include "mcp/policy.h"
 
 /*
  * What the owner of the machine has decided: the config file, then the command line over it.
@@ -17,10 +18,12 @@ struct config {
     struct environment **environments; /* by name; at least one */
     size_t environment_count;
     struct environment *default_environment; /* one of them */
-    char **share_roots; /* absolute, resolved (realpath); NULL-terminated, never NULL */
-    bool structured;    /* --structured */
-    unsigned toolsets;  /* bits of mcp/toolsets.h; core is always on */
-    bool warm;          /* --warm */
+    char **share_roots;            /* absolute, resolved (realpath); NULL-terminated, never NULL */
+    bool structured;               /* --structured */
+    unsigned toolsets;             /* bits of mcp/toolsets.h; core is always on */
+    double max_foreground_seconds; /* with the toolset runs: a call waits so long; 0: no limit */
+    struct policy policy;          /* what tool arguments may ask for; zeroed: only to narrow */
+    bool warm;                     /* --warm */
     enum log_level log_level;
 };
 

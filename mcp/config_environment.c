@@ -205,6 +205,11 @@ static int set_runtime(struct environment *env, const json_t *value, struct erro
     return set_text(&env->runtime, value, err);
 }
 
+static int set_title(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->title, value, err);
+}
+
 static int set_user(struct environment *env, const json_t *value, struct error *err)
 {
     return set_text(&env->user, value, err);
@@ -334,6 +339,7 @@ static const struct key {
     {"runtime", set_runtime, SETTING_RUNTIME},
     {"shares", set_shares},
     {"timeout_seconds", set_timeout},
+    {"title", set_title},
     {"token", set_token, SETTING_TOKEN},
     {"url", set_url, SETTING_URL},
     {"user", set_user, SETTING_USER},

@@ -135,6 +135,7 @@ static void on_idle_output(void *data, enum stream stream, const char *bytes, si
     struct session *s = data;
     struct sessions *owner = s->owner;
 
+    session_log_append(&s->log, bytes, size);
     size = size < s->idle_room ? size : s->idle_room;
     s->idle_room -= size;
     if (size > 0 && owner->idle_output) {
@@ -157,23 +158,74 @@ static struct executor *make_executor(struct session *s, struct share_list *shar
     return e;
 }
 
-struct session *session_new(struct sessions *owner, struct place_slot *slot, const char *id,
-                            struct error *err)
+/* What the options give it; -1 when out of memory. */
+static int take_options(struct session *s, const struct session_options *options)
 {
-    struct share_list shares = {0};
+    s->base = s->env = options->base;
+    if (options->derived && options->derived->env && !options->derived->own_place) {
+        s->own = options->derived->env;
+        options->derived->env = NULL;
+    } else if (options->derived && options->derived->env) {
+        /* The place has the one that was derived, and may be there for longer than the session. */
+        s->own = malloc(sizeof(*s->own));
+        if (!s->own || environment_copy(s->own, options->derived->env) < 0) {
+            free(s->own);
+            s->own = NULL;
+            return -1;
+        }
+    }
+    s->env = s->own ? s->own : s->base;
+    s->name = options->name ? strdup(options->name) : NULL;
+    s->tags = options->tags ? json_copy(options->tags) : NULL;
+    s->variables = options->variables ? json_deep_copy(options->variables) : NULL;
+    return (options->name && !s->name) || (options->tags && !s->tags) ||
+                   (options->variables && !s->variables)
+               ? -1
+               : 0;
+}
+
+static uint64_t wall_ms(void)
+{
+    struct timespec now;
+
+    clock_gettime(CLOCK_REALTIME, &now);
+    return (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000;
+}
+
+static struct session *session_blank(struct sessions *owner, struct place_slot *slot,
+                                     const char *id, const struct session_options *options)
+{
     struct session *s = calloc(1, sizeof(*s));
 
-    if (!s || !(s->last_closing = calloc(1, sizeof(struct closing)))) {
-        free(s);
-        out_of_memory(err);
+    if (!s) {
         return NULL;
     }
     s->owner = owner;
     s->slot = slot;
     s->idle_room = IDLE_OUTPUT_CAP;
+    s->last_closing = calloc(1, sizeof(struct closing));
+    if (!s->last_closing || take_options(s, options) < 0) {
+        session_free(s);
+        return NULL;
+    }
     s->made_at = s->used_at = uv_now(owner->loop);
+    s->made_ms = wall_ms();
+    s->end_at = s->made_at + (uint64_t)(s->env->max_lifetime_seconds * 1000);
     strncpy(s->id, id, sizeof(s->id) - 1);
-    if (open_own_shares(&shares, owner->config, slot->env, err) < 0 ||
+    return s;
+}
+
+struct session *session_new(struct sessions *owner, struct place_slot *slot, const char *id,
+                            const struct session_options *options, struct error *err)
+{
+    struct share_list shares = {0};
+    struct session *s = session_blank(owner, slot, id, options);
+
+    if (!s) {
+        out_of_memory(err);
+        return NULL;
+    }
+    if (open_own_shares(&shares, owner->config, s->env, err) < 0 ||
         check_shares(&shares, slot, err) < 0) {
         share_list_deinit(&shares);
         session_free(s);
@@ -191,6 +243,14 @@ struct session *session_new(struct sessions *owner, struct place_slot *slot, con
 
 void session_free(struct session *s)
 {
+    if (s->own) {
+        environment_deinit(s->own);
+        free(s->own);
+    }
+    free(s->name);
+    json_decref(s->tags);
+    json_decref(s->variables);
+    session_log_deinit(&s->log);
     free(s->last_closing);
     free(s->notice);
     free(s);
@@ -203,12 +263,12 @@ const char *session_id(const struct session *s)
 
 const struct environment *session_environment(const struct session *s)
 {
-    return s->slot->env;
+    return s->env;
 }
 
 const struct place *session_place(const struct session *s)
 {
-    return s->slot->place;
+    return s->slot ? s->slot->place : NULL;
 }
 
 struct executor *session_executor(struct session *s)
@@ -237,7 +297,7 @@ void session_end(struct session *s)
     if (s->ended) {
         sessions_drop(s);
     } else {
-        sessions_schedule(s->owner);
+        session_unused(s);
     }
 }
 
@@ -254,6 +314,20 @@ void session_end_background(struct session *s)
 }
 
 /* --- closing an executor of a session --- */
+
+/* Nothing is left of it: whoever waited for that is told. */
+static void answer_finish_ops(struct session *s)
+{
+    struct finish_op *op;
+
+    while ((op = s->finish_ops)) {
+        s->finish_ops = op->next;
+        if (op->done) {
+            op->done(op->data, NULL);
+        }
+        free(op);
+    }
+}
 
 static void on_session_executor_closed(void *data, const struct error *err)
 {
@@ -273,7 +347,9 @@ static void on_session_executor_closed(void *data, const struct error *err)
     }
     free(closing);
     s->closing--;
-    if (s->ended) {
+    if (s->ended && s->closing == 0) {
+        s->slot = NULL; /* one of its own may go with its last executor */
+        answer_finish_ops(s);
         sessions_drop(s);
     }
     place_slot_release(owner, slot);
@@ -377,7 +453,7 @@ static int reopen_shares(struct session *s, const json_t *roots, bool keep_share
     const struct config *config = s->owner->config;
     const struct share *share;
 
-    if (open_own_shares(list, config, s->slot->env, err) < 0) {
+    if (open_own_shares(list, config, s->env, err) < 0) {
         return -1;
     }
     for (unsigned i = s->own_shares; keep_shares && (share = executor_share(s->executor, i)); i++) {
@@ -395,7 +471,7 @@ int session_reset(struct session *s, const json_t *roots, bool keep_shares, exec
     struct closing *closing = calloc(1, sizeof(*closing));
     struct executor *old = s->executor, *fresh;
     struct share_list shares = {0};
-    unsigned own = (unsigned)json_array_size(s->slot->env->shares);
+    unsigned own = (unsigned)json_array_size(s->env->shares);
 
     if (!closing) {
         return out_of_memory(err);
@@ -435,6 +511,7 @@ struct executor *session_ephemeral_executor(struct session *s, struct error *err
         return NULL;
     }
     e->owner = s->owner;
+    e->session = s;
     e->slot = s->slot;
     e->slot->users++;
     e->next = s->owner->ephemerals;
@@ -470,6 +547,7 @@ void ephemeral_close(struct ephemeral *e)
 {
     if (!e->closing) {
         e->closing = true;
+        e->session = NULL;
         executor_close(e->executor, on_ephemeral_closed, e);
     }
 }

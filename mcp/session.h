@@ -7,6 +7,7 @@
 #include "backends/executor.h"
 #include "mcp/call.h"
 #include "mcp/config.h"
+#include "mcp/policy.h"
 
 /*
  * Sessions: handles such as "s-7k2m9q4d", each with one executor, its environment and its shares.
@@ -43,8 +44,60 @@ struct session *sessions_resolve(struct sessions *sessions, enum era era, const 
  * is not the call but what it asked for: a place that does not open, say. */
 const struct environment *sessions_meant(const struct sessions *sessions, const char *name,
                                          const char *environment);
-/* By id; NULL with an error (unknown; ended and why, ERROR_LOST). */
-struct session *sessions_find(struct sessions *sessions, const char *id, struct error *err);
+/* By id, or by the name that it was given; NULL with an error (unknown; ended, why and when,
+ * ERROR_LOST; about to end). */
+struct session *sessions_find(struct sessions *sessions, const char *name, struct error *err);
+/* The same, and one that is about to end is found, too. */
+struct session *sessions_look_up(struct sessions *sessions, const char *name, struct error *err);
+
+/* --- sessions that are asked for --- */
+
+struct session_options {
+    const struct environment *base; /* one of the config's */
+    struct derived *derived;        /* over it; what it holds is taken. NULL: nothing */
+    const char *name;               /* checked (mcp/session_tags.h); NULL: none */
+    json_t *tags;                   /* checked; NULL: none. Borrowed, as is: */
+    json_t *variables;              /* of each run, as run_request.env; NULL: none */
+};
+
+/* Never the default one. NULL with an error: the name is another session's, there are too many, the
+ * place does not open. */
+struct session *sessions_create(struct sessions *sessions, const struct session_options *options,
+                                struct error *err);
+
+/* What may be changed of a session. All of it is done, or nothing. */
+struct session_changes {
+    double timeout_seconds; /* it ends so long from now, if it lives no longer than policy allows;
+                             * 0: as before */
+    const char *name;       /* NULL: as before */
+    const json_t *tags;     /* a text sets one, null removes it; NULL: as before */
+};
+int session_change(struct session *s, const struct session_changes *changes, struct error *err);
+
+/*
+ * Ends it: from now on no call finds it. With `kill` runs that are going are cancelled; without,
+ * what uses it may go on for 30 s. `done` is called when nothing of it is left, never before this
+ * returns. It may be called again, to kill it after all. -1 when out of memory: nothing was done.
+ */
+int session_finish(struct session *s, bool kill, executor_done done, void *data, struct error *err);
+/* `done` with this `data` is not called any more; the session ends all the same. */
+void session_finish_forget(struct session *s, const void *data);
+/* "session "s-…" was ended by end_session at …": what became of the one of that id or name; to be
+ * freed. NULL when none is remembered. */
+char *sessions_tell_end(const struct sessions *sessions, const char *name);
+
+/* All that there is to know of one, for get_session; NULL when out of memory. `log_lines` of what
+ * it printed between runs. */
+json_t *session_facts(struct session *s, size_t log_lines);
+/* One object for each that has these tags (NULL: all), newest first, and after them those that have
+ * ended and are remembered if they are asked for. NULL when out of memory. */
+json_t *sessions_list(const struct sessions *sessions, const json_t *tags, bool ended_too);
+
+/* The variables of a run in it: those of the session with `env` (may be NULL) over them. A new
+ * object, or NULL when there are none (or no memory). */
+json_t *session_run_env(const struct session *s, json_t *env);
+/* One of its runs is done. */
+void session_note_run(struct session *s, const struct outcome *outcome);
 
 /* A sentence for people about how this session began, told once: the default session before it was
  * ended for want of use, say. NULL when there is nothing to tell; to be freed. */
@@ -58,10 +111,13 @@ void sessions_on_idle_output(struct sessions *sessions,
                              void *data);
 
 const char *session_id(const struct session *s);
+/* Its own where it was made with wishes. Lives as long as the session. */
 const struct environment *session_environment(const struct session *s);
+/* NULL once it has ended, which it may while it is in use: end_session kills. Whoever comes back to
+ * a session (a second step, an answer that was waited for) looks first. */
 struct executor *session_executor(struct session *s);
 
-/* Where it runs; for what the backend can do, place_needs. */
+/* Where it runs; for what the backend can do, place_needs. NULL likewise. */
 const struct place *session_place(const struct session *s);
 
 /* A fresh executor for one run, with clones of the session's shares already added. NULL with an

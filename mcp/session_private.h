@@ -3,26 +3,48 @@
 
 #include "backends/place.h"
 #include "mcp/session.h"
+#include "mcp/session_log.h"
 
 /*
- * Between sessions.c (the table: ids, places, time limits) and session.c (one session: its
- * executor, shares, reset). Nobody else includes this.
+ * Between sessions.c (the table: ids, places, which session a call means), sessions_end.c (how
+ * sessions end, and what is remembered of them), session.c (one session: its executor, shares,
+ * reset) and session_facts.c (what is told and changed of one). Nobody else includes this.
  *
  * Who waits for whom at the end: executors are counted in their place's `users`, a place is closed
  * when it has none, and the table is freed when it has neither sessions nor places.
  */
 enum {
-    SESSION_ID_SIZE = 16,       /* "s-" and 8 characters and NUL fit */
-    SESSIONS_CAP = 256,         /* live at once */
-    SESSIONS_REMEMBERED = 256,  /* ended ones whose end can be explained */
-    IDLE_OUTPUT_CAP = 8 * 1024, /* bytes told between two uses of a session */
+    SESSION_ID_SIZE = 16,          /* "s-" and 8 characters and NUL fit */
+    SESSIONS_CAP = 256,            /* live at once */
+    SESSIONS_REMEMBERED = 256,     /* ended ones whose end can be explained */
+    IDLE_OUTPUT_CAP = 8 * 1024,    /* bytes told between two uses of a session */
+    SESSION_FINISH_MS = 30 * 1000, /* a graceful end waits so long for what is going on */
 };
 
-/* A place of one environment; opened at its first use, NULL before and after. */
+/* A place of one environment; opened at its first use, NULL before and after. One that belongs to a
+ * session (`own`) is opened for it, and freed when its last executor has ended. */
 struct place_slot {
+    struct place_slot *next; /* of the sessions' own ones */
+    struct sessions *owner;  /* of these only, as is: */
+    struct environment *own; /* what `env` points to */
     const struct environment *env;
     struct place *place;
     unsigned users; /* executors, the ones that are closing included */
+};
+
+/* Somebody waits for the end of a session. */
+struct finish_op {
+    struct finish_op *next;
+    executor_done done; /* NULL: not any more */
+    void *data;
+};
+
+/* How the last run of a session ended. */
+struct last_run {
+    enum cause cause;
+    uint64_t duration_ms;
+    uint64_t cpu_ms;
+    uint64_t peak_rss_kib;
 };
 
 /* An executor_add_share that has not completed. */
@@ -38,6 +60,7 @@ struct share_op {
 struct ephemeral {
     struct ephemeral *next;
     struct sessions *owner;
+    const struct session *session; /* NULL once it is closing */
     struct executor *executor;
     struct place_slot *slot;
     bool closing;
@@ -47,7 +70,13 @@ struct session {
     struct sessions *owner;
     struct session *next;
     char id[SESSION_ID_SIZE];
-    struct place_slot *slot;
+    char *name; /* NULL: none */
+    json_t *tags;
+    json_t *variables;             /* of each of its runs; NULL: none */
+    const struct environment *env; /* `own`, or the configured one it comes from: */
+    struct environment *own;
+    const struct environment *base;
+    struct place_slot *slot;   /* NULL once all is closed of a session with a place of its own */
     struct executor *executor; /* NULL once the session is ended */
     struct share_op *ops;
     unsigned own_shares; /* the first so many shares are the environment's */
@@ -55,18 +84,39 @@ struct session {
     unsigned background; /* of these: nobody waits for them */
     unsigned closing;    /* executors of it that are being closed */
     bool is_default;
+    bool finishing; /* it ends when it is not used any more, or at give_up_at */
     bool ended;
     uint64_t made_at; /* uv_now */
     uint64_t used_at;
+    uint64_t end_at; /* of its lifetime */
+    uint64_t give_up_at;
+    uint64_t made_ms; /* of the clock on the wall */
+    uint64_t runs;    /* that are done */
+    struct last_run last_run;
+    struct finish_op *finish_ops;
     size_t idle_room; /* bytes of idle output that may still be told */
+    struct session_log log;
     char *notice;
     struct closing *last_closing; /* had in store, so that closing cannot fail */
 };
 
+enum session_end {
+    SESSION_END_IDLE,     /* for want of use */
+    SESSION_END_LIFETIME, /* it had lived as long as it may */
+    SESSION_END_ASKED,    /* end_session; nothing was going on any more */
+    SESSION_END_KILLED,   /* end_session; what was going on was cancelled */
+    SESSION_END_LATE,     /* the same, since it did not finish in time */
+};
+
 struct ended_session {
     char id[SESSION_ID_SIZE];
-    const struct environment *env;
-    bool idle;        /* for want of use; else its lifetime was over */
+    char *name; /* NULL: it had none */
+    json_t *tags;
+    const struct environment *env; /* the configured one */
+    enum session_end how;
+    double seconds;   /* the limit, or the age, that ended it */
+    uint64_t made_ms; /* by the clock on the wall, as is: */
+    uint64_t ended_ms;
     bool was_default; /* and no default session of its environment came after it */
 };
 
@@ -75,7 +125,9 @@ struct sessions {
     const struct config *config;
     struct log *log;
     struct place_slot *slots; /* one for each environment, in the config's order */
-    struct session *list;     /* all, the ended ones too until nobody uses them */
+    struct place_slot *own_slots;
+    uint64_t finish_ms;   /* SESSION_FINISH_MS; tests make it shorter */
+    struct session *list; /* all, the ended ones too until nobody uses them */
     unsigned live;
     struct ephemeral *ephemerals;
     struct ended_session ended[SESSIONS_REMEMBERED]; /* a ring */
@@ -93,7 +145,7 @@ struct sessions {
 
 /* session.c */
 struct session *session_new(struct sessions *owner, struct place_slot *slot, const char *id,
-                            struct error *err);
+                            const struct session_options *options, struct error *err);
 /* Stops the executor; the session goes when nobody uses it any more. */
 void session_close(struct session *s);
 void session_free(struct session *s);
@@ -102,6 +154,18 @@ void ephemeral_close(struct ephemeral *e);
 /* sessions.c: something has ended; goes on with whatever waited for it. */
 void place_slot_release(struct sessions *owner, struct place_slot *slot);
 void sessions_drop(struct session *s);
+/* A live one by id, or by name; NULL when there is none. */
+struct session *sessions_live(const struct sessions *sessions, const char *name);
+
+/* sessions_end.c */
 void sessions_schedule(struct sessions *sessions);
+/* It is not used any more: ends it if that was waited for. */
+void session_unused(struct session *s);
+/* The latest one of that id or name, NULL when none is remembered. */
+const struct ended_session *sessions_ended(const struct sessions *sessions, const char *name);
+/* "session "s-…" ended after 30 min without use, at 2026-11-22 13:05:10 UTC"; to be freed, NULL
+ * when out of memory. */
+char *ended_session_text(const struct ended_session *ended);
+void ended_session_deinit(struct ended_session *ended);
 
 #endif

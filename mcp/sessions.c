@@ -1,10 +1,9 @@
 #include <errno.h>
-#include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 
+#include "backends/base/strings.h"
 #include "mcp/session.h"
 #include "mcp/session_private.h"
 
@@ -28,6 +27,7 @@ struct sessions *sessions_new(uv_loop_t *loop, const struct config *config, stru
     sessions->loop = loop;
     sessions->config = config;
     sessions->log = log;
+    sessions->finish_ms = SESSION_FINISH_MS;
     uv_timer_init(loop, &sessions->timer);
     uv_unref((uv_handle_t *)&sessions->timer);
     sessions->timer.data = sessions;
@@ -59,6 +59,61 @@ static struct place_slot *open_slot(struct sessions *sessions, const struct envi
     return slot;
 }
 
+static void free_own_slot(struct place_slot *slot)
+{
+    environment_deinit(slot->own);
+    free(slot->own);
+    free(slot);
+}
+
+/* A place for one session, with a copy of the environment that was derived for it. */
+static struct place_slot *open_own_slot(struct sessions *sessions, struct environment *env,
+                                        struct error *err)
+{
+    struct place_slot *slot = calloc(1, sizeof(*slot));
+    struct environment *own = malloc(sizeof(*own));
+
+    if (!slot || !own || environment_copy(own, env) < 0) {
+        free(slot);
+        free(own);
+        error_set_code(err, ERROR_INTERNAL, ENOMEM, "a session's environment");
+        return NULL;
+    }
+    *slot = (struct place_slot){.owner = sessions, .own = own, .env = own};
+    if (place_open(sessions->loop, own, &slot->place, err) < 0) {
+        free_own_slot(slot);
+        return NULL;
+    }
+    slot->next = sessions->own_slots;
+    sessions->own_slots = slot;
+    return slot;
+}
+
+static void finish(struct sessions *sessions);
+
+static void on_own_place_closed(void *data)
+{
+    struct place_slot *slot = data;
+    struct sessions *sessions = slot->owner;
+
+    free_own_slot(slot);
+    sessions->places_closing--;
+    finish(sessions);
+}
+
+static void close_own_slot(struct place_slot *slot)
+{
+    struct sessions *sessions = slot->owner;
+    struct place_slot **link = &sessions->own_slots;
+
+    while (*link != slot) {
+        link = &(*link)->next;
+    }
+    *link = slot->next;
+    sessions->places_closing++;
+    place_close(slot->place, on_own_place_closed, slot);
+}
+
 void sessions_warm(struct sessions *sessions)
 {
     struct error err = {0};
@@ -74,73 +129,57 @@ void sessions_warm(struct sessions *sessions)
 
 /* --- which session --- */
 
-/* "30 min", "2 h", "45 s" */
-static const char *duration(double seconds, char space[32])
+static int unknown_session(const struct sessions *sessions, const char *name, struct error *err)
 {
-    if (seconds >= 7200) {
-        snprintf(space, 32, "%.3g h", seconds / 3600);
-    } else if (seconds >= 120) {
-        snprintf(space, 32, "%.3g min", seconds / 60);
-    } else {
-        snprintf(space, 32, "%.3g s", seconds);
-    }
-    return space;
-}
+    char *text = sessions_tell_end(sessions, name);
 
-static void explain_end(const struct ended_session *ended, char *text, size_t room)
-{
-    char space[32];
-
-    if (ended->idle) {
-        snprintf(text, room, "session \"%s\" ended after %s without use", ended->id,
-                 duration(ended->env->idle_timeout_seconds, space));
-    } else {
-        snprintf(text, room, "session \"%s\" ended: it had lived for %s, the most a session may",
-                 ended->id, duration(ended->env->max_lifetime_seconds, space));
-    }
-}
-
-/* NULL: no session of that id has ended, as far as it is remembered. */
-static const struct ended_session *find_ended(const struct sessions *sessions, const char *id)
-{
-    for (size_t i = 0; i < SESSIONS_REMEMBERED; i++) {
-        const struct ended_session *ended = &sessions->ended[i];
-
-        if (ended->id[0] && strcmp(ended->id, id) == 0) {
-            return ended;
-        }
-    }
-    return NULL;
-}
-
-static int unknown_session(const struct sessions *sessions, const char *id, struct error *err)
-{
-    const struct ended_session *ended = find_ended(sessions, id);
-    char text[160];
-
-    if (ended) {
-        explain_end(ended, text, sizeof(text));
-        return error_set(err, ERROR_LOST,
-                         "%s; its variables and files are gone. Call run_code without "
-                         "\"session\" to go on in another one",
-                         text);
+    if (text) {
+        error_set(err, ERROR_LOST,
+                  "%s; its variables and files are gone. Call run_code without "
+                  "\"session\" to go on in another one",
+                  text);
+        free(text);
+        return -1;
     }
     return error_set(err, ERROR_NOT_FOUND,
                      "there is no session \"%.64s\" in this server. A session's id (\"s-\" and 8 "
                      "characters) is in the result of the call that made it; call run_code "
                      "without \"session\" to get one",
-                     id);
+                     name);
 }
 
-struct session *sessions_find(struct sessions *sessions, const char *id, struct error *err)
+struct session *sessions_live(const struct sessions *sessions, const char *name)
 {
     for (struct session *s = sessions->list; s; s = s->next) {
-        if (!s->ended && strcmp(s->id, id) == 0) {
+        if (!s->ended && (strcmp(s->id, name) == 0 || (s->name && strcmp(s->name, name) == 0))) {
             return s;
         }
     }
-    unknown_session(sessions, id, err);
     return NULL;
+}
+
+struct session *sessions_look_up(struct sessions *sessions, const char *name, struct error *err)
+{
+    struct session *s = sessions_live(sessions, name);
+
+    if (!s) {
+        unknown_session(sessions, name, err);
+    }
+    return s;
+}
+
+struct session *sessions_find(struct sessions *sessions, const char *name, struct error *err)
+{
+    struct session *s = sessions_look_up(sessions, name, err);
+
+    if (s && s->finishing) {
+        error_set(err, ERROR_LOST,
+                  "session \"%s\" is ending, as end_session asked: what is going on in it may "
+                  "finish, and nothing else begins. Use another session",
+                  s->id);
+        return NULL;
+    }
+    return s;
 }
 
 static bool id_is_taken(const struct sessions *sessions, const char *id)
@@ -172,30 +211,36 @@ static int new_id(const struct sessions *sessions, char id[SESSION_ID_SIZE], str
     return 0;
 }
 
-static struct session *make(struct sessions *sessions, const struct environment *env,
-                            struct error *err)
+static int check_room(const struct sessions *sessions, struct error *err)
 {
-    struct place_slot *slot;
+    unsigned most = sessions->config->policy.max_sessions;
+
+    most = most && most < SESSIONS_CAP ? most : SESSIONS_CAP;
+    if (sessions->closing) {
+        return error_set(err, ERROR_LOST, "the server is stopping");
+    }
+    if (sessions->live >= most) {
+        return error_set(
+            err, ERROR_LIMIT,
+            "there are %u sessions already, the most this server keeps: go on in one of them "
+            "by passing its id as \"session\", end one, or use \"ephemeral\": true for runs "
+            "that need no state",
+            sessions->live);
+    }
+    return 0;
+}
+
+/* A session in a slot whose place is open. */
+static struct session *make_in(struct sessions *sessions, struct place_slot *slot,
+                               const struct session_options *options, struct error *err)
+{
     char id[SESSION_ID_SIZE];
     struct session *s;
 
-    if (sessions->closing) {
-        error_set(err, ERROR_LOST, "the server is stopping");
+    if (new_id(sessions, id, err) < 0) {
         return NULL;
     }
-    if (sessions->live >= SESSIONS_CAP) {
-        error_set(err, ERROR_LIMIT,
-                  "there are %d sessions already, the most this server keeps: go on in one of them "
-                  "by passing its id as \"session\", or use \"ephemeral\": true for runs that need "
-                  "no state",
-                  SESSIONS_CAP);
-        return NULL;
-    }
-    slot = open_slot(sessions, env, err);
-    if (!slot || new_id(sessions, id, err) < 0) {
-        return NULL;
-    }
-    s = session_new(sessions, slot, id, err);
+    s = session_new(sessions, slot, id, options, err);
     if (!s) {
         return NULL;
     }
@@ -206,23 +251,67 @@ static struct session *make(struct sessions *sessions, const struct environment 
     return s;
 }
 
+static struct session *make(struct sessions *sessions, const struct environment *env,
+                            struct error *err)
+{
+    const struct session_options options = {.base = env};
+    struct place_slot *slot;
+
+    if (check_room(sessions, err) < 0) {
+        return NULL;
+    }
+    slot = open_slot(sessions, env, err);
+    return slot ? make_in(sessions, slot, &options, err) : NULL;
+}
+
+static int check_name(const struct sessions *sessions, const char *name, struct error *err)
+{
+    const struct session *s = name ? sessions_live(sessions, name) : NULL;
+
+    return s ? error_set(err, ERROR_INVALID,
+                         "the name \"%s\" is session %s's; choose another, or end that one first",
+                         name, s->id)
+             : 0;
+}
+
+struct session *sessions_create(struct sessions *sessions, const struct session_options *options,
+                                struct error *err)
+{
+    bool own = options->derived && options->derived->own_place;
+    struct place_slot *slot;
+    struct session *s;
+
+    if (check_room(sessions, err) < 0 || check_name(sessions, options->name, err) < 0) {
+        return NULL;
+    }
+    slot = own ? open_own_slot(sessions, options->derived->env, err)
+               : open_slot(sessions, options->base, err);
+    if (!slot) {
+        return NULL;
+    }
+    s = make_in(sessions, slot, options, err);
+    if (!s && own) {
+        close_own_slot(slot);
+    }
+    return s;
+}
+
 /* Says in the new default session what became of the one before it. */
 static void give_notice(struct sessions *sessions, struct session *s)
 {
     for (size_t i = 0; i < SESSIONS_REMEMBERED; i++) {
         struct ended_session *ended = &sessions->ended[i];
-        char text[160];
 
-        if (ended->was_default && ended->env == s->slot->env) {
+        if (ended->was_default && ended->env == s->base) {
+            char *text = ended_session_text(ended);
+
             ended->was_default = false;
-            explain_end(ended, text, sizeof(text));
             free(s->notice);
-            if (asprintf(&s->notice,
-                         "The earlier %s; its variables, files and shares are gone, and this is a "
-                         "new one.",
-                         text) < 0) {
-                s->notice = NULL;
-            }
+            s->notice = text ? string_format("The earlier %s; its variables, files and shares are "
+                                             "gone, and this is a new one.",
+                                             text)
+                             : NULL;
+            free(text);
         }
     }
 }
@@ -232,7 +321,7 @@ static struct session *default_session(struct sessions *sessions, const struct e
 {
     struct session *s = sessions->list;
 
-    while (s && (s->ended || !s->is_default || s->slot->env != env)) {
+    while (s && (s->ended || s->finishing || !s->is_default || s->base != env)) {
         s = s->next;
     }
     if (!s && (s = make(sessions, env, err))) {
@@ -247,12 +336,12 @@ static struct session *named_session(struct sessions *sessions, const char *name
 {
     struct session *s = sessions_find(sessions, name, err);
 
-    if (s && environment && strcmp(s->slot->env->name, environment) != 0) {
+    if (s && environment && strcmp(s->env->name, environment) != 0) {
         error_set(
             err, ERROR_INVALID,
             "session \"%s\" is in environment \"%s\", and a session stays in its "
             "environment. Leave out \"environment\", or leave out \"session\" to use \"%.64s\"",
-            s->id, s->slot->env->name, environment);
+            s->id, s->env->name, environment);
         return NULL;
     }
     return s;
@@ -283,7 +372,7 @@ struct session *sessions_resolve(struct sessions *sessions, enum era era, const 
 const struct environment *sessions_meant(const struct sessions *sessions, const char *name,
                                          const char *environment)
 {
-    const struct ended_session *ended = name ? find_ended(sessions, name) : NULL;
+    const struct ended_session *ended = name ? sessions_ended(sessions, name) : NULL;
 
     if (name) {
         return ended && (!environment || strcmp(ended->env->name, environment) == 0) ? ended->env
@@ -291,73 +380,6 @@ const struct environment *sessions_meant(const struct sessions *sessions, const 
     }
     return environment ? config_environment(sessions->config, environment, NULL)
                        : sessions->config->default_environment;
-}
-
-/* --- the end of sessions, by time --- */
-
-static uint64_t milliseconds(double seconds)
-{
-    return (uint64_t)(seconds * 1000);
-}
-
-/* When the session ends if nobody uses it from now on, by uv_now; UINT64_MAX while a call does. */
-static uint64_t deadline(const struct session *s, bool *ret_idle)
-{
-    uint64_t idle = s->used_at + milliseconds(s->slot->env->idle_timeout_seconds);
-    uint64_t life = s->made_at + milliseconds(s->slot->env->max_lifetime_seconds);
-
-    if (s->uses > s->background) {
-        return UINT64_MAX;
-    }
-    *ret_idle = s->uses == 0 && idle <= life;
-    return *ret_idle ? idle : life;
-}
-
-static void remember_end(struct sessions *sessions, const struct session *s, bool idle)
-{
-    struct ended_session *ended = &sessions->ended[sessions->ended_next];
-
-    sessions->ended_next = (sessions->ended_next + 1) % SESSIONS_REMEMBERED;
-    *ended =
-        (struct ended_session){.env = s->slot->env, .idle = idle, .was_default = s->is_default};
-    memcpy(ended->id, s->id, sizeof(ended->id));
-}
-
-static void on_timer(uv_timer_t *timer)
-{
-    struct sessions *sessions = timer->data;
-    uint64_t now = uv_now(sessions->loop);
-    struct session *next;
-    bool idle;
-
-    for (struct session *s = sessions->list; s; s = next) {
-        next = s->next;
-        if (!s->ended && deadline(s, &idle) <= now) {
-            remember_end(sessions, s, idle);
-            sessions->live--;
-            session_close(s);
-        }
-    }
-    sessions_schedule(sessions);
-}
-
-void sessions_schedule(struct sessions *sessions)
-{
-    uint64_t next = UINT64_MAX, now = uv_now(sessions->loop), at;
-    bool idle;
-
-    if (sessions->closing) {
-        return;
-    }
-    for (const struct session *s = sessions->list; s; s = s->next) {
-        at = s->ended ? UINT64_MAX : deadline(s, &idle);
-        next = at < next ? at : next;
-    }
-    if (next == UINT64_MAX) {
-        uv_timer_stop(&sessions->timer);
-    } else {
-        uv_timer_start(&sessions->timer, on_timer, next > now ? next - now : 0, 0);
-    }
 }
 
 /* --- the end of everything --- */
@@ -368,12 +390,13 @@ static void on_timer_closed(uv_handle_t *handle)
     void (*closed)(void *data) = sessions->closed;
     void *data = sessions->closed_data;
 
+    for (size_t i = 0; i < SESSIONS_REMEMBERED; i++) {
+        ended_session_deinit(&sessions->ended[i]);
+    }
     free(sessions->slots);
     free(sessions);
     closed(data);
 }
-
-static void finish(struct sessions *sessions);
 
 static void on_place_closed(void *data)
 {
@@ -399,7 +422,7 @@ static bool slots_are_free(const struct sessions *sessions)
             return false;
         }
     }
-    return true;
+    return !sessions->own_slots;
 }
 
 /* One step further towards the end, when it is time for it. */
@@ -422,7 +445,9 @@ static void finish(struct sessions *sessions)
 void place_slot_release(struct sessions *owner, struct place_slot *slot)
 {
     slot->users--;
-    if (slot->users == 0 && !owner->closing && slot->place) {
+    if (slot->users == 0 && slot->own) {
+        close_own_slot(slot);
+    } else if (slot->users == 0 && !owner->closing && slot->place) {
         close_place(owner, slot); /* its last session has ended: nothing is kept warm for nobody */
     }
     finish(owner);

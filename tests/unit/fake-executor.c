@@ -26,6 +26,11 @@ struct run {
     bool hanging; /* played as far as it goes */
 };
 
+struct pending_file {
+    file_done done;
+    void *data;
+};
+
 struct pending {
     executor_done done;
     void *data;
@@ -40,6 +45,8 @@ struct executor {
     struct pending pending[PENDING_MOST];
     struct pending never; /* the share at /never */
     unsigned pending_count;
+    struct pending_file files[PENDING_MOST];
+    unsigned file_count;
     struct run *first;
     bool started;
     bool closing;
@@ -246,11 +253,24 @@ static void answer_shares(struct executor *e)
     error_clear(&err);
 }
 
+static void answer_files(struct executor *e)
+{
+    struct error err = {0};
+
+    error_set(&err, ERROR_UNSUPPORTED, "there are no files");
+    for (unsigned i = 0; i < e->file_count; i++) {
+        e->files[i].done(e->files[i].data, NULL, &err);
+    }
+    e->file_count = 0;
+    error_clear(&err);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct executor *e = timer->data;
 
     answer_shares(e);
+    answer_files(e);
     for (struct run *run = e->first, *next; run; run = next) {
         next = run->next;
         if (!play(run)) {
@@ -387,7 +407,34 @@ void run_cancel(struct run *run)
     soon(run->executor);
 }
 
+int run_signal(struct run *run, int number, struct error *err)
+{
+    (void)run;
+    return error_set(err, ERROR_UNSUPPORTED, "signal %d", number);
+}
+
+int run_write(struct run *run, const char *bytes, size_t size, bool eof, struct error *err)
+{
+    (void)run;
+    (void)bytes;
+    (void)eof;
+    return error_set(err, ERROR_UNSUPPORTED, "%zu bytes", size);
+}
+
+void executor_file(struct executor *e, const struct file_request *request, file_done done,
+                   void *data)
+{
+    (void)request;
+    e->files[e->file_count++] = (struct pending_file){done, data};
+    soon(e);
+}
+
 bool executor_started(const struct executor *e)
+{
+    return e->started;
+}
+
+bool executor_ready(const struct executor *e)
 {
     return e->started;
 }

@@ -256,7 +256,7 @@ static void an_unused_session_ends(void **state)
     busy = resolve(w, ERA_MODERN, NULL, NULL, true);
     session_begin(busy);
     run_for(w, 100);
-    assert_unresolved(w, id, NULL, "ended after 0.03 s without use");
+    assert_unresolved(w, id, NULL, "ended after 0.03 s without use, at 20");
     assert_ptr_equal(resolve(w, ERA_MODERN, session_id(busy), NULL, false), busy);
     s = resolve(w, ERA_LEGACY, NULL, NULL, false);
     notice = session_take_notice(s);
