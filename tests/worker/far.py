@@ -13,12 +13,13 @@ from io import BytesIO
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.normpath(os.path.join(HERE, "../../backends/kernels/runner/worker"))
 HEADER = struct.Struct("<IB")
-SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END = range(0x20, 0x27)
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE = range(0x20, 0x28)
 RUN = 0x01
 NAMES = {
     0x10: "greeting", 0x11: "stdout", 0x12: "stderr", 0x13: "display", 0x14: "clear", 0x15: "note",
     0x16: "delayed", 0x17: "begin", 0x1F: "done", 0x30: "hello", 0x31: "started", 0x32: "begun",
-    0x33: "exit", 0x34: "taken", 0x35: "put_done",
+    0x33: "exit", 0x34: "taken", 0x35: "put_done", 0x36: "file_bytes",
+    0x37: "file_done",
 }
 LAUNCH = (
     "import sys\n"
@@ -43,6 +44,7 @@ class Far:
                  **(env or {})})
         self.events = []
         self._buffer = b""
+        self._number = 1000
         if setup is not False:
             self.send(SETUP, {"workspace": None, "env": {}, **(setup or {})})
             self.hello = self.wait("hello")
@@ -59,7 +61,7 @@ class Far:
             return None
         data, self._buffer = self._buffer[HEADER.size:end], self._buffer[end:]
         name = NAMES[kind]
-        if name not in ("stdout", "stderr"):
+        if name not in ("stdout", "stderr", "file_bytes"):
             data = json.loads(data.decode("utf-8") or "{}")
         return name, data
 
@@ -115,6 +117,33 @@ class Far:
         self.send(PUT_END, {"id": number, "whole": whole})
         return self.wait("put_done")["error"]
 
+    def ask(self, op, path, number, content=None, **more):
+        """Sends a request about files; paths are bytes or text."""
+        fields = {"id": number, "op": op, "path": as_bytes(path).decode("latin-1"), **more}
+        if "dest" in fields:
+            fields["dest"] = as_bytes(fields["dest"]).decode("latin-1")
+        if content is not None:
+            fields["size"] = len(content)
+        self.send(FILE, fields)
+        for start in range(0, len(content or b""), 100_000):
+            self.send(PIECE, struct.pack("<I", number) + content[start:start + 100_000])
+
+    def answer(self, number, timeout=20):
+        """What comes to that request: (bytes, the fields of its end)."""
+        parts = []
+        while True:
+            name, data = self.next(timeout)
+            if name == "file_bytes" and data[:4] == struct.pack("<I", number):
+                parts.append(data[4:])
+            elif name == "file_done" and data["id"] == number:
+                return b"".join(parts), data
+
+    def file(self, op, path, **more):
+        """One request, of a number of its own from 1000 on, and its answer; see Answer."""
+        self._number += 1
+        self.ask(op, path, self._number, **more)
+        return Answer(op, *self.answer(self._number))
+
     def close(self):
         """Ends the stream; the far side has a few seconds to clean up."""
         self.process.stdin.close()
@@ -124,6 +153,44 @@ class Far:
             self.process.kill()
             self.process.wait()
             self.process.stdout.close()
+
+
+def as_bytes(path):
+    """A path as the system knows it."""
+    return path if isinstance(path, bytes) else str(path).encode()
+
+
+class Entry:
+    """An entry of an answer."""
+
+    FORMAT = struct.Struct("<BHQqHH")
+
+    def __init__(self, data, at=0):
+        kind, self.mode, self.size, self.mtime_ns, name, target = self.FORMAT.unpack_from(data, at)
+        self.kind = ("file", "directory", "symlink", "other")[kind]
+        start = at + self.FORMAT.size
+        self.name, self.target = data[start:start + name], data[start + name:][:target]
+        self.end = start + name + target
+
+
+class Answer:
+    """An answer, taken apart: `kind` and `text` of an error, else `entry`, `entries`, `content`."""
+
+    def __init__(self, op, data, done):
+        error = done["error"] or {}
+        self.kind, self.text, self.at_dest = (error.get(key) for key in ("kind", "text", "dest"))
+        self.more = done["more"]
+        self.entries, self.content, self.entry = [], b"", None
+        if error or op == "remove":
+            assert error or not data
+            return
+        at = 0
+        while at < len(data) and (op == "list" or not at):
+            self.entries.append(Entry(data, at))
+            at = self.entries[-1].end
+        self.content = data[at:]
+        self.entry = None if op == "list" else self.entries[0]
+        self.names = [entry.name for entry in self.entries]
 
 
 def archive_of(files, top="share"):

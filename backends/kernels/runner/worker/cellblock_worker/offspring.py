@@ -1,4 +1,4 @@
-"""The supervisor's children: the worker that runs the code, and the takers of shares."""
+"""The supervisor's children: the worker that runs the code, takers of shares, filers."""
 
 import _signal as signal
 import fcntl
@@ -7,9 +7,12 @@ import resource
 import sys
 import time
 from _socket import socketpair
+from struct import Struct
 
 from cellblock_worker import family, frames, session
 
+PUT_DONE, FILE_BYTES, FILE_DONE = range(0x35, 0x38)
+NUMBER = Struct("<I")
 PIPE_SIZE = 256 * 1024
 _F_SETPIPE_SZ = 1031
 _OPEN_FILES = 16384  # engines give their containers a million, which is no limit
@@ -224,6 +227,11 @@ def _become_worker(setup, parent, frames_fd, out, err):
     os._exit(0)
 
 
+def ended(status):
+    """How a process ended that has not said what it had to."""
+    return "ended by signal %d" % (status & 127) if status & 127 else "ended without a word"
+
+
 class Taker:
     """A process that takes a share in, and our end of its stream."""
 
@@ -255,11 +263,92 @@ class Taker:
             os.close(self.fd)
         self.fd = -1
 
+    def stop(self):
+        """When all is over."""
+
+    def feed(self, data):
+        """The parts that a piece of the share becomes."""
+        self.fed += len(data)
+        return NUMBER.pack(len(data)), data
+
+    def take(self, data):
+        """Takes in what it says; the frames that are to go to the server now."""
+        self.answer += data
+        return ()
+
+    def last(self, status):
+        """The frame that says how it went, now that it has ended."""
+        return frames.frame(PUT_DONE, {"id": self.number, "error": self.problem(status)})
+
     def problem(self, status):
         """What it said, or None when all went well."""
         try:
             said = frames.decode(self.answer.decode("ascii"))
         except ValueError:
-            how = "by signal %d" % (status & 127) if status & 127 else "without a word"
-            return {"kind": "internal", "text": "the process that took it in ended " + how}
+            return {"kind": "internal", "text": "the process that took it in " + ended(status)}
         return said if isinstance(said, dict) else None
+
+
+class Filer:
+    """A process that does one operation on files; it is used as a Taker is. What it sends are
+    frames for the server."""
+
+    def __init__(self, number, setup, request):
+        from cellblock_worker import filing  # before the fork, once for all of them
+
+        ours, theirs = socketpair()
+        self.number = number
+        self.fed = 0
+        self._said = bytearray()
+        self._done = False
+        parent = os.getpid()
+        self.pid = os.fork()
+        if self.pid == 0:
+            try:
+                _forget_signals()
+                family.die_with(parent)
+                fd = theirs.detach()
+                _close_all_but((fd,))
+                if setup.rlimits and setup.disk:
+                    _limit(resource.RLIMIT_FSIZE, setup.disk)
+                kinds = FILE_BYTES, FILE_DONE
+                filing.answer(fd, number, kinds, setup.home(), setup.folder, request)
+            finally:
+                os._exit(70)
+        theirs.close()
+        ours.setblocking(False)
+        self.fd = ours.detach()
+
+    close = Taker.close
+
+    def stop(self):
+        """Ends it: what it has half made it undoes."""
+        if self.pid:
+            os.kill(self.pid, signal.SIGTERM)
+
+    def feed(self, data):
+        """The parts that a piece of a file's content becomes."""
+        self.fed += len(data)
+        return (data,)
+
+    def take(self, data):
+        """Takes in what it says; the frames that are whole."""
+        said = self._said
+        said += data
+        found = []
+        while len(said) >= frames.HEADER.size:
+            size, kind = frames.HEADER.unpack_from(said)
+            end = frames.HEADER.size + size
+            if len(said) < end:
+                break
+            found.append(bytes(said[:end]))
+            del said[:end]
+            self._done = self._done or kind == FILE_DONE
+        return found
+
+    def last(self, status):
+        """The frame that says that it ended too early, or nothing."""
+        if self._done:
+            return b""
+        problem = {"kind": "internal", "text": "the process that did it " + ended(status)}
+        return frames.frame(FILE_DONE, {"id": self.number, "more": False, "error": problem})

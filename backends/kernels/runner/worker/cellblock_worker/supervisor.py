@@ -10,17 +10,26 @@ import _signal as signal
 import errno
 import os
 import select
-import struct
 import sys
 import time
 from _collections import deque
 
 from cellblock_worker import cgroups, family, folders, frames, session
-from cellblock_worker.offspring import PIPE_SIZE, Setup, Taker, Worker, add_usual_paths
+from cellblock_worker.offspring import (
+    FILE_DONE,
+    NUMBER,
+    PIPE_SIZE,
+    PUT_DONE,
+    Filer,
+    Setup,
+    Taker,
+    Worker,
+    add_usual_paths,
+)
 from cellblock_worker.streams import keep_high
 
-SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END = range(0x20, 0x27)
-HELLO, STARTED, BEGUN, EXIT, TAKEN, PUT_DONE = range(0x30, 0x36)
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE = range(0x20, 0x28)
+HELLO, STARTED, BEGUN, EXIT, TAKEN = range(0x30, 0x35)
 STDOUT, STDERR = 0x11, 0x12
 FROM_WORKER = frozenset(
     (
@@ -35,7 +44,6 @@ FROM_WORKER = frozenset(
 )
 VERSION = 1
 HEADER = frames.HEADER
-NUMBER = struct.Struct("<I")
 READ_SIZE = 256 * 1024
 OUT_HIGH = 1024 * 1024  # bytes waiting for the server, past which nothing more is read for it
 WRITE_PARTS = 64
@@ -168,6 +176,7 @@ class Supervisor:
             PUT: self._take_put,
             PIECE: self._take_piece,
             PUT_END: self._take_put_end,
+            FILE: self._take_file,
             frames.RUN: self._take_run,
             frames.ACK: self._take_ack,
             frames.STDIN: self._take_for_worker,
@@ -221,7 +230,8 @@ class Supervisor:
             yield worker.frames, events | (select.POLLOUT if self._to_worker.size else 0)
         for number, taker in self._takers.items():
             feed = self._feeds[number]
-            yield taker.fd, select.POLLIN | (select.POLLOUT if feed.size else 0)
+            events = select.POLLIN if room else 0
+            yield taker.fd, events | (select.POLLOUT if feed.size else 0)
 
     def _register(self):
         """Brings the poll object up to date."""
@@ -614,7 +624,7 @@ class Supervisor:
             return {"how": "files", "used": self._count.files, "limit": files}
         return None
 
-    # ---- shares ----
+    # ---- shares and files ----
 
     def _taker_pids(self):
         return [taker.pid for taker in self._takers.values() if taker.pid]
@@ -635,6 +645,21 @@ class Supervisor:
         self._takers[number] = taker
         self._feeds[number] = Queue(taker.fd)
 
+    def _take_file(self, frame):
+        """One operation on files: its process is fed and watched as one that takes a share in."""
+        request = _object(frame)
+        number = int(request.get("id") or 0)
+        if number in self._takers:
+            raise Over("a request of a number that is taken")
+        try:
+            filer = Filer(number, self._setup, request)
+        except OSError as error:
+            problem = {"kind": "internal", "text": "making a process for it: %s" % error.strerror}
+            self._send(FILE_DONE, {"id": number, "more": False, "error": problem})
+            return
+        self._takers[number] = filer
+        self._feeds[number] = Queue(filer.fd)
+
     def _take_piece(self, frame):
         (number,) = NUMBER.unpack_from(frame, HEADER.size)
         taker = self._takers.get(number)
@@ -646,8 +671,7 @@ class Supervisor:
         feed = self._feeds[number]
         if feed.size > PENDING_CAP:
             raise Over("more of a share than was asked for")
-        feed.add(NUMBER.pack(len(data)), data)
-        taker.fed += len(data)
+        feed.add(*taker.feed(data))
         self._feed_taker(taker)
 
     def _take_put_end(self, frame):
@@ -685,22 +709,29 @@ class Supervisor:
             if events & select.POLLOUT:
                 self._feed_taker(taker)
             if events & ~select.POLLOUT:
-                data = read_some(fd, 4096)
+                data = read_some(fd)
                 if data:
-                    taker.answer += data
+                    self._listen_to(taker, data)
                 elif data is not None:
                     self._close_taker(taker)
+
+    def _listen_to(self, taker, data):
+        """What a child says goes to the server at once, where it is for that."""
+        found = taker.take(data)
+        if found:
+            self._out.add(*found)
+            self._flush_at = 0.0
 
     def _end_taker(self, taker, status):
         """Its process has ended."""
         while taker.fd >= 0:
-            data = read_some(taker.fd, 4096)
+            data = read_some(taker.fd)
             if not data:
                 break
-            taker.answer += data
+            self._listen_to(taker, data)
         self._close_taker(taker)
         del self._takers[taker.number], self._feeds[taker.number]
-        self._send(PUT_DONE, {"id": taker.number, "error": taker.problem(status)})
+        self._out.add(taker.last(status))
 
     # ---- the end ----
 
@@ -708,6 +739,7 @@ class Supervisor:
         """Nothing of ours is left: no process, no folder."""
         for taker in list(self._takers.values()):
             self._close_taker(taker)
+            taker.stop()
         self._worker = None
         limit = time.monotonic() + END_GRACE
         family.end_all(self._reap, self._taker_pids())
