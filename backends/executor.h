@@ -99,6 +99,7 @@ struct run_request {
     const char *code;     /* UTF-8, code_size bytes, may hold NUL */
     size_t code_size;
     const char *const *argv; /* NULL-terminated, UTF-8: then language and code are not looked at */
+    bool python;             /* argv are the arguments of the session's own Python */
     const char *workdir;    /* of a command (argv, or language shell): absolute, or from /workspace;
                              * NULL: the session's. One that is no folder is the run's error */
     bool stdin_open;        /* of a command: stdin goes on after stdin_text, by run_write */

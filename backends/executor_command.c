@@ -167,7 +167,7 @@ static int check_write(const struct run *run, size_t size, struct error *err)
 {
     if (!run->request.stdin_open) {
         return error_set(err, ERROR_INVALID,
-                         "the run's stdin is not open: it was given all of it at its start");
+                         "the run's stdin is not open: start it with stdin_open");
     }
     if (run->input_ended) {
         return error_set(err, ERROR_INVALID, "the run's stdin has had its end already");

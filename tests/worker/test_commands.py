@@ -53,6 +53,15 @@ def test_too_long_an_argument(worker):
     assert (result.status, result.done["exit_code"]) == ("exit", 126)
 
 
+def test_the_session_s_own_python(worker):
+    code = "import sys, pathlib; print(sys.version); pathlib.Path('late_module.py').touch()"
+    assert worker.run("import late_module").status == "error"
+    result = run(worker, "-c", code, python=True)
+    assert result.out.split()[0] == worker.greeting["python"]
+    assert worker.run("import late_module, os; os.remove('late_module.py')").status == "ok"
+    worker.run("import sys; del sys.modules['late_module']")
+
+
 def test_folders(fresh):
     os.makedirs(os.path.join(fresh.cwd, "sub"))
     for name, there in (("sub", "sub"), ("/workspace/sub", "sub"), ("/workspace", "."), ("/", "/")):

@@ -442,6 +442,9 @@ static int add_command(json_t *run, const struct run_request *request)
     if (request->argv) {
         r |= json_object_set_new(run, "argv", argv_json(request->argv));
     }
+    if (request->argv && request->python) {
+        r |= json_object_set_new(run, "python", json_true());
+    }
     if (request->workdir) {
         r |= json_object_set_new(run, "workdir", json_string(request->workdir));
     }

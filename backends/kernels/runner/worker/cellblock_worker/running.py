@@ -2,8 +2,10 @@
 
 import _signal as signal
 import errno
+import importlib
 import os
 import select
+import sys
 from _collections import deque
 
 from cellblock_worker import commands, frames
@@ -100,6 +102,7 @@ class Running:
         self._feed = Feed(request.get("stdin")) if request.get("stdin_open") else None
         self._folder = folder_of(request.get("workdir"))
         self._argv = request.get("argv")
+        self._python = bool(request.get("python"))
         self._code = request.get("code", "")
         self._child = None
 
@@ -107,7 +110,13 @@ class Running:
         """Runs it to its end; its status as subprocess has it."""
         if self._argv is None:
             return commands.script(self._code, run=self._start_and_attend)
-        return self._start_and_attend([commands.to_bytes(word) for word in self._argv])
+        argv = [commands.to_bytes(word) for word in self._argv]
+        if not self._python:
+            return self._start_and_attend(argv)
+        try:
+            return self._start_and_attend([os.fsencode(sys.executable)] + argv)
+        finally:
+            importlib.invalidate_caches()  # what it installed can be imported
 
     def _start_and_attend(self, argv):
         from subprocess import PIPE, Popen
