@@ -92,8 +92,8 @@ static void append_root(char *list, size_t room, const char *root)
     snprintf(list + used, room - used, "%s%s", used > 0 ? ", " : "", root);
 }
 
-static int refuse(const struct config *config, const json_t *roots, const char *path,
-                  struct error *err)
+static int refuse(const struct config *config, const json_t *roots, const char *what,
+                  const char *path, struct error *err)
 {
     char list[2048] = "";
     size_t told = 0;
@@ -108,43 +108,43 @@ static int refuse(const struct config *config, const json_t *roots, const char *
     }
     if (told == 0) {
         return error_set(err, ERROR_REFUSED,
-                         "source %s is not shared: nothing of this machine is. The person who runs "
+                         "%s %s is not shared: nothing of this machine is. The person who runs "
                          "this server can allow a folder by starting it with --share-root DIR, or "
                          "by a client that offers roots",
-                         path);
+                         what, path);
     }
     return error_set(err, ERROR_REFUSED,
-                     "source %s is not under a folder that may be shared (symbolic links are "
+                     "%s %s is not under a folder that may be shared (symbolic links are "
                      "followed first). Allowed: %s. Another folder is allowed by starting the "
                      "server with --share-root DIR",
-                     path, list);
+                     what, path, list);
 }
 
-static int refuse_open(const struct config *config, const json_t *roots, const char *path, int code,
-                       struct error *err)
+static int refuse_open(const struct config *config, const json_t *roots, const char *what,
+                       const char *path, int code, struct error *err)
 {
     if (!may_be_told(config, roots, path)) {
-        return refuse(config, roots, path, err);
+        return refuse(config, roots, what, path, err);
     }
     if (code == ENOENT || code == ENOTDIR) {
-        return error_set(err, ERROR_NOT_FOUND, "source %s does not exist", path);
+        return error_set(err, ERROR_NOT_FOUND, "%s %s does not exist", what, path);
     }
     if (code == EACCES || code == ELOOP || code == ENAMETOOLONG) {
-        return error_set_code(err, ERROR_REFUSED, code, "source %s cannot be opened", path);
+        return error_set_code(err, ERROR_REFUSED, code, "%s %s cannot be opened", what, path);
     }
-    return error_set_code(err, ERROR_INTERNAL, code, "source %s cannot be opened", path);
+    return error_set_code(err, ERROR_INTERNAL, code, "%s %s cannot be opened", what, path);
 }
 
-static int check_written(const char *path, struct error *err)
+static int check_written(const char *what, const char *path, struct error *err)
 {
     if (path[0] != '/') {
         return error_set(err, ERROR_INVALID,
-                         "source \"%.200s\" is not an absolute path: give one such as "
+                         "%s \"%.200s\" is not an absolute path: give one such as "
                          "/home/me/data.csv (\"~\" and variables are not expanded)",
-                         path);
+                         what, path);
     }
     if (strlen(path) >= PATH_MAX) {
-        return error_set(err, ERROR_INVALID, "source has %zu bytes; a path has fewer than %d",
+        return error_set(err, ERROR_INVALID, "%s has %zu bytes; a path has fewer than %d", what,
                          strlen(path), PATH_MAX);
     }
     return 0;
@@ -165,46 +165,96 @@ static char *path_of(int fd)
     return strdup(target);
 }
 
-static int check_opened(const struct config *config, const json_t *roots, const char *path, int fd,
-                        const char *resolved, bool *ret_is_directory, struct error *err)
+static int check_opened(const struct config *config, const json_t *roots, const char *what,
+                        const char *path, int fd, const char *resolved, bool *ret_is_directory,
+                        struct error *err)
 {
     struct stat st;
 
     if (!resolved || !under_any_root(config, roots, resolved)) {
-        return refuse(config, roots, path, err);
+        return refuse(config, roots, what, path, err);
     }
     if (fstat(fd, &st) < 0) {
-        return error_set_code(err, ERROR_INTERNAL, errno, "source %s", path);
+        return error_set_code(err, ERROR_INTERNAL, errno, "%s %s", what, path);
     }
     if (st.st_nlink == 0) {
-        return error_set(err, ERROR_NOT_FOUND, "source %s was removed just now", path);
+        return error_set(err, ERROR_NOT_FOUND, "%s %s was removed just now", what, path);
     }
     if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
         return error_set(err, ERROR_INVALID,
-                         "source %s is neither a file nor a directory; pipes, sockets and devices "
+                         "%s %s is neither a file nor a directory; pipes, sockets and devices "
                          "cannot be shared",
-                         path);
+                         what, path);
     }
     *ret_is_directory = S_ISDIR(st.st_mode);
+    return 0;
+}
+
+/* What is named is called `what` in errors. */
+static int open_checked(const struct config *config, const json_t *roots, const char *what,
+                        const char *path, int *ret_fd, char **ret_path, bool *ret_is_directory,
+                        struct error *err)
+{
+    char *resolved;
+    int fd;
+
+    /* O_PATH opens nothing for real: no pipe blocks and no device is woken. */
+    fd = open(path, O_PATH | O_CLOEXEC);
+    if (fd < 0) {
+        return refuse_open(config, roots, what, path, errno, err);
+    }
+    resolved = path_of(fd);
+    if (check_opened(config, roots, what, path, fd, resolved, ret_is_directory, err) < 0) {
+        free(resolved);
+        close(fd);
+        return -1;
+    }
+    *ret_fd = fd;
+    *ret_path = resolved;
     return 0;
 }
 
 int host_path_open(const struct config *config, const json_t *roots, const char *path, int *ret_fd,
                    char **ret_path, bool *ret_is_directory, struct error *err)
 {
-    char *resolved;
-    int fd;
-
-    if (check_written(path, err) < 0) {
+    if (check_written("source", path, err) < 0) {
         return -1;
     }
-    /* O_PATH opens nothing for real: no pipe blocks and no device is woken. */
-    fd = open(path, O_PATH | O_CLOEXEC);
-    if (fd < 0) {
-        return refuse_open(config, roots, path, errno, err);
+    return open_checked(config, roots, "source", path, ret_fd, ret_path, ret_is_directory, err);
+}
+
+/* The part after the last slash, when it is a name. */
+static int split(const char *path, char **ret_parent, const char **ret_name, struct error *err)
+{
+    const char *name = strrchr(path, '/') + 1;
+
+    if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
+        return error_set(err, ERROR_INVALID,
+                         "dest %s does not end in a name: give the new file's or folder's own name",
+                         path);
     }
-    resolved = path_of(fd);
-    if (check_opened(config, roots, path, fd, resolved, ret_is_directory, err) < 0) {
+    *ret_parent = name - path == 1 ? strdup("/") : strndup(path, (size_t)(name - path) - 1);
+    *ret_name = name;
+    return *ret_parent ? 0 : error_set_code(err, ERROR_INTERNAL, ENOMEM, "dest %s", path);
+}
+
+int host_path_open_parent(const struct config *config, const json_t *roots, const char *path,
+                          int *ret_fd, char **ret_path, const char **ret_name, struct error *err)
+{
+    bool is_directory = false;
+    char *parent, *resolved;
+    int fd, r;
+
+    if (check_written("dest", path, err) < 0 || split(path, &parent, ret_name, err) < 0) {
+        return -1;
+    }
+    r = open_checked(config, roots, "dest's folder", parent, &fd, &resolved, &is_directory, err);
+    free(parent);
+    if (r < 0) {
+        return -1;
+    }
+    if (!is_directory) {
+        error_set(err, ERROR_INVALID, "dest's folder %s is a file", resolved);
         free(resolved);
         close(fd);
         return -1;

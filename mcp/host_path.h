@@ -21,4 +21,9 @@
 int host_path_open(const struct config *config, const json_t *roots, const char *path, int *ret_fd,
                    char **ret_path, bool *ret_is_directory, struct error *err);
 
+/* The same for something new: the folder that `path` is to be made in must be there and pass the
+ * check. *ret_name points at its name, the last part of `path`: neither empty nor "." nor "..". */
+int host_path_open_parent(const struct config *config, const json_t *roots, const char *path,
+                          int *ret_fd, char **ret_path, const char **ret_name, struct error *err);
+
 #endif

@@ -14,6 +14,7 @@ enum {
 };
 
 struct fake_counts fake_counts;
+struct fake_files fake_files;
 
 struct run {
     struct run *next;
@@ -59,7 +60,7 @@ struct executor {
 static const char *const languages[] = {"python", "shell", NULL};
 static const struct place_ops full_ops = {
     .name = "fake",
-    .capabilities = CAP_STATEFUL | CAP_EPHEMERAL | CAP_COPY | CAP_MOUNT,
+    .capabilities = CAP_STATEFUL | CAP_EPHEMERAL | CAP_COPY | CAP_MOUNT | CAP_FILES,
     .languages = languages,
 };
 static const struct place_ops plain_ops = {
@@ -257,11 +258,19 @@ static void answer_files(struct executor *e)
 {
     struct error err = {0};
 
-    error_set(&err, ERROR_UNSUPPORTED, "there are no files");
-    for (unsigned i = 0; i < e->file_count; i++) {
-        e->files[i].done(e->files[i].data, NULL, &err);
+    if (e->closing) {
+        error_set(&err, ERROR_LOST, "the session was closed");
+    } else if (!fake_files.there) {
+        error_set(&err, ERROR_UNSUPPORTED, "there are no files");
+    } else if (fake_files.error != ERROR_NONE) {
+        error_set(&err, fake_files.error, "no such luck");
     }
-    e->file_count = 0;
+    while (e->file_count > 0) {
+        struct pending_file file = e->files[--e->file_count];
+
+        file.done(file.data, err.kind == ERROR_NONE ? &fake_files.reply : NULL,
+                  err.kind == ERROR_NONE ? NULL : &err);
+    }
     error_clear(&err);
 }
 
@@ -421,12 +430,38 @@ int run_write(struct run *run, const char *bytes, size_t size, bool eof, struct 
     return error_set(err, ERROR_UNSUPPORTED, "%zu bytes", size);
 }
 
+void fake_files_clear(void)
+{
+    free((char *)fake_files.asked.path);
+    free((char *)fake_files.asked.dest);
+    free((void *)fake_files.asked.bytes);
+    memset(&fake_files, 0, sizeof(fake_files));
+}
+
 void executor_file(struct executor *e, const struct file_request *request, file_done done,
                    void *data)
 {
-    (void)request;
+    struct fake_files before = fake_files;
+    char *bytes;
+
     e->files[e->file_count++] = (struct pending_file){done, data};
     soon(e);
+    if (!fake_files.there) {
+        return;
+    }
+    bytes = malloc(request->size + 1);
+    fake_files.asked = *request;
+    fake_files.asked.path = strdup(request->path);
+    fake_files.asked.dest = request->dest ? strdup(request->dest) : NULL;
+    if (request->size > 0) {
+        memcpy(bytes, request->bytes, request->size);
+    }
+    bytes[request->size] = '\0';
+    fake_files.asked.bytes = bytes;
+    fake_files.count++;
+    free((char *)before.asked.path);
+    free((char *)before.asked.dest);
+    free((void *)before.asked.bytes);
 }
 
 bool executor_started(const struct executor *e)

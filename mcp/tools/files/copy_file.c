@@ -37,9 +37,7 @@ static void start(struct call *call)
 const struct tool copy_file_tool = {
     .name = "copy_file",
     .title = "Copy a file",
-    .description =
-        "Copies a file or directory within a session's sandbox to dest, the new name itself. "
-        "What is at dest is only replaced with replace.",
+    .description = "Copies a file or directory within the sandbox; dest is its new name.",
     .schema = "tools/copy_file",
     .read_only = false,
     .destructive = true,

@@ -93,9 +93,8 @@ static void start(struct call *call)
 const struct tool list_files_tool = {
     .name = "list_files",
     .title = "List files",
-    .description = "Lists a directory of a session's sandbox (/workspace unless path says "
-                   "otherwise), sorted by name, a line an entry with tabs between: type, mode, "
-                   "size, time, name, link target.",
+    .description = "Lists a directory of the sandbox, sorted, as lines of type, mode, size, time, "
+                   "name, link target.",
     .schema = "tools/list_files",
     .read_only = true,
     .destructive = false,

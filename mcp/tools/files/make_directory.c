@@ -29,8 +29,7 @@ static void start(struct call *call)
 const struct tool make_directory_tool = {
     .name = "make_directory",
     .title = "Make a directory",
-    .description = "Makes a directory of a session's sandbox, with its parents; one that is there "
-                   "is fine.",
+    .description = "Makes a directory in the sandbox, and its parents.",
     .schema = "tools/make_directory",
     .read_only = false,
     .destructive = false,

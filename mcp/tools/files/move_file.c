@@ -36,9 +36,7 @@ static void start(struct call *call)
 const struct tool move_file_tool = {
     .name = "move_file",
     .title = "Move a file",
-    .description =
-        "Moves or renames a file or directory within a session's sandbox to dest, the new "
-        "name itself. What is at dest is only replaced with replace.",
+    .description = "Moves a file or directory within the sandbox; dest is its new name.",
     .schema = "tools/move_file",
     .read_only = false,
     .destructive = true,

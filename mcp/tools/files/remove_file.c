@@ -31,8 +31,7 @@ static void start(struct call *call)
 const struct tool remove_file_tool = {
     .name = "remove_file",
     .title = "Remove a file",
-    .description = "Removes a file, a link itself or an empty directory of a session's sandbox; a "
-                   "directory with all in it only with recursive.",
+    .description = "Removes a file of the sandbox, or a directory.",
     .schema = "tools/remove_file",
     .read_only = false,
     .destructive = true,

@@ -29,9 +29,8 @@ static void start(struct call *call)
 
 const struct tool stat_file_tool = {
     .name = "stat_file",
-    .title = "Look at a file",
-    .description = "Tells type, mode, size, time and link target of one path of a session's "
-                   "sandbox, as a line of list_files. Links are not followed.",
+    .title = "Stat a file",
+    .description = "One path of the sandbox as list_files shows it; a link itself.",
     .schema = "tools/stat_file",
     .read_only = true,
     .destructive = false,

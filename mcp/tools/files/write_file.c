@@ -80,8 +80,7 @@ static void start(struct call *call)
 const struct tool write_file_tool = {
     .name = "write_file",
     .title = "Write a file",
-    .description = "Writes or replaces a file of a session's sandbox (all of it or nothing), or "
-                   "appends to it. Parent folders are made.",
+    .description = "Writes a whole file in the sandbox, or appends to it. Parents are made.",
     .schema = "tools/write_file",
     .read_only = false,
     .destructive = true,
