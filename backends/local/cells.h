@@ -163,8 +163,9 @@ struct local_machine {
     bool soon_open;
     bool starting;
     bool closing;
-    unsigned puts;   /* copies under way, on threads */
+    unsigned holds;  /* copies and operations on files under way, on threads */
     struct put *put; /* the one that is not answered yet */
+    struct local_file *files;
     struct share *const *mounts;
     unsigned mount_count;
     struct machine_exit pending; /* an exit to be told soon */

@@ -20,7 +20,7 @@ static void soon_closed(uv_handle_t *handle)
 
 static void maybe_closed(struct local_machine *m)
 {
-    if (m->closing && m->puts == 0 && m->soon_open) {
+    if (m->closing && m->holds == 0 && m->soon_open) {
         m->soon_open = false;
         uv_close((uv_handle_t *)&m->soon, soon_closed);
     }
@@ -28,12 +28,12 @@ static void maybe_closed(struct local_machine *m)
 
 void machine_hold(struct local_machine *m)
 {
-    m->puts++;
+    m->holds++;
 }
 
 void machine_release(struct local_machine *m)
 {
-    m->puts--;
+    m->holds--;
     maybe_closed(m);
 }
 
@@ -80,6 +80,7 @@ void machine_cell_gone(struct local_machine *m)
     struct live_cell *cell = m->cell;
     m->cell = NULL;
     cell->owner = NULL;
+    local_files_stop(m);
     tell_exit(m, &cell->exit);
     cell_close(cell);
 }
@@ -198,6 +199,7 @@ void local_machine_close(struct machine *base, void (*closed)(void *data), void 
     m->closed_data = data;
     struct local_place *place = (struct local_place *)base->place;
     uv_idle_stop(&m->soon);
+    local_files_stop(m);
     if (m->cell && m->cell->watched == CELL_WATCH_SELDOM) {
         place_retire(place, m->cell);
         m->cell = NULL;

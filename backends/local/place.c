@@ -404,7 +404,7 @@ const struct place_ops local_place_ops = {
     .capabilities = CAP_STATEFUL | CAP_EPHEMERAL | CAP_SHELL | CAP_COPY | CAP_MOUNT |
                     CAP_MOUNT_WRITE | CAP_STDIN | CAP_NETWORK_NONE | CAP_NETWORK_ALL |
                     CAP_MEMORY_LIMIT | CAP_DISK_LIMIT | CAP_PROCESS_LIMIT | CAP_INTERRUPT |
-                    CAP_EXIT_STATUS | CAP_USAGE,
+                    CAP_EXIT_STATUS | CAP_USAGE | CAP_FILES,
     .languages = languages,
     .open = open_place,
     .warm = warm,
@@ -419,6 +419,7 @@ const struct place_ops local_place_ops = {
     .machine_kill = local_machine_kill,
     .machine_close = local_machine_close,
     .machine_spool_open = local_spool_open,
+    .machine_file = local_file,
     .machine_folder = local_machine_folder,
     .machine_busy = local_machine_busy,
 };

@@ -1,0 +1,149 @@
+#include "backends/local/files_work.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+/* Removing, copying and moving. */
+
+int files_remove(struct work *work)
+{
+    struct spot spot;
+    int r = files_find(work, work->request->path, 0, &spot);
+
+    if (r < 0) {
+        return r;
+    }
+    r = spot_is_fixed(&spot) ? -EROFS : tree_remove(&work->tree, spot.dir, spot.name);
+    spot_close(&spot);
+    return r;
+}
+
+static void drop(int dir, const char *name)
+{
+    struct tree tree = {.recursive = true, .ours = true};
+
+    (void)tree_remove(&tree, dir, name);
+}
+
+static int put_in_place(struct work *work, int dir, const char *name, const struct spot *to)
+{
+    if (renameat2(dir, name, to->dir, to->name, work->request->replace ? 0 : RENAME_NOREPLACE) ==
+        0) {
+        return 0;
+    }
+    work->at_dest = errno != EXDEV && errno != ENOENT && errno != EBUSY;
+    return -errno;
+}
+
+static int copy_beside(struct work *work, const struct spot *from, const struct spot *to)
+{
+    char name[TEMPORARY_SIZE];
+    int r = temporary_name(name);
+
+    if (r < 0) {
+        return r;
+    }
+    r = tree_copy(&work->tree, from->dir, from->name, to->dir, name);
+    r = r == 0 ? put_in_place(work, to->dir, name, to) : r;
+    if (r < 0) {
+        drop(to->dir, name);
+    }
+    return r;
+}
+
+static int copy_spots(struct work *work, const struct spot *from, const struct spot *to)
+{
+    int r = files_measure_room(work);
+
+    return r == 0 ? copy_beside(work, from, to) : r;
+}
+
+static int move_spots(struct work *work, const struct spot *from, const struct spot *to)
+{
+    int r;
+
+    if (spot_is_fixed(from)) {
+        return -EROFS;
+    }
+    r = put_in_place(work, from->dir, from->name, to);
+    if (r != -EXDEV) {
+        return r;
+    }
+    work->tree.recursive = true;
+    r = copy_spots(work, from, to);
+    return r == 0 ? tree_remove(&work->tree, from->dir, from->name) : r;
+}
+
+static bool is_inside(const struct spot *from, const struct spot *to)
+{
+    size_t n = strlen(from->parent);
+    size_t m = strlen(from->name);
+    const char *rest = to->parent;
+
+    if (n > 0) {
+        if (strncmp(rest, from->parent, n) != 0 || rest[n] != '/') {
+            return false;
+        }
+        rest += n + 1;
+    }
+    return strcmp(from->name, ".") == 0 ||
+           (strncmp(rest, from->name, m) == 0 && (rest[m] == '/' || !rest[m]));
+}
+
+static int check_ends(struct work *work, const struct spot *from, const struct spot *to)
+{
+    struct stat st;
+
+    if (fstatat(from->dir, from->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return -errno;
+    }
+    if (is_inside(from, to)) {
+        return -EINVAL;
+    }
+    work->at_dest = true;
+    if (spot_is_fixed(to)) {
+        return -EROFS;
+    }
+    if (!work->request->replace && fstatat(to->dir, to->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
+        return -EEXIST;
+    }
+    work->at_dest = false;
+    return 0;
+}
+
+typedef int (*pair_op)(struct work *work, const struct spot *from, const struct spot *to);
+
+static int do_pair(struct work *work, pair_op op)
+{
+    struct spot from, to;
+    int r = files_find(work, work->request->path, 0, &from);
+
+    if (r < 0) {
+        return r;
+    }
+    r = files_find(work, work->request->dest, 0, &to);
+    if (r < 0) {
+        work->at_dest = true;
+        spot_close(&from);
+        return r;
+    }
+    r = check_ends(work, &from, &to);
+    r = r == 0 ? op(work, &from, &to) : r;
+    r = r == 0 ? files_entry(to.dir, to.name, &work->reply->entry) : r;
+    spot_close(&from);
+    spot_close(&to);
+    return r;
+}
+
+int files_copy(struct work *work)
+{
+    return do_pair(work, copy_spots);
+}
+
+int files_move(struct work *work)
+{
+    return do_pair(work, move_spots);
+}
