@@ -262,6 +262,21 @@ static json_t *outcome_fields(const struct content *c, const struct content_run 
     return fields;
 }
 
+/* Of a stream that is told elsewhere: where the whole of it is, when it is long. */
+static void say_apart(struct content *c, const struct content_run *run, const struct outcome *o,
+                      enum stream stream)
+{
+    const struct full_output *full = &o->full[stream];
+    char kept[28];
+
+    if (full->path && run->files_kept && !o->files_lost && full->total > CONTENT_TEXT_LIMIT) {
+        content_say(c, "%s of %s (%s bytes) is in %s.",
+                    full->kept < full->total ? "The beginning" : "All",
+                    stream == STREAM_STDOUT ? "stdout" : "stderr", text_number(full->kept, kept),
+                    full->path);
+    }
+}
+
 static void say_full(struct content *c, const struct content_run *run, const struct outcome *o,
                      enum stream stream)
 {
@@ -269,6 +284,10 @@ static void say_full(struct content *c, const struct content_run *run, const str
     const struct full_output *full = &o->full[stream];
     char total[28], kept[28];
 
+    if (run->streams_apart) {
+        say_apart(c, run, o, stream);
+        return;
+    }
     if (!c->stream_cut[stream]) {
         return;
     }

@@ -40,8 +40,9 @@ struct content_run {
     const char *run;         /* "r-…" */
     const char *environment; /* its name */
     const char *backend;
-    const char *hint; /* a last note, about the session; NULL: none */
-    bool files_kept;  /* files of the run can still be read by the next one */
+    const char *hint;   /* a last note, about the session; NULL: none */
+    bool files_kept;    /* files of the run can still be read by the next one */
+    bool streams_apart; /* stdout and stderr are told elsewhere: they get no blocks */
 };
 
 /* `structured`: the result also has structuredContent, and no image blocks. NULL when out of

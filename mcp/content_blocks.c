@@ -301,8 +301,10 @@ json_t *content_blocks(struct content *c, const struct content_run *run,
     a->image_room = CONTENT_IMAGE_LIMIT;
     a->resource_room = RESOURCE_LIMIT;
     a->text_room = CONTENT_TEXT_LIMIT;
-    add_stream(a, STREAM_STDOUT);
-    add_stream(a, STREAM_STDERR);
+    if (!run->streams_apart) {
+        add_stream(a, STREAM_STDOUT);
+        add_stream(a, STREAM_STDERR);
+    }
     add_items(a);
     add_error(a, &outcome->error);
     grant(a);

@@ -26,8 +26,8 @@ struct run_log {
     char *bytes; /* a ring: the byte with offset n is bytes[n % room] */
     size_t room; /* a power of two */
     uint64_t begin, end;
-    struct run_span *spans; /* a ring of RUN_LOG_SPANS, made when it is needed */
-    size_t span_first, span_count;
+    struct run_span *spans; /* a ring of span_room */
+    size_t span_room, span_first, span_count;
 };
 
 /* A log that is all zero is empty. */

@@ -71,11 +71,17 @@ struct run_view {
     enum cause cause; /* when it is done */
     bool background;
     bool ephemeral;
+    const char *hint;          /* what the plan had */
     double seconds;            /* since it began to wait, or to run; how long it ran */
     const json_t *result;      /* the CallToolResult of a done one; NULL: out of memory */
     const struct run_log *log; /* NULL: none is kept */
     const struct place *place; /* NULL when it is done */
 };
+
+/* "waiting", "running", "done" */
+const char *run_state_name(enum run_state state);
+/* "12 s", "0.3 s" */
+const char *run_seconds(double seconds, char space[32]);
 
 /* Borrowed until the loop turns. */
 void run_record_view(const struct run_record *record, struct run_view *ret);

@@ -252,7 +252,8 @@ static int open_parts(struct server *s, const struct server_options *options, st
     s->roots = roots_new(s->loop, send_request, s);
     s->lifeline = lifeline_new(s->loop, on_cut, s);
     s->sessions = sessions_new(s->loop, s->config, s->log);
-    if (!s->subscriptions || !s->roots || !s->lifeline || !s->sessions) {
+    s->runs = run_records_new(s->loop);
+    if (!s->runs || !s->subscriptions || !s->roots || !s->lifeline || !s->sessions) {
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     s->stdio = stdio_open(s->loop, options->in_fd, options->out_fd, &events, s, err);
@@ -276,6 +277,7 @@ static void close_parts(struct server *s)
     if (s->sessions) {
         sessions_close(s->sessions, nobody_waits, NULL);
     }
+    run_records_free(s->runs);
     json_decref(s->subscriptions);
     free(s);
 }
@@ -311,6 +313,7 @@ void server_free(struct server *server)
     while (server->calls) {
         call_free(server->calls);
     }
+    run_records_free(server->runs);
     json_decref(server->subscriptions);
     buffer_deinit(&server->scratch);
     free(server);
@@ -324,6 +327,11 @@ const struct config *server_config(const struct server *server)
 struct sessions *server_sessions(struct server *server)
 {
     return server->sessions;
+}
+
+struct run_records *server_runs(struct server *server)
+{
+    return server->runs;
 }
 
 uv_loop_t *server_loop(struct server *server)

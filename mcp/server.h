@@ -16,6 +16,7 @@
  * sessions); stdio.c moves the bytes; jsonrpc.c knows what a message is.
  */
 struct server;
+struct run_records;
 struct sessions;
 
 struct server_options {
@@ -39,6 +40,7 @@ void server_free(struct server *server); /* after `stopped` */
 
 const struct config *server_config(const struct server *server);
 struct sessions *server_sessions(struct server *server);
+struct run_records *server_runs(struct server *server);
 uv_loop_t *server_loop(struct server *server);
 struct log *server_log(struct server *server);
 

@@ -11,6 +11,7 @@
 #include "mcp/progress.h"
 #include "mcp/protocol.h"
 #include "mcp/roots.h"
+#include "mcp/run_record.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
 #include "mcp/stdio.h"
@@ -70,6 +71,7 @@ struct server {
     struct lifeline *lifeline;
     struct roots *roots;
     struct sessions *sessions;
+    struct run_records *runs; /* outlives the sessions */
 
     enum protocol version;    /* of the connection; PROTOCOL_NONE before initialize */
     enum log_level log_level; /* of legacy notifications/message */

@@ -72,6 +72,16 @@ struct sessions *server_sessions(struct server *server)
     return server->sessions;
 }
 
+struct run_records *server_runs(struct server *server)
+{
+    return server->runs;
+}
+
+uv_loop_t *server_loop(struct server *server)
+{
+    return &server->loop;
+}
+
 void server_log_message(struct server *server, enum log_level level, const char *logger,
                         json_t *data_owned)
 {
@@ -114,6 +124,7 @@ int set_up(void **state)
     s->roots[0] = s->root;
     s->config.share_roots = s->roots;
     s->sessions = sessions_new(&s->loop, &s->config, NULL);
+    s->runs = run_records_new(&s->loop);
     *state = s;
     return 0;
 }
@@ -129,6 +140,7 @@ int tear_down(void **state)
     assert_int_equal(fake_counts.runs, fake_counts.runs_done);
     assert_int_equal(fake_counts.executors, fake_counts.executors_closed);
     assert_int_equal(uv_loop_close(&s->loop), 0);
+    run_records_free(s->runs);
     environment_deinit(&s->environments[0]);
     environment_deinit(&s->environments[1]);
     json_decref(s->client_roots);

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "fake-executor.h"
+#include "mcp/run_record.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
 #include "mcp/tools.h"
@@ -20,6 +21,7 @@ struct server {
     struct environment *pointers[2];
     struct config config;
     struct sessions *sessions;
+    struct run_records *runs;
     json_t *client_roots;
     char root[64];
     char file[80];

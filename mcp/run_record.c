@@ -1,0 +1,531 @@
+#include "mcp/run_record.h"
+
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "mcp/content.h"
+#include "mcp/mime.h"
+
+enum {
+    SESSION_ID_ROOM = 32,
+    NAME_ROOM = 80, /* of an environment or a backend */
+};
+
+struct run_record {
+    struct run_record *next; /* the older one */
+    struct run_records *owner;
+    char id[RUN_ID_SIZE];
+    char session_id[SESSION_ID_ROOM];
+    struct session *session;                         /* NULL when the run is done */
+    char environment[NAME_ROOM], backend[NAME_ROOM]; /* those of a session may go with it */
+    struct executor *executor;                       /* NULL: the session's */
+    struct run *run;                                 /* NULL when it is done */
+    struct content *content;                         /* likewise */
+    const char *tool;
+    char title[RUN_TITLE_SIZE];
+    char *hint;
+    char *waiting_for;
+    bool background, ephemeral, keep_log, started;
+    uint64_t began_at, ended_at; /* uv_now: when it was asked for, or when the code started */
+    enum cause cause;
+    struct run_log log;
+    json_t *result;
+    size_t size; /* about, in bytes, when it is done */
+    struct run_watcher *watchers;
+    struct run_watcher *telling; /* the next one to be told, while watchers are told */
+};
+
+struct run_records {
+    uv_loop_t *loop;
+    struct run_record *list;                            /* the newest first */
+    char forgotten[RUN_RECORDS_FORGOTTEN][RUN_ID_SIZE]; /* a ring */
+    size_t forgotten_next;
+};
+
+struct run_records *run_records_new(uv_loop_t *loop)
+{
+    struct run_records *records = calloc(1, sizeof(*records));
+
+    if (records) {
+        records->loop = loop;
+    }
+    return records;
+}
+
+static void record_free(struct run_record *record)
+{
+    content_free(record->content);
+    run_log_deinit(&record->log);
+    json_decref(record->result);
+    free(record->hint);
+    free(record->waiting_for);
+    free(record);
+}
+
+void run_records_free(struct run_records *records)
+{
+    struct run_record *record;
+
+    while (records && (record = records->list)) {
+        records->list = record->next;
+        record_free(record);
+    }
+    free(records);
+}
+
+static void take_out(struct run_record *record)
+{
+    struct run_record **link = &record->owner->list;
+
+    while (*link != record) {
+        link = &(*link)->next;
+    }
+    *link = record->next;
+}
+
+/* --- what is kept of ended ones --- */
+
+static void forget(struct run_record *record)
+{
+    struct run_records *records = record->owner;
+
+    memcpy(records->forgotten[records->forgotten_next], record->id, RUN_ID_SIZE);
+    records->forgotten_next = (records->forgotten_next + 1) % RUN_RECORDS_FORGOTTEN;
+    take_out(record);
+    record_free(record);
+}
+
+/* The one that has to go first for the sake of `record`, which has just ended. */
+static struct run_record *one_too_many(const struct run_record *record)
+{
+    struct run_record *oldest = NULL, *oldest_here = NULL;
+    unsigned all = 0, here = 0;
+    size_t bytes = 0;
+
+    for (struct run_record *other = record->owner->list; other; other = other->next) {
+        all += other->background;
+        if (!other->background || other->run) {
+            continue;
+        }
+        bytes += other->size;
+        if (other != record) {
+            oldest = other;
+        }
+        if (strcmp(other->session_id, record->session_id) == 0) {
+            here++;
+            oldest_here = other != record ? other : oldest_here;
+        }
+    }
+    if (here > RUN_RECORDS_SESSION) {
+        return oldest_here;
+    }
+    return all > RUN_RECORDS_CAP || bytes > RUN_RECORDS_BYTES ? oldest : NULL;
+}
+
+static void make_room(struct run_record *record)
+{
+    struct run_record *gone;
+
+    while ((gone = one_too_many(record))) {
+        forget(gone);
+    }
+}
+
+/* --- watchers --- */
+
+void run_record_watch(struct run_record *record, struct run_watcher *watcher)
+{
+    struct run_watcher **end = &record->watchers;
+
+    while (*end) {
+        end = &(*end)->next;
+    }
+    watcher->next = NULL;
+    *end = watcher;
+}
+
+void run_record_unwatch(struct run_record *record, struct run_watcher *watcher)
+{
+    struct run_watcher **link = &record->watchers;
+
+    while (*link && *link != watcher) {
+        link = &(*link)->next;
+    }
+    if (!*link) {
+        return;
+    }
+    *link = watcher->next;
+    if (record->telling == watcher) {
+        record->telling = watcher->next;
+    }
+}
+
+/* The next watcher to be told; any may be taken out meanwhile. */
+static struct run_watcher *next_watcher(struct run_record *record)
+{
+    struct run_watcher *watcher = record->telling;
+
+    if (watcher) {
+        record->telling = watcher->next;
+    }
+    return watcher;
+}
+
+static void tell_done(struct run_record *record)
+{
+    struct run_watcher *watcher;
+
+    while ((watcher = record->watchers)) {
+        record->watchers = watcher->next;
+        watcher->done(watcher->data);
+    }
+}
+
+/* --- while it runs --- */
+
+static void on_waiting(void *data, const char *what)
+{
+    struct run_record *record = data;
+    struct run_watcher *watcher;
+
+    free(record->waiting_for);
+    record->waiting_for = strdup(what);
+    record->telling = record->watchers;
+    while ((watcher = next_watcher(record))) {
+        if (watcher->waiting) {
+            watcher->waiting(watcher->data, what);
+        }
+    }
+}
+
+static void on_started(void *data)
+{
+    struct run_record *record = data;
+    struct run_watcher *watcher;
+
+    record->started = true;
+    record->began_at = uv_now(record->owner->loop);
+    record->telling = record->watchers;
+    while ((watcher = next_watcher(record))) {
+        if (watcher->started) {
+            watcher->started(watcher->data);
+        }
+    }
+}
+
+static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct run_record *record = data;
+    struct run_watcher *watcher;
+
+    content_output(record->content, stream, bytes, size);
+    if (record->keep_log) {
+        run_log_append(&record->log, stream, bytes, size);
+    }
+    record->telling = record->watchers;
+    while ((watcher = next_watcher(record))) {
+        if (watcher->output) {
+            watcher->output(watcher->data, bytes, size);
+        }
+    }
+}
+
+static void on_display(void *data, const struct display *display)
+{
+    struct run_record *record = data;
+
+    content_display(record->content, display);
+}
+
+static void on_note(void *data, const char *text)
+{
+    struct run_record *record = data;
+
+    content_note(record->content, text);
+}
+
+/* --- its end --- */
+
+static void make_result(struct run_record *record, const struct outcome *outcome)
+{
+    struct content_run run = {
+        .session = record->session_id,
+        .run = record->id,
+        .environment = record->environment,
+        .backend = record->backend,
+        .hint = record->background ? NULL : record->hint, /* told when it went there */
+        .files_kept = !record->ephemeral,
+        .streams_apart = record->background,
+    };
+
+    record->result = content_finish(record->content, &run, outcome);
+    content_free(record->content);
+    record->content = NULL;
+}
+
+/* Lets go of the session and of an executor of its own, which closes in the background. */
+static void leave_session(struct run_record *record)
+{
+    struct session *s = record->session;
+
+    record->session = NULL;
+    if (record->executor) {
+        session_ephemeral_close(s, record->executor);
+        record->executor = NULL;
+    }
+    if (record->background) {
+        session_end_background(s);
+    } else {
+        session_end(s);
+    }
+}
+
+static void on_done(void *data, const struct outcome *outcome)
+{
+    struct run_record *record = data;
+
+    record->run = NULL;
+    record->cause = outcome->cause;
+    record->ended_at = uv_now(record->owner->loop);
+    session_note_run(record->session, outcome);
+    make_result(record, outcome);
+    tell_done(record);
+    leave_session(record);
+    if (record->background) {
+        record->size = sizeof(*record) + record->log.room + mime_size(record->result);
+        make_room(record);
+    } else {
+        take_out(record);
+        record_free(record);
+    }
+}
+
+static const struct run_events events = {
+    .on_waiting = on_waiting,
+    .on_started = on_started,
+    .on_output = on_output,
+    .on_display = on_display,
+    .on_note = on_note,
+    .on_done = on_done,
+};
+
+/* --- its start --- */
+
+static int out_of_memory(struct error *err)
+{
+    return error_set_code(err, ERROR_INTERNAL, ENOMEM, "a run");
+}
+
+/* The first line that is not blank, as far as it has room, cut between characters. */
+static void set_title(char title[RUN_TITLE_SIZE], const char *text)
+{
+    size_t size;
+
+    if (!text) {
+        return;
+    }
+    text += strspn(text, " \t\r\n");
+    size = strcspn(text, "\r\n");
+    if (size >= RUN_TITLE_SIZE) {
+        size = RUN_TITLE_SIZE - 1;
+        while (size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80) {
+            size--;
+        }
+    }
+    memcpy(title, text, size);
+    title[size] = '\0';
+}
+
+static struct run_record *find(const struct run_records *records, const char *id)
+{
+    struct run_record *record = records->list;
+
+    while (record && strcmp(record->id, id) != 0) {
+        record = record->next;
+    }
+    return record;
+}
+
+static struct run_record *record_new(struct run_records *records, const struct run_plan *plan,
+                                     struct error *err)
+{
+    const struct environment *env = session_environment(plan->session);
+    struct run_record *record = calloc(1, sizeof(*record));
+
+    if (!record || !(record->content = content_new(plan->structured))) {
+        free(record);
+        out_of_memory(err);
+        return NULL;
+    }
+    do {
+        run_id_new(record->id);
+    } while (find(records, record->id));
+    strncpy(record->session_id, session_id(plan->session), SESSION_ID_ROOM - 1);
+    strncpy(record->environment, env->name, NAME_ROOM - 1);
+    strncpy(record->backend, env->backend, NAME_ROOM - 1);
+    set_title(record->title, plan->title);
+    record->owner = records;
+    record->session = plan->session;
+    record->tool = plan->tool;
+    record->ephemeral = plan->ephemeral;
+    record->keep_log = plan->may_turn || plan->background;
+    record->began_at = uv_now(records->loop);
+    return record;
+}
+
+/* Only runs that are going count: ended ones make room. */
+static int check_room(const struct run_records *records, struct error *err)
+{
+    unsigned going = 0;
+
+    for (const struct run_record *record = records->list; record; record = record->next) {
+        going += record->background && record->run;
+    }
+    if (going >= RUN_RECORDS_CAP) {
+        return error_set(err, ERROR_LIMIT,
+                         "%u runs are going in the background, the most that this server keeps: "
+                         "wait for some with poll_run, or end them with cancel_run",
+                         going);
+    }
+    return 0;
+}
+
+static int submit(struct run_record *record, struct run_plan *plan, struct error *err)
+{
+    struct executor *executor = session_executor(record->session);
+    struct run_request request;
+
+    if (plan->ephemeral) {
+        executor = record->executor = session_ephemeral_executor(record->session, err);
+        if (!executor) {
+            return -1;
+        }
+    }
+    plan->request.id = record->id;
+    plan->request.keep_full_output = !plan->ephemeral;
+    request = plan->request;
+    request.env = session_run_env(plan->session, plan->request.env);
+    record->run = executor_run(executor, &request, &events, record, err);
+    json_decref(request.env);
+    return record->run ? 0 : -1;
+}
+
+struct run_record *run_record_start(struct run_records *records, struct run_plan *plan,
+                                    struct error *err)
+{
+    struct run_record *record;
+
+    if ((plan->background && check_room(records, err) < 0) ||
+        !(record = record_new(records, plan, err))) {
+        return NULL;
+    }
+    session_begin(record->session);
+    if (submit(record, plan, err) < 0) {
+        leave_session(record);
+        record_free(record);
+        return NULL;
+    }
+    record->hint = plan->hint;
+    record->next = records->list;
+    records->list = record;
+    if (plan->background) {
+        run_record_to_background(record);
+    }
+    return record;
+}
+
+void run_record_to_background(struct run_record *record)
+{
+    record->background = true;
+    session_to_background(record->session);
+}
+
+void run_record_cancel(struct run_record *record)
+{
+    if (record->run) {
+        run_cancel(record->run);
+    }
+}
+
+struct run *run_record_run(struct run_record *record)
+{
+    return record->run;
+}
+
+/* --- looking at them --- */
+
+static enum run_state state_of(const struct run_record *record)
+{
+    if (!record->run) {
+        return RUN_DONE;
+    }
+    return record->started ? RUN_RUNNING : RUN_WAITING;
+}
+
+const char *run_state_name(enum run_state state)
+{
+    static const char *const names[] = {
+        [RUN_WAITING] = "waiting", [RUN_RUNNING] = "running", [RUN_DONE] = "done"};
+
+    return names[state];
+}
+
+const char *run_seconds(double seconds, char space[32])
+{
+    snprintf(space, 32, "%.*f s", seconds < 9.95 ? 1 : 0, seconds);
+    return space;
+}
+
+void run_record_view(const struct run_record *record, struct run_view *ret)
+{
+    uint64_t until = record->run ? uv_now(record->owner->loop) : record->ended_at;
+
+    *ret = (struct run_view){
+        .id = record->id,
+        .session = record->session_id,
+        .environment = record->environment,
+        .backend = record->backend,
+        .tool = record->tool,
+        .title = record->title,
+        .waiting_for = record->waiting_for,
+        .state = state_of(record),
+        .cause = record->cause,
+        .background = record->background,
+        .ephemeral = record->ephemeral,
+        .seconds = (double)(until - record->began_at) / 1000,
+        .result = record->result,
+        .log = record->keep_log ? &record->log : NULL,
+        .hint = record->hint,
+        .place = record->session ? session_place(record->session) : NULL,
+    };
+}
+
+struct run_record *run_records_find(struct run_records *records, const char *id, struct error *err)
+{
+    struct run_record *record = find(records, id);
+
+    for (size_t i = 0; !record && i < RUN_RECORDS_FORGOTTEN; i++) {
+        if (records->forgotten[i][0] && strcmp(records->forgotten[i], id) == 0) {
+            error_set(err, ERROR_LOST,
+                      "run \"%s\" has ended and what it gave was dropped for newer ones (%d of a "
+                      "session are kept, %d in all); poll a run soon after its end",
+                      records->forgotten[i], RUN_RECORDS_SESSION, RUN_RECORDS_CAP);
+            return NULL;
+        }
+    }
+    if (!record) {
+        error_set(err, ERROR_NOT_FOUND,
+                  "there is no run \"%.64s\" in the background of this server. A run's id (\"r-\" "
+                  "and 8 characters) is in the answer of the call that started it; list_runs "
+                  "shows those there are",
+                  id);
+    }
+    return record;
+}
+
+struct run_record *run_records_next(struct run_records *records, struct run_record *record)
+{
+    return record ? record->next : records->list;
+}
