@@ -137,11 +137,13 @@ static json_t *tool_entry(enum protocol v, const struct tool *tool, bool structu
         json_object_set(entry, "outputSchema", (json_t *)schema_get(tool->output_schema));
     }
     if (v >= PROTOCOL_2025_03_26) {
+        /* A title of its own is newer than the annotations. */
         json_object_set_new(entry, "annotations",
-                            json_pack("{s:s, s:b, s:b, s:b, s:b}", "title", tool->title,
-                                      "readOnlyHint", tool->read_only, "destructiveHint",
-                                      tool->destructive, "idempotentHint", tool->idempotent,
-                                      "openWorldHint", tool->open_world));
+                            json_pack("{s:s*, s:b, s:b, s:b, s:b}", "title",
+                                      v < PROTOCOL_2025_06_18 ? tool->title : NULL, "readOnlyHint",
+                                      tool->read_only, "destructiveHint", tool->destructive,
+                                      "idempotentHint", tool->idempotent, "openWorldHint",
+                                      tool->open_world));
     }
     return entry;
 }
