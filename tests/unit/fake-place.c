@@ -18,9 +18,10 @@ enum {
     SAYS_MAX = 64,
     SLOW_MS = 20,
     SLOW_STEPS = 25,
+    FILES_MAX = 80,
 };
 
-enum say { SAY_STARTED, SAY_FRAMES, SAY_END, SAY_EXIT, SAY_RUN, SAY_PUT };
+enum say { SAY_STARTED, SAY_FRAMES, SAY_END, SAY_EXIT, SAY_RUN, SAY_PUT, SAY_FILE };
 
 struct saying {
     enum say what;
@@ -28,6 +29,7 @@ struct saying {
     size_t size;
     struct machine_exit exit;
     executor_done done;
+    file_done file_done;
     void *data;
 };
 
@@ -46,6 +48,8 @@ struct fake_machine {
     struct buffer text[2];
     char run[RUN_ID_SIZE];
     bool started, ended, dying;
+    struct saying files[FILES_MAX]; /* that are not answered before the end */
+    unsigned file_count;
     int open_handles;
     void (*closed)(void *data);
     void *closed_data;
@@ -76,6 +80,20 @@ static void link_drain(struct link *link)
 
 static void say_soon(struct fake_machine *m, struct saying saying);
 
+static void note_command(struct fake_place *p, const unsigned char *frame)
+{
+    const char *payload = (const char *)frame + FRAME_HEADER;
+    int size = frame[0] | frame[1] << 8, id = frame[4] == FRAME_STDIN ? payload[1] : 0;
+    size_t used = strlen(p->commands);
+
+    if (frame[4] == FRAME_STDIN) {
+        (void)snprintf(p->commands + used, sizeof(p->commands) - used, "%.*s%c%.*s ", id,
+                       payload + 2, payload[0] ? '.' : ':', size - 2 - id, payload + 2 + id);
+    } else {
+        (void)snprintf(p->commands + used, sizeof(p->commands) - used, "%.*s ", size, payload);
+    }
+}
+
 static int link_send(struct link *link, const void *bytes, size_t size)
 {
     struct fake_machine *m =
@@ -88,6 +106,10 @@ static int link_send(struct link *link, const void *bytes, size_t size)
     assert_true(size >= FRAME_HEADER);
     if (frame[4] == FRAME_ACK) {
         m->place->acks++;
+        return 0;
+    }
+    if (frame[4] == FRAME_STDIN || frame[4] == FRAME_SIGNAL) {
+        note_command(m->place, frame);
         return 0;
     }
     assert_int_equal(frame[4], FRAME_RUN);
@@ -115,9 +137,21 @@ static void say_run(struct fake_machine *m)
     }
 }
 
+static void say_file(const struct fake_machine *m, struct saying *s)
+{
+    struct file_reply reply = {.bytes = s->bytes, .size = s->size};
+    struct error err = {0};
+
+    if (m->ended) {
+        (void)error_set(&err, ERROR_LOST, "the fake sandbox has ended");
+    }
+    s->file_done(s->data, err.kind ? NULL : &reply, err.kind ? &err : NULL);
+    error_clear(&err);
+}
+
 static void say(struct fake_machine *m, struct saying *s)
 {
-    if (m->ended && s->what != SAY_PUT) {
+    if (m->ended && s->what != SAY_PUT && s->what != SAY_FILE) {
         return;
     }
     switch (s->what) {
@@ -137,6 +171,9 @@ static void say(struct fake_machine *m, struct saying *s)
         break;
     case SAY_RUN:
         say_run(m);
+        break;
+    case SAY_FILE:
+        say_file(m, s);
         break;
     case SAY_PUT: {
         struct error err = {0};
@@ -311,6 +348,34 @@ static void machine_put_cancel(struct machine *machine)
     }
 }
 
+static void machine_file(struct machine *machine, const struct file_request *request,
+                         file_done done, void *data)
+{
+    struct fake_machine *m = machine_of(machine);
+    struct saying answer = {.what = SAY_FILE, .file_done = done, .data = data};
+
+    assert_true(m->started);
+    m->place->files++;
+    answer.bytes = strdup(request->path);
+    assert_non_null(answer.bytes);
+    answer.size = strlen(answer.bytes);
+    if (m->place->file == FAKE_FILE_NEVER) {
+        assert_true(m->file_count < FILES_MAX);
+        m->files[m->file_count++] = answer;
+    } else {
+        say_soon(m, answer);
+    }
+}
+
+static void say_files(struct fake_machine *m)
+{
+    while (m->file_count > 0) {
+        struct saying s = m->files[--m->file_count];
+        say(m, &s);
+        free(s.bytes);
+    }
+}
+
 static void machine_interrupt(struct machine *machine)
 {
     struct fake_machine *m = machine_of(machine);
@@ -363,6 +428,7 @@ static void machine_close(struct machine *machine, void (*closed)(void *data), v
     if (m->slow_steps > 0) {
         say(m, &m->slow);
     }
+    say_files(m);
     while (m->head != m->tail) {
         struct saying s = m->says[m->head++ % SAYS_MAX];
         say(m, &s);
@@ -400,7 +466,8 @@ static const char *const languages[] = {"python", "shell", NULL};
 
 static const struct place_ops fake_ops = {
     .name = "fake",
-    .capabilities = CAP_STATEFUL | CAP_SHELL | CAP_COPY | CAP_MOUNT | CAP_STDIN | CAP_INTERRUPT,
+    .capabilities = CAP_STATEFUL | CAP_SHELL | CAP_COPY | CAP_MOUNT | CAP_STDIN | CAP_INTERRUPT |
+                    CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM,
     .languages = languages,
     .machine_new = machine_new,
     .machine_start = machine_start,

@@ -22,6 +22,10 @@ enum fake_put {
     FAKE_PUT_STALLS, /* until it is given up */
     FAKE_PUT_SLOW,   /* says every 20 ms that something has moved, for half a second */
 };
+enum fake_file {
+    FAKE_FILE_OK,    /* soon: a reply whose bytes are the path */
+    FAKE_FILE_NEVER, /* not before the machine ends or is closed */
+};
 enum fake_interrupt { FAKE_INTERRUPT_IGNORED, FAKE_INTERRUPT_OBEYED, FAKE_INTERRUPT_SWALLOWED };
 
 struct fake_place {
@@ -32,16 +36,19 @@ struct fake_place {
     enum fake_start start;
     bool no_greeting;
     enum fake_put put;
+    enum fake_file file;
     enum fake_interrupt interrupt;
     bool kill_never;
     bool send_fails;
     void (*on_run)(struct fake_machine *m, const char *run); /* from the loop, after a RUN frame */
     struct fake_machine *newest;
-    int starts, kills, interrupts, puts, cancels, live, runs, acks, busy;
+    int starts, kills, interrupts, puts, cancels, live, runs, acks, busy, files;
     unsigned mount_count;
     char spool_dir[64]; /* "" : machine_spool_open fails */
     char put_dest[128]; /* of the last put, and the size of its source */
     long put_size;
+    char commands[512]; /* STDIN frames as "r-1:text " or, at the end, "r-1.text ", SIGNALs as JSON
+                         */
 };
 
 void fake_place_init(struct fake_place *p);

@@ -49,6 +49,65 @@ static void test_run_frame_holds_everything(void **state)
     json_decref(run);
 }
 
+static json_t *sent_run(struct host *h, const struct run_request *request)
+{
+    buffer_reset(&h->sent);
+    assert_int_equal(runner_kernel.run(h->kernel, request), 0);
+    json_t *run = json_loadb(buffer_data(&h->sent) + FRAME_HEADER,
+                             buffer_size(&h->sent) - FRAME_HEADER, JSON_ALLOW_NUL, NULL);
+    assert_non_null(run);
+    return run;
+}
+
+static void test_run_frame_of_a_command(void **state)
+{
+    struct host *h = *state;
+    const char *const argv[] = {"a b", "", "\xc3\xbc", NULL};
+    struct run_request request = {.id = "r-1", .argv = argv, .workdir = "w", .stdin_open = true};
+
+    greeted(h);
+    json_t *run = sent_run(h, &request);
+    assert_int_equal(json_array_size(json_object_get(run, "argv")), 3);
+    assert_string_equal(json_string_value(json_array_get(json_object_get(run, "argv"), 2)),
+                        "\xc3\xbc");
+    assert_string_equal(json_string_value(json_object_get(run, "workdir")), "w");
+    assert_true(json_is_true(json_object_get(run, "stdin_open")));
+    assert_null(json_object_get(run, "python"));
+    assert_null(json_object_get(run, "code"));
+    json_decref(run);
+    feed(h, FRAME_DONE, "{\"run\":\"r-1\",\"status\":\"ok\"}");
+    request = (struct run_request){.id = "r-2", .argv = argv, .python = true};
+    run = sent_run(h, &request);
+    assert_true(json_is_true(json_object_get(run, "python")));
+    assert_null(json_object_get(run, "workdir"));
+    assert_null(json_object_get(run, "stdin_open"));
+    json_decref(run);
+}
+
+static void test_frames_for_a_command(void **state)
+{
+    struct host *h = *state;
+
+    greeted(h);
+    assert_int_equal(runner_kernel.write(h->kernel, "r-1", "a\0b", 3, true), 0);
+    assert_int_equal(buffer_size(&h->sent), FRAME_HEADER + 8);
+    assert_memory_equal(buffer_data(&h->sent), "\x08\0\0\0\x03\x01\x03r-1a\0b", FRAME_HEADER + 8);
+    buffer_reset(&h->sent);
+    assert_int_equal(runner_kernel.write(h->kernel, "r-1", NULL, 0, false), 0);
+    assert_memory_equal(buffer_data(&h->sent), "\x05\0\0\0\x03\0\x03r-1", FRAME_HEADER + 5);
+    buffer_reset(&h->sent);
+    assert_int_equal(runner_kernel.write(h->kernel, "r-1", "", FRAME_PAYLOAD_CAP, false),
+                     -EMSGSIZE);
+    assert_int_equal(buffer_size(&h->sent), 0);
+    assert_int_equal(runner_kernel.signal(h->kernel, "r-1", 15), 0);
+    assert_int_equal(buffer_data(&h->sent)[4], FRAME_SIGNAL);
+    assert_memory_equal(buffer_data(&h->sent) + FRAME_HEADER, "{\"run\":\"r-1\",\"signal\":15}",
+                        buffer_size(&h->sent) - FRAME_HEADER);
+    h->link.events.on_end(h->link.data);
+    assert_int_equal(runner_kernel.signal(h->kernel, "r-1", 15), -EPIPE);
+    assert_int_equal(runner_kernel.write(h->kernel, "r-1", "x", 1, false), -EPIPE);
+}
+
 static void test_output_display_and_end_in_order(void **state)
 {
     struct host *h = *state;
@@ -330,6 +389,8 @@ int main(void)
     const struct CMUnitTest tests[] = {
         CASE(test_greeting_describes),
         CASE(test_run_frame_holds_everything),
+        CASE(test_run_frame_of_a_command),
+        CASE(test_frames_for_a_command),
         CASE(test_output_display_and_end_in_order),
         CASE(test_the_clock_stands_once),
         CASE(test_any_cut_of_the_stream_is_the_same),

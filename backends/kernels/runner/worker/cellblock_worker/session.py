@@ -227,7 +227,7 @@ class Worker:
             self._trouble = None
         outcome = self._guarded(request)
         self._mend()
-        if _is_command(request):
+        if request.get("language") == "shell":
             self.shell.execution_count += 1
         children = _rusage(_CHILDREN)
         child_cpu = children.ru_utime + children.ru_stime
@@ -340,8 +340,8 @@ def _run_command(channel, request):
         return Outcome(
             "error", error={"etype": "NoFolder", "evalue": str(error), "traceback": None}
         )
-    except KeyboardInterrupt as error:
-        return Outcome("interrupted", error=errors.describe(error))
+    except KeyboardInterrupt:
+        return Outcome("interrupted")
     if status < 0:
         return Outcome("signal", signal=-status)
     return Outcome("exit" if status else "ok", exit_code=status)
