@@ -165,8 +165,8 @@ def launch(variant, setup, scratch):
         config.write_text(json.dumps({"environments": all_of_them}), encoding="utf-8")
         options.setdefault("era", "modern")
         options["env"] = {**setup.env, **options.get("env", {})}
-        client = Client("--config", config, "--share-root", shared, *variant.args, *setup.args,
-                        *args, **options)
+        client = Client("--config", config, "--share-root", shared, "--toolsets", "all",
+                        *variant.args, *setup.args, *args, **options)
         client.own_root = variant.own_root
         return client
 

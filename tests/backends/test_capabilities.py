@@ -69,6 +69,12 @@ def test_copies(box, host):
     refused(box.share(host / "f", "/workspace/f"), "copy")
 
 
+@pytest.mark.lacking("files")
+def test_files(box):
+    refused(box.call("write_file", path="a", content="x"), "files")
+    assert box.value("1 + 1") == "2"
+
+
 @pytest.mark.lacking("shell")
 def test_shell(box):
     refused(box.shell("echo x"), "shell")
