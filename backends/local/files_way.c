@@ -253,11 +253,22 @@ static bool is_or_under(const char *path, const char *folder)
     return strncmp(path, folder, n) == 0 && (path[n] == '/' || !path[n]);
 }
 
-/* Neither may the code there change what is in the root, in /dev, among the spare folders. */
+/* Where no share can be either (share.c). The walls hold the code back there whatever the
+ * permissions say, and what is done for it is not let through. */
 static bool is_fixed(const char *folder)
 {
-    return !*folder || is_or_under(folder, CELL_SPARE_FOLDER) ||
-           (is_or_under(folder, "dev") && !is_or_under(folder, "dev/shm"));
+    static const char *const system[] = {
+        CELL_SPARE_FOLDER, "bin", "dev", "etc", "proc", "run", "sbin", "sys", "usr"};
+
+    if (!*folder || strncmp(folder, "lib", 3) == 0) {
+        return true;
+    }
+    for (size_t i = 0; i < sizeof(system) / sizeof(system[0]); i++) {
+        if (is_or_under(folder, system[i])) {
+            return !is_or_under(folder, "dev/shm");
+        }
+    }
+    return false;
 }
 
 enum step { STEP_ON, STEP_THERE };

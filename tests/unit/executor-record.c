@@ -123,7 +123,8 @@ int record_setup(void **state)
                                             .undo = 50,
                                             .grace = 30,
                                             .broken = 20,
-                                            .kill = 50};
+                                            .kill = 50,
+                                            .file = 2000};
     *state = c;
     return 0;
 }

@@ -467,7 +467,7 @@ static const char *const languages[] = {"python", "shell", NULL};
 static const struct place_ops fake_ops = {
     .name = "fake",
     .capabilities = CAP_STATEFUL | CAP_SHELL | CAP_COPY | CAP_MOUNT | CAP_STDIN | CAP_INTERRUPT |
-                    CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM,
+                    CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM,
     .languages = languages,
     .machine_new = machine_new,
     .machine_start = machine_start,
@@ -477,6 +477,7 @@ static const struct place_ops fake_ops = {
     .machine_kill = machine_kill,
     .machine_close = machine_close,
     .machine_spool_open = machine_spool_open,
+    .machine_file = machine_file,
     .machine_busy = machine_busy,
 };
 

@@ -47,8 +47,7 @@ struct fake_place {
     char spool_dir[64]; /* "" : machine_spool_open fails */
     char put_dest[128]; /* of the last put, and the size of its source */
     long put_size;
-    char commands[512]; /* STDIN frames as "r-1:text " or, at the end, "r-1.text ", SIGNALs as JSON
-                         */
+    char commands[512]; /* STDIN frames as "r-1:text ", the last as "r-1.text ", SIGNALs as JSON */
 };
 
 void fake_place_init(struct fake_place *p);
