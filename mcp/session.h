@@ -85,6 +85,8 @@ void session_finish_forget(struct session *s, const void *data);
 /* "session "s-…" was ended by end_session at …": what became of the one of that id or name; to be
  * freed. NULL when none is remembered. */
 char *sessions_tell_end(const struct sessions *sessions, const char *name);
+/* Its id; borrowed until the loop turns. NULL likewise. */
+const char *sessions_ended_id(const struct sessions *sessions, const char *name);
 
 /* All that there is to know of one, for get_session; NULL when out of memory. `log_lines` of what
  * it printed between runs. */

@@ -86,6 +86,13 @@ char *sessions_tell_end(const struct sessions *sessions, const char *name)
     return ended ? ended_session_text(ended) : NULL;
 }
 
+const char *sessions_ended_id(const struct sessions *sessions, const char *name)
+{
+    const struct ended_session *ended = sessions_ended(sessions, name);
+
+    return ended ? ended->id : NULL;
+}
+
 void ended_session_deinit(struct ended_session *ended)
 {
     free(ended->name);

@@ -1,0 +1,225 @@
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/base/strings.h"
+#include "backends/place.h"
+#include "mcp/server.h"
+#include "mcp/session_tags.h"
+#include "mcp/tools/result.h"
+#include "mcp/tools/run_call.h"
+#include "mcp/tools/sessions/session_tools.h"
+
+enum {
+    VARIABLES_CAP = 256,
+    VARIABLES_BYTES = 64 * 1024, /* of all of them: each run takes them along */
+};
+
+static int check_variables(json_t *env, struct error *err)
+{
+    size_t bytes = env ? json_dumpb(env, NULL, 0, JSON_COMPACT) : 0;
+
+    if (json_object_size(env) > VARIABLES_CAP || bytes > VARIABLES_BYTES) {
+        return error_set(err, ERROR_INVALID,
+                         "env has %zu variables in %zu bytes, at most %d in %d are allowed for a "
+                         "session; pass more with a run",
+                         json_object_size(env), bytes, VARIABLES_CAP, VARIABLES_BYTES);
+    }
+    return run_env_check(env, err);
+}
+
+/* The session's name and tags, checked. `tags` is the caller's. */
+static int take_labels(const struct call *call, const char **name, json_t **tags, struct error *err)
+{
+    const json_t *wanted = json_object_get(call_arguments(call), "tags");
+
+    if (argument_name(call, "name", name, err) < 0 ||
+        (*name && session_name_check(*name, err) < 0)) {
+        return -1;
+    }
+    return wanted ? session_tags_merge(NULL, wanted, tags, err) : 0;
+}
+
+/* The configured environment that is meant, NULL with an error. */
+static const struct environment *find_base(struct call *call, struct error *err)
+{
+    const struct config *config = server_config(call_server(call));
+    const char *name;
+
+    if (argument_name(call, "environment", &name, err) < 0) {
+        return NULL;
+    }
+    return name ? config_environment(config, name, err) : config->default_environment;
+}
+
+static struct session *create(struct call *call, struct error *err)
+{
+    const json_t *arguments = call_arguments(call);
+    struct server *server = call_server(call);
+    const struct policy *policy = &server_config(server)->policy;
+    struct derived derived = {0};
+    struct session_options options = {
+        .base = find_base(call, err),
+        .derived = &derived,
+        .variables = json_object_get(arguments, "env"),
+    };
+    struct session *s = NULL;
+
+    if (options.base && check_variables(options.variables, err) == 0 &&
+        take_labels(call, &options.name, &options.tags, err) == 0 &&
+        policy_derive(policy, options.base, arguments, &derived, err) == 0) {
+        s = sessions_create(server_sessions(server), &options, err);
+    }
+    json_decref(options.tags);
+    derived_deinit(&derived);
+    return s;
+}
+
+static void answer(struct call *call, struct session *s, bool started)
+{
+    json_t *facts = session_facts(s, 0);
+    const char *name = json_string_value(json_object_get(facts, "name"));
+    char *text = string_format(
+        "Session %s%s%s is made, in environment \"%s\": pass \"session\": \"%s\" to the other "
+        "tools. %s It ends at %s, or after %g s without use.",
+        session_id(s), name ? ", named " : "", name ? name : "", session_environment(s)->name,
+        session_id(s),
+        started ? "Its sandbox is started." : "Its sandbox is started by the first run.",
+        json_string_value(json_object_get(facts, "ends_at")),
+        session_environment(s)->idle_timeout_seconds);
+
+    session_tool_say(call, session_id(s), text ? text : "The session is made.");
+    free(text);
+    json_decref(facts);
+}
+
+/* --- its start, by a run of nothing --- */
+
+struct create_call {
+    struct call *call;
+    struct session *session;
+    struct run *run;
+};
+
+static void on_waiting(void *data, const char *what)
+{
+    struct create_call *cc = data;
+
+    call_progress(cc->call, what);
+}
+
+/* What did not start is not kept: nobody would know that it is there. */
+static void give_up(struct create_call *cc, const struct outcome *outcome)
+{
+    struct session *s = cc->session;
+    bool is_there = session_executor(s) != NULL;
+    struct error err = {0};
+
+    error_set(&err, ERROR_LOST, "no session was made, since its sandbox did not start: %s",
+              outcome->note           ? outcome->note
+              : outcome->error.evalue ? outcome->error.evalue
+                                      : cause_name(outcome->cause));
+    call_fail(cc->call, &err);
+    error_clear(&err);
+    session_end(s);
+    if (is_there) {
+        session_finish(s, true, NULL, NULL, NULL);
+    }
+}
+
+static void on_done(void *data, const struct outcome *outcome)
+{
+    struct create_call *cc = data;
+
+    /* How such a run ends says nothing, once it has begun. */
+    if (outcome->cause == CAUSE_OK || outcome->cause == CAUSE_ERROR ||
+        outcome->cause == CAUSE_EXIT) {
+        answer(cc->call, cc->session, true);
+        session_end(cc->session);
+    } else {
+        give_up(cc, outcome);
+    }
+    free(cc);
+}
+
+static void on_cancelled(void *data)
+{
+    struct create_call *cc = data;
+
+    run_cancel(cc->run);
+}
+
+static const struct run_events events = {.on_waiting = on_waiting, .on_done = on_done};
+
+static int start_session(struct call *call, struct session *s, struct error *err)
+{
+    struct create_call *cc = calloc(1, sizeof(*cc));
+    char id[RUN_ID_SIZE];
+    /* A command where there are any: it counts as no execution. */
+    static const char *const nothing[] = {"true", NULL};
+    struct run_request request = {
+        .id = id,
+        .argv = place_capabilities(session_place(s)) & CAP_COMMANDS ? nothing : NULL,
+        .language = "python",
+        .code = "",
+        .timeout_seconds = session_environment(s)->max_timeout_seconds,
+    };
+
+    if (!cc) {
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "create_session");
+    }
+    run_id_new(id);
+    *cc = (struct create_call){.call = call, .session = s};
+    cc->run = executor_run(session_executor(s), &request, &events, cc, err);
+    if (!cc->run) {
+        free(cc);
+        return -1;
+    }
+    session_begin(s);
+    call_on_cancel(call, on_cancelled, cc);
+    return 0;
+}
+
+static int check_start(const struct call *call, struct error *err)
+{
+    const json_t *mode = json_object_get(call_arguments(call), "mode");
+
+    if (argument_bool(call, "start", false) && mode &&
+        strcmp(json_string_value(mode), "ephemeral") == 0) {
+        return error_set(err, ERROR_INVALID,
+                         "start is true and mode is ephemeral, where each run has a sandbox of its "
+                         "own and nothing can be started before; leave one of them out");
+    }
+    return 0;
+}
+
+static void start(struct call *call)
+{
+    struct error err = {0};
+    struct session *s = check_start(call, &err) == 0 ? create(call, &err) : NULL;
+    bool starts =
+        s && argument_bool(call, "start", false) && session_environment(s)->mode == MODE_STATEFUL;
+
+    if (s && !starts) {
+        answer(call, s, false);
+    } else if (!s || start_session(call, s, &err) < 0) {
+        call_fail(call, &err);
+        if (s) {
+            session_finish(s, true, NULL, NULL, NULL);
+        }
+    }
+    error_clear(&err);
+}
+
+const struct tool create_session_tool = {
+    .name = "create_session",
+    .title = "Create a session",
+    .description = "Makes a session, within its environment's limits and the owner's policy. "
+                   "Its name works wherever its id does.",
+    .schema = "tools/create_session",
+    .read_only = false,
+    .destructive = false,
+    .idempotent = false,
+    .open_world = true,
+    .start = start,
+};

@@ -1,0 +1,228 @@
+/* What a client may ask for, and the environment that comes of it. */
+#include "cmocka_all.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "mcp/policy.h"
+
+struct world {
+    struct environment base;
+    struct policy policy;
+};
+
+static int set_up(void **state)
+{
+    struct world *w = calloc(1, sizeof(*w));
+
+    assert_int_equal(environment_init(&w->base, "data", "docker"), 0);
+    w->base.image = strdup("python:3");
+    json_array_append_new(w->base.packages, json_string("numpy"));
+    json_object_set_new(w->base.env, "A", json_string("1"));
+    *state = w;
+    return 0;
+}
+
+static int tear_down(void **state)
+{
+    struct world *w = *state;
+
+    environment_deinit(&w->base);
+    policy_deinit(&w->policy);
+    free(w);
+    return 0;
+}
+
+static void allow(struct world *w, const char *policy)
+{
+    json_t *object = json_loads(policy, 0, NULL);
+
+    assert_non_null(object);
+    assert_int_equal(policy_fill(&w->policy, object, NULL), 0);
+    json_decref(object);
+}
+
+static struct derived derive(struct world *w, const char *wishes)
+{
+    json_t *object = json_loads(wishes, 0, NULL);
+    struct derived derived = {0};
+    struct error err = {0};
+
+    assert_non_null(object);
+    if (policy_derive(&w->policy, &w->base, object, &derived, &err) < 0) {
+        fail_msg("%s: %s", wishes, err.message);
+    }
+    json_decref(object);
+    return derived;
+}
+
+static void assert_refused(struct world *w, const char *wishes, const char *says)
+{
+    json_t *object = json_loads(wishes, JSON_ALLOW_NUL, NULL);
+    struct derived derived = {0};
+    struct error err = {0};
+
+    assert_non_null(object);
+    assert_int_equal(policy_derive(&w->policy, &w->base, object, &derived, &err), -1);
+    assert_null(derived.env);
+    if (!strstr(err.message, says)) {
+        fail_msg("%s: \"%s\" lacks \"%s\"", wishes, err.message, says);
+    }
+    error_clear(&err);
+    json_decref(object);
+}
+
+static void nothing_wished_is_nothing_derived(void **state)
+{
+    struct derived derived = derive(*state, "{\"name\": \"x\", \"start\": true}");
+
+    assert_null(derived.env);
+    assert_false(derived.own_place);
+}
+
+static void times_need_no_place_of_their_own(void **state)
+{
+    struct world *w = *state;
+    struct derived derived = derive(w, "{\"timeout_seconds\": 7, \"idle_timeout_seconds\": 8, "
+                                       "\"max_lifetime_seconds\": 9}");
+
+    assert_false(derived.own_place);
+    assert_true(derived.env->timeout_seconds == 7);
+    assert_true(derived.env->idle_timeout_seconds == 8);
+    assert_true(derived.env->max_lifetime_seconds == 9);
+    assert_true(derived.env->max_timeout_seconds == w->base.max_timeout_seconds);
+    assert_true(w->base.timeout_seconds == 50);
+    derived_deinit(&derived);
+}
+
+static void narrows(void **state)
+{
+    struct world *w = *state;
+    struct derived derived;
+
+    w->base.network = NETWORK_ALL;
+    derived = derive(w, "{\"memory_mib\": 64, \"disk_mib\": 5, \"cpu\": 0.5, \"network\": "
+                        "\"none\", \"mode\": \"stateful\"}");
+    assert_true(derived.own_place);
+    assert_int_equal(derived.env->memory_mib, 64);
+    assert_int_equal(derived.env->disk_mib, 5);
+    assert_true(derived.env->cpu == 0.5);
+    assert_int_equal(derived.env->network, NETWORK_NONE);
+    assert_int_equal(derived.env->pool, 0);
+    assert_int_equal(derived.env->given, SETTING_MEMORY_MIB | SETTING_DISK_MIB | SETTING_CPU);
+    /* All else is the environment's, in copies. */
+    assert_string_equal(derived.env->name, "data");
+    assert_string_equal(derived.env->image, "python:3");
+    assert_ptr_not_equal(derived.env->image, w->base.image);
+    assert_true(json_equal(derived.env->env, w->base.env));
+    assert_ptr_not_equal(derived.env->env, w->base.env);
+    assert_int_equal(w->base.memory_mib, 1024);
+    derived_deinit(&derived);
+}
+
+static void an_ephemeral_one_keeps_its_pool(void **state)
+{
+    struct derived derived = derive(*state, "{\"mode\": \"ephemeral\"}");
+
+    assert_int_equal(derived.env->mode, MODE_EPHEMERAL);
+    assert_int_equal(derived.env->pool, 2);
+    derived_deinit(&derived);
+}
+
+static void more_is_refused_and_says_what_is_allowed(void **state)
+{
+    struct world *w = *state;
+
+    w->base.cpu = 2;
+    assert_refused(w, "{\"memory_mib\": 1025}", "1024 at most");
+    assert_refused(w, "{\"memory_mib\": 1025}", "policy.max_memory_mib");
+    assert_refused(w, "{\"disk_mib\": 4096}", "policy.max_disk_mib");
+    assert_refused(w, "{\"cpu\": 2.5}", "2 at most");
+    assert_refused(w, "{\"timeout_seconds\": 3600.5}", "3600 at most");
+    assert_refused(w, "{\"idle_timeout_seconds\": 1801}", "policy.max_idle_timeout_seconds");
+    assert_refused(w, "{\"max_lifetime_seconds\": 86401}", "policy.max_lifetime_seconds");
+    assert_refused(w, "{\"network\": \"all\"}", "policy.networks");
+    assert_refused(w, "{\"image\": \"evil\"}", "policy.images");
+    assert_refused(w, "{\"packages\": [\"numpy\", \"evil\"]}", "\"evil\"");
+    assert_refused(w, "{\"packages\": [\"evil\"]}", "nothing may");
+}
+
+static void without_a_limit_any_cpu_is_less(void **state)
+{
+    struct derived derived = derive(*state, "{\"cpu\": 8}");
+
+    assert_true(derived.env->cpu == 8);
+    derived_deinit(&derived);
+}
+
+static void policy_widens(void **state)
+{
+    struct world *w = *state;
+    struct derived derived;
+
+    w->base.cpu = 1;
+    allow(w, "{\"max_memory_mib\": 4096, \"max_disk_mib\": 2048, \"max_cpu\": 4, "
+             "\"max_lifetime_seconds\": 100000, \"max_idle_timeout_seconds\": 2000, \"images\": "
+             "[\"python:3.13\"], \"packages\": [\"pandas\"], \"networks\": [\"all\"]}");
+    derived = derive(w, "{\"memory_mib\": 4096, \"disk_mib\": 2048, \"cpu\": 4, "
+                        "\"max_lifetime_seconds\": 100000, \"idle_timeout_seconds\": 2000, "
+                        "\"image\": \"python:3.13\", \"packages\": [\"pandas\", \"numpy\"], "
+                        "\"network\": \"all\"}");
+    assert_int_equal(derived.env->memory_mib, 4096);
+    assert_int_equal(derived.env->network, NETWORK_ALL);
+    assert_string_equal(derived.env->image, "python:3.13");
+    assert_int_equal(json_array_size(derived.env->packages), 2); /* numpy once */
+    assert_int_equal(json_array_size(w->base.packages), 1);
+    derived_deinit(&derived);
+    assert_refused(w, "{\"memory_mib\": 4097}", "4096 at most");
+    assert_refused(w, "{\"image\": \"python:3.12\"}", "these may: python:3.13");
+    assert_true(policy_lifetime(&w->policy, &w->base) == 100000);
+}
+
+static void a_policy_below_the_environment_takes_nothing_away(void **state)
+{
+    struct world *w = *state;
+    struct derived derived;
+
+    allow(w, "{\"max_memory_mib\": 64, \"max_lifetime_seconds\": 1}");
+    derived = derive(w, "{\"memory_mib\": 1024}");
+    assert_int_equal(derived.env->memory_mib, 1024);
+    derived_deinit(&derived);
+    assert_true(policy_lifetime(&w->policy, &w->base) == 86400);
+}
+
+static void words_that_are_near_are_not_the_same(void **state)
+{
+    struct world *w = *state;
+
+    allow(w, "{\"images\": [\"python:3.13\"], \"packages\": [\"pandas\"]}");
+    assert_refused(w, "{\"image\": \"Python:3.13\"}", "may not be asked for");
+    assert_refused(w, "{\"image\": \" python:3.13\"}", "may not be asked for");
+    assert_refused(w, "{\"image\": \"python:3.13\\u0000x\"}", "may not be asked for");
+    assert_refused(w, "{\"image\": \"python:3\\u0000x\"}", "NUL");
+    assert_refused(w, "{\"packages\": [\"pandas @ http://evil\"]}", "may not be asked for");
+    assert_refused(w, "{\"packages\": [\"--index-url=http://evil\"]}", "may not be asked for");
+    assert_refused(w, "{\"packages\": [\"pandas\\u0000x\"]}", "may not be asked for");
+    assert_refused(w, "{\"network\": \"none\\u0000\"}", "NUL");
+    assert_refused(w, "{\"network\": \"packages\"}", "not supported yet");
+    assert_refused(w, "{\"network\": \"everything\"}", "is not one of");
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void)
+{
+    const struct CMUnitTest tests[] = {
+        TEST(nothing_wished_is_nothing_derived),
+        TEST(times_need_no_place_of_their_own),
+        TEST(narrows),
+        TEST(an_ephemeral_one_keeps_its_pool),
+        TEST(more_is_refused_and_says_what_is_allowed),
+        TEST(without_a_limit_any_cpu_is_less),
+        TEST(policy_widens),
+        TEST(a_policy_below_the_environment_takes_nothing_away),
+        TEST(words_that_are_near_are_not_the_same),
+    };
+
+    return cmocka_run_group_tests(tests, NULL, NULL);
+}
