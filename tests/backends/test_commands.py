@@ -48,7 +48,7 @@ def wait(session, run, text=None):
     seen, more = "", {}
     while True:
         result = session.server.tool("poll_run", {"run": run, "wait_seconds": 20, **more})
-        seen += result.text()
+        seen += result.text("stdout")
         state = result.meta["cellblock/run"]
         if state["state"] == "done" or (text and text in seen):
             return result, seen
