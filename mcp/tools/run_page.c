@@ -9,7 +9,8 @@
 #include "mcp/text.h"
 
 enum {
-    PIECE = 32 * 1024, /* bytes that are looked at once */
+    PIECE =
+        RUN_PAGE_TEXT, /* bytes that are looked at once: what follows in a stream is one block */
     LEAST = 64,        /* room that a further block must have */
     NOTE_LIMIT = 4 * 1000,
 };

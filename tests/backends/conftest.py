@@ -156,13 +156,15 @@ def launch(variant, setup, scratch):
     folder, shared = own_folder(scratch / variant.name), own_folder(scratch / "shared")
     count = iter(range(10_000))
 
-    def start(*args, environment=None, environments=None, **options):
+    def start(*args, environment=None, environments=None, max_foreground_seconds=0, **options):
         default = {"backend": variant.backend, **variant.environment, **setup.environment,
                    **(environment or {})}
         config = folder / f"config-{next(count)}.json"
         all_of_them = {"default": default, **{name: {**default, **other} for name, other in
                                               (environments or {}).items()}}
-        config.write_text(json.dumps({"environments": all_of_them}), encoding="utf-8")
+        # A run is answered by its own call, also when an image is built first.
+        config.write_text(json.dumps({"environments": all_of_them, "max_foreground_seconds":
+                                      max_foreground_seconds}), encoding="utf-8")
         options.setdefault("era", "modern")
         options["env"] = {**setup.env, **options.get("env", {})}
         client = Client("--config", config, "--share-root", shared, "--toolsets", "all",

@@ -181,6 +181,8 @@ static enum step step(struct run *run, const char *word, const char *text)
     } else if (strcmp(word, "fail") == 0) {
         complete(run, CAUSE_ERROR, text);
         return STEP_OVER;
+    } else if (strcmp(word, "started") == 0) {
+        run->events->on_started(run->data);
     } else if (strcmp(word, "hang") == 0) {
         return STEP_HANGS;
     } else if (strcmp(word, "idle") == 0) {

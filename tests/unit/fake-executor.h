@@ -15,6 +15,7 @@
  *   result TEXT          the value of the last expression
  *   note TEXT            a note
  *   waiting TEXT         what is waited for
+ *   started              the clock runs
  *   fail TEXT            ends with an Exception(TEXT)
  *   hang                 goes on until it is cancelled
  *   idle TEXT            prints TEXT when the run is over
