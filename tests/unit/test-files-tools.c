@@ -3,6 +3,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "cmocka_all.h"
 #include "mcp/text.h"
@@ -431,6 +433,112 @@ static void host_paths_are_checked_first(void **state)
     assert_int_equal(fake_counts.executors, 0);
 }
 
+static const char *in_root(struct server *s, char space[128], const char *name)
+{
+    snprintf(space, 128, "%s/%s", s->root, name);
+    return space;
+}
+
+/* A folder with these entries, each file of which is "abc". */
+static void set_tree(struct file_entry *entries, size_t count)
+{
+    set_read("abc", 3, 3);
+    fake_files.reply.entry.type = FILE_DIRECTORY;
+    fake_files.reply.entries = entries;
+    fake_files.reply.count = count;
+}
+
+static void names_that_lead_out_are_refused(void **state)
+{
+    static const char *const names[] = {"../x",      "/x",   "..", ".",  "",
+                                        "a/../../x", "a//x", "a/", "a/."};
+    struct server *s = *state;
+    char space[128];
+
+    for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+        struct file_entry entry = {.name = (char *)names[i], .type = FILE_REGULAR, .mode = 0644};
+
+        set_tree(&entry, 1);
+        assert_call_fails(s, ERA_LEGACY, &download_tool,
+                          json_pack("{ss ss}", "source", "d", "dest", in_root(s, space, "new")),
+                          "no download can have");
+        assert_int_equal(access(in_root(s, space, "new"), F_OK), -1);
+        assert_int_equal(access(in_root(s, space, "x"), F_OK), -1);
+    }
+}
+
+static void a_listing_that_makes_no_sense_is_refused(void **state)
+{
+    struct file_entry twice[] = {{.name = (char *)"a", .type = FILE_REGULAR},
+                                 {.name = (char *)"a", .type = FILE_REGULAR}};
+    struct file_entry orphan = {.name = (char *)"no/parent", .type = FILE_REGULAR};
+    struct file_entry below_a_file[] = {{.name = (char *)"a", .type = FILE_REGULAR},
+                                        {.name = (char *)"a/b", .type = FILE_DIRECTORY}};
+    struct file_entry huge = {.name = (char *)"a", .type = FILE_REGULAR, .size = UINT64_C(1) << 40};
+    struct server *s = *state;
+    char space[128];
+    json_t *arguments = json_pack("{ss ss}", "source", "d", "dest", in_root(s, space, "new"));
+
+    set_tree(twice, 2);
+    assert_call_fails(s, ERA_LEGACY, &download_tool, json_incref(arguments), "File exists");
+    set_tree(&orphan, 1);
+    assert_call_fails(s, ERA_LEGACY, &download_tool, json_incref(arguments), "No such file");
+    set_tree(below_a_file, 2);
+    assert_call_fails(s, ERA_LEGACY, &download_tool, json_incref(arguments), "Not a directory");
+    set_tree(&huge, 1);
+    assert_call_fails(s, ERA_LEGACY, &download_tool, arguments, "256 MiB");
+    assert_int_equal(access(in_root(s, space, "new"), F_OK), -1);
+}
+
+static void a_folder_is_downloaded(void **state)
+{
+    struct file_entry entries[] = {{.name = (char *)"a", .type = FILE_REGULAR, .mode = 07777},
+                                   {.name = (char *)"d", .type = FILE_DIRECTORY},
+                                   {.name = (char *)"d/b", .type = FILE_REGULAR, .mode = 0600},
+                                   {.name = (char *)"l", .type = FILE_SYMLINK}};
+    struct server *s = *state;
+    char dest[128], space[128], bytes[8] = "";
+    struct stat st;
+    FILE *file;
+
+    set_tree(entries, 4);
+    json_decref(said(s, &download_tool,
+                     json_pack("{ss ss}", "source", "d/", "dest", in_root(s, dest, "new"))));
+    assert_string_equal(fake_files.asked.path, "d/d/b");
+    file = fopen(in_root(s, space, "new/d/b"), "re");
+    assert_non_null(file);
+    assert_int_equal(fread(bytes, 1, sizeof(bytes), file), 3);
+    fclose(file);
+    assert_string_equal(bytes, "abc");
+    assert_int_equal(lstat(in_root(s, space, "new/a"), &st), 0);
+    assert_int_equal(st.st_mode & 07777, 0755);
+    assert_int_equal(lstat(in_root(s, space, "new/l"), &st), -1);
+    unlink(in_root(s, space, "new/d/b"));
+    unlink(in_root(s, space, "new/a"));
+    rmdir(in_root(s, space, "new/d"));
+    assert_int_equal(rmdir(dest), 0);
+}
+
+static void a_cancelled_download_leaves_nothing(void **state)
+{
+    struct server *s = *state;
+    struct call call;
+    char space[128];
+
+    set_read("abc", 3, 3);
+    call_init(&call, s, ERA_LEGACY,
+              json_pack("{ss ss}", "source", "a", "dest", in_root(s, space, "new")));
+    download_tool.start(&call);
+    call.roots_done(call.roots_data, NULL, NULL);
+    call.roots_done = NULL;
+    call.cancelled(call.cancelled_data);
+    turn(&call);
+    assert_int_equal(call.answers, 1);
+    assert_true(json_is_true(json_object_get(call.result, "isError")));
+    assert_int_equal(access(space, F_OK), -1);
+    call_deinit(&call);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up_files, tear_down_files)
 
 int main(void)
@@ -456,6 +564,10 @@ int main(void)
         TEST(a_backend_may_lack_files),
         TEST(a_reset_ends_what_is_going),
         TEST(host_paths_are_checked_first),
+        TEST(names_that_lead_out_are_refused),
+        TEST(a_listing_that_makes_no_sense_is_refused),
+        TEST(a_folder_is_downloaded),
+        TEST(a_cancelled_download_leaves_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

@@ -193,12 +193,15 @@ static int take_entry(struct download *d, const struct file_entry *entry, struct
 
 static int take_list(struct download *d, const struct file_reply *reply, struct error *err)
 {
+    uint64_t size = 0;
+
     d->items = calloc(reply->count + 1, sizeof(*d->items));
     if (!d->items) {
         return error_set_code(err, ERROR_INTERNAL, ENOMEM, "download");
     }
     for (size_t i = 0; i < reply->count; i++) {
-        if (take_entry(d, &reply->entries[i], err) < 0) {
+        size += reply->entries[i].type == FILE_REGULAR ? reply->entries[i].size : 0;
+        if (take_entry(d, &reply->entries[i], err) < 0 || transfer_check_size(size, err) < 0) {
             return -1;
         }
     }
@@ -252,7 +255,8 @@ static void on_stat(void *data, const struct file_reply *reply, const struct err
                   "downloaded",
                   d->t.source);
         fail(d, &own);
-    } else if (host_copy_open(&d->copy, NULL,
+    } else if (transfer_check_size(reply->entry.size, &own) < 0 ||
+               host_copy_open(&d->copy, NULL,
                               (reply->entry.mode & 0111) != 0 && reply->entry.type == FILE_REGULAR,
                               &own) < 0) {
         fail(d, &own);

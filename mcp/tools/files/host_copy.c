@@ -3,14 +3,12 @@
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <linux/openat2.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "backends/base/strings.h"
@@ -163,32 +161,52 @@ static int fail(const struct host_copy *c, const char *rel, int code, struct err
     return -1;
 }
 
-/* Opens what is below the copy's folder, never through a link. */
-static int open_below(const struct host_copy *c, const char *rel, int flags, mode_t mode)
+/* The folder that `rel` is in, one name after the other and never through a link; *ret_name is its
+ * last part. A descriptor to be closed, or a negative errno. */
+static int open_parent(const struct host_copy *c, const char *rel, const char **ret_name)
 {
-    struct open_how how = {
-        .flags = (uint64_t)(flags | O_CLOEXEC | O_NOFOLLOW),
-        .mode = mode,
-        .resolve = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS,
-    };
-    long fd = syscall(SYS_openat2, c->tree, rel, &how, sizeof(how));
+    int fd = openat(c->tree, ".", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const char *slash;
 
-    return fd < 0 ? -errno : (int)fd;
+    while (fd >= 0 && (slash = strchr(rel, '/'))) {
+        char name[HOST_NAME_CAP + 1];
+        int next;
+
+        snprintf(name, sizeof(name), "%.*s", (int)(slash - rel), rel);
+        next = openat(fd, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+        close(fd);
+        fd = next;
+        rel = slash + 1;
+    }
+    *ret_name = rel;
+    return fd < 0 ? -errno : fd;
 }
 
 static int mkdir_below(const struct host_copy *c, const char *rel)
 {
-    const char *name = strrchr(rel, '/');
-    char *parent = name ? strndup(rel, (size_t)(name - rel)) : strdup(".");
-    int fd = parent ? open_below(c, parent, O_PATH | O_DIRECTORY, 0) : -ENOMEM, r;
+    const char *name;
+    int fd = open_parent(c, rel, &name), r;
 
-    free(parent);
     if (fd < 0) {
         return fd;
     }
-    r = mkdirat(fd, name ? name + 1 : rel, MODE_FOLDER) < 0 ? -errno : 0;
+    r = mkdirat(fd, name, MODE_FOLDER) < 0 ? -errno : 0;
     close(fd);
     return r;
+}
+
+static int create_below(const struct host_copy *c, const char *rel, int flags)
+{
+    const char *name;
+    int folder = open_parent(c, rel, &name), fd;
+
+    if (folder < 0) {
+        return folder;
+    }
+    fd = openat(folder, name, flags, MODE_FILE);
+    fd = fd < 0 ? -errno : fd;
+    close(folder);
+    return fd;
 }
 
 int host_copy_mkdir(struct host_copy *c, const char *rel, struct error *err)
@@ -214,7 +232,7 @@ int host_copy_open(struct host_copy *c, const char *rel, bool executable, struct
     int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, code;
 
     if (rel) {
-        c->file = open_below(c, rel, flags, MODE_FILE);
+        c->file = create_below(c, rel, flags);
         code = -c->file;
     } else {
         set_temp(c);

@@ -39,7 +39,8 @@ void host_copy_deinit(struct host_copy *c);
  */
 bool host_copy_is_relative(const char *rel);
 
-/* A folder: first the copy itself (`rel` NULL), then what is in it, parents first. */
+/* A folder: first the copy itself (`rel` NULL), then what is in it, parents first. `rel` has passed
+ * host_copy_is_relative. */
 int host_copy_mkdir(struct host_copy *c, const char *rel, struct error *err);
 /* A file: the copy itself (NULL), or one in the folder; then writes, then close. */
 int host_copy_open(struct host_copy *c, const char *rel, bool executable, struct error *err);

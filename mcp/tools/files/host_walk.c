@@ -129,7 +129,8 @@ int host_walk_next(struct host_walk *w, struct host_entry *ret, struct error *er
     return 0;
 }
 
-int host_reopen_file(int fd, const char *name, bool *ret_executable, struct error *err)
+int host_reopen_file(int fd, const char *name, bool *ret_executable, uint64_t *ret_size,
+                     struct error *err)
 {
     char link[32];
     struct stat st;
@@ -145,5 +146,6 @@ int host_reopen_file(int fd, const char *name, bool *ret_executable, struct erro
         return error_set(err, ERROR_INVALID, "source %s is not a regular file", name);
     }
     *ret_executable = (st.st_mode & 0111) != 0;
+    *ret_size = (uint64_t)st.st_size;
     return own;
 }

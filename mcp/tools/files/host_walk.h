@@ -4,6 +4,7 @@
 #include <dirent.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "backends/base/error.h"
 
@@ -37,6 +38,7 @@ int host_walk_next(struct host_walk *w, struct host_entry *ret, struct error *er
 
 /* Opens a file that is an O_PATH descriptor for reading: never waits, and only a regular file. Its
  * descriptor, or -1 with an error that calls it `name`. */
-int host_reopen_file(int fd, const char *name, bool *ret_executable, struct error *err);
+int host_reopen_file(int fd, const char *name, bool *ret_executable, uint64_t *ret_size,
+                     struct error *err);
 
 #endif

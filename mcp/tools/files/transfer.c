@@ -56,16 +56,21 @@ int transfer_count_entry(struct transfer *t, struct error *err)
                      TRANSFER_ENTRIES_CAP);
 }
 
-int transfer_count_bytes(struct transfer *t, size_t size, struct error *err)
+int transfer_check_size(uint64_t size, struct error *err)
 {
-    t->bytes += size;
-    if (t->bytes <= TRANSFER_BYTES_CAP) {
+    if (size <= TRANSFER_BYTES_CAP) {
         return 0;
     }
     return error_set(err, ERROR_LIMIT,
                      "source has more than %d MiB, the most that goes in one call; nothing is left "
                      "at dest. Split it, or bring it in with add_share",
                      TRANSFER_BYTES_CAP / 1024 / 1024);
+}
+
+int transfer_count_bytes(struct transfer *t, size_t size, struct error *err)
+{
+    t->bytes += size;
+    return transfer_check_size(t->bytes, err);
 }
 
 void transfer_progress(struct transfer *t, const char *verb)

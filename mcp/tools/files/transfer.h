@@ -35,6 +35,9 @@ int transfer_enter(struct transfer *t, bool makes, struct error *err);
 /* Between two steps: -1 when it was cancelled. */
 int transfer_check(const struct transfer *t, struct error *err);
 
+/* So many bytes are to come: told before any of them is moved, where it is known. */
+int transfer_check_size(uint64_t size, struct error *err);
+
 /* One more file or folder, or more bytes; -1 past a cap, saying what to do instead. */
 int transfer_count_entry(struct transfer *t, struct error *err);
 int transfer_count_bytes(struct transfer *t, size_t size, struct error *err);

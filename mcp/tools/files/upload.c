@@ -261,6 +261,7 @@ static int set_temp(struct upload *u, struct error *err)
 static int open_source(struct upload *u, const json_t *roots, struct error *err)
 {
     const struct config *config = server_config(call_server(u->t.fc.call));
+    uint64_t size = 0;
     char *path;
     int r;
 
@@ -269,8 +270,8 @@ static int open_source(struct upload *u, const json_t *roots, struct error *err)
     }
     free(path);
     if (!u->is_directory) {
-        u->file = host_reopen_file(u->fd, u->t.source, &u->executable, err);
-        return u->file < 0 ? -1 : 0;
+        u->file = host_reopen_file(u->fd, u->t.source, &u->executable, &size, err);
+        return u->file < 0 ? -1 : transfer_check_size(size, err);
     }
     r = host_walk_init(&u->walk, u->fd);
     return r < 0 ? error_set_code(err, ERROR_REFUSED, r, "source %s cannot be read", u->t.source)
