@@ -110,6 +110,8 @@ void command_machine_start(struct machine *m, const struct start_request *reques
 void command_machine_put(struct machine *m, const struct share *share, executor_progress progress,
                          executor_done done, void *data);
 void command_machine_put_cancel(struct machine *m);
+void command_machine_file(struct machine *m, const struct file_request *request, file_done done,
+                          void *data);
 void command_machine_interrupt(struct machine *m);
 void command_machine_kill(struct machine *m);
 void command_machine_close(struct machine *m, void (*closed)(void *data), void *data);

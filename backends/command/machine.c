@@ -2,13 +2,15 @@
 #include <stdlib.h>
 
 #include "backends/command/internal.h"
+#include "backends/files_wire.h"
 
 struct command_machine {
     struct machine base;
     struct carrier *carrier;
-    uv_idle_t soon; /* answers that must not come inside of a call */
-    bool taken;     /* on_started is due, of one from the pool */
-    bool has_exit;  /* on_exit is */
+    uv_idle_t soon;               /* answers that must not come inside of a call */
+    struct file_waiting *unasked; /* requests about files that nobody was there for */
+    bool taken;                   /* on_started is due, of one from the pool */
+    bool has_exit;                /* on_exit is */
     struct machine_exit exit;
     unsigned open; /* the idle handle and the carrier */
     void (*closed)(void *data);
@@ -51,6 +53,7 @@ static void on_soon(uv_idle_t *idle)
     struct command_machine *m = idle->data;
 
     uv_idle_stop(idle);
+    file_waiting_lost(&m->unasked);
     if (m->has_exit) {
         m->has_exit = false;
         m->base.events.on_exit(m->base.data, &m->exit);
@@ -120,6 +123,19 @@ void command_machine_put_cancel(struct machine *base)
     if (m->carrier) {
         supervised_put_cancel(carrier_supervised(m->carrier));
     }
+}
+
+void command_machine_file(struct machine *base, const struct file_request *request, file_done done,
+                          void *data)
+{
+    struct command_machine *m = of(base);
+
+    if (m->carrier && carrier_supervised(m->carrier)) {
+        supervised_file(carrier_supervised(m->carrier), request, done, data);
+        return;
+    }
+    file_wait(&m->unasked, done, data);
+    uv_idle_start(&m->soon, on_soon);
 }
 
 void command_machine_interrupt(struct machine *base)
@@ -208,6 +224,7 @@ void command_machine_close(struct machine *base, void (*closed)(void *data), voi
 
     m->closed = closed;
     m->closed_data = data;
+    file_waiting_lost(&m->unasked);
     if (m->carrier) {
         m->open++;
         carrier_close(m->carrier, carrier_closed, m);

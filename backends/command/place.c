@@ -213,6 +213,7 @@ const struct place_ops command_ops = {
     .machine_start = command_machine_start,
     .machine_put = command_machine_put,
     .machine_put_cancel = command_machine_put_cancel,
+    .machine_file = command_machine_file,
     .machine_interrupt = command_machine_interrupt,
     .machine_kill = command_machine_kill,
     .machine_close = command_machine_close,

@@ -257,6 +257,16 @@ void container_put(struct container *c, const struct share *share, executor_prog
     c->occupant->ops->put(c->occupant, share, progress, done, data);
 }
 
+bool container_file(struct container *c, const struct file_request *request, file_done done,
+                    void *data)
+{
+    if (!c->occupant || !c->occupant->ops->file) {
+        return false;
+    }
+    c->occupant->ops->file(c->occupant, request, done, data);
+    return true;
+}
+
 void container_put_cancel(struct container *c)
 {
     if (c->occupant) {

@@ -124,6 +124,9 @@ void container_kill(struct container *c);
 void container_put(struct container *c, const struct share *share, executor_progress progress,
                    executor_done done, void *data);
 void container_put_cancel(struct container *c);
+/* False when there is nobody to ask. */
+bool container_file(struct container *c, const struct file_request *request, file_done done,
+                    void *data);
 /* Is this dest inside of a folder that was made for its code to write? */
 bool container_has_folder_for(const struct container *c, const char *dest);
 /* Removes it; nobody's from now on. No event follows. */
@@ -221,6 +224,8 @@ void docker_machine_start(struct machine *m, const struct start_request *request
 void docker_machine_put(struct machine *m, const struct share *share, executor_progress progress,
                         executor_done done, void *data);
 void docker_machine_put_cancel(struct machine *m);
+void docker_machine_file(struct machine *m, const struct file_request *request, file_done done,
+                         void *data);
 void docker_machine_interrupt(struct machine *m);
 void docker_machine_kill(struct machine *m);
 void docker_machine_busy(struct machine *m, bool busy);

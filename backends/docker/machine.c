@@ -8,6 +8,7 @@
 
 #include "backends/base/net/tar.h"
 #include "backends/docker/internal.h"
+#include "backends/files_wire.h"
 
 /* What the executor sees: a container of its own, from the pool or made for it. */
 
@@ -19,6 +20,7 @@ struct docker_machine {
     bool running; /* a worker is there and was told */
     char *lost;   /* the container went away while nobody looked */
     uv_timer_t soon;
+    struct file_waiting *unasked; /* requests about files that nobody was there for */
     bool has_pending;
     struct machine_exit pending;
     char *pending_text;
@@ -38,6 +40,7 @@ static void on_soon(uv_timer_t *timer)
 {
     struct docker_machine *m = timer->data;
 
+    file_waiting_lost(&m->unasked);
     if (m->has_pending) {
         m->has_pending = false;
         m->starting = m->running = false;
@@ -241,6 +244,7 @@ void docker_machine_close(struct machine *base, void (*closed)(void *data), void
     m->closing = true;
     m->closed = closed;
     m->closed_data = data;
+    file_waiting_lost(&m->unasked);
     if (m->container) {
         container_close(m->container); /* the place waits for its removal */
         m->container = NULL;
@@ -280,6 +284,17 @@ void docker_machine_put_cancel(struct machine *base)
 
     if (m->container) {
         container_put_cancel(m->container);
+    }
+}
+
+void docker_machine_file(struct machine *base, const struct file_request *request, file_done done,
+                         void *data)
+{
+    struct docker_machine *m = (struct docker_machine *)base;
+
+    if (!m->container || !container_file(m->container, request, done, data)) {
+        file_wait(&m->unasked, done, data);
+        uv_timer_start(&m->soon, on_soon, 0, 0);
     }
 }
 

@@ -55,6 +55,11 @@ static void put_cancel(struct occupant *o)
     supervised_put_cancel(of(o));
 }
 
+static void file(struct occupant *o, const struct file_request *request, file_done done, void *data)
+{
+    supervised_file(of(o), request, done, data);
+}
+
 static void on_closed(void *data)
 {
     struct runner *r = data;
@@ -78,8 +83,8 @@ struct occupant *runner_occupant_new(uv_loop_t *loop, struct byte_stream *stream
                                      const struct supervised_options *options,
                                      const struct occupant_events *events, void *data)
 {
-    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,  interrupt,
-                                            kill_worker, put,   close_it,     put_cancel};
+    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,   interrupt,
+                                            kill_worker, put,   close_it,     put_cancel, file};
     struct runner *r = calloc(1, sizeof(*r));
 
     if (!r) {

@@ -21,6 +21,9 @@ struct occupant_ops {
                 executor_done done, void *data);
     void (*close)(struct occupant *o, void (*closed)(void *data), void *data);
     void (*put_cancel)(struct occupant *o);
+    /* As place_ops.machine_file; NULL where there is none. */
+    void (*file)(struct occupant *o, const struct file_request *request, file_done done,
+                 void *data);
 };
 
 struct occupant {

@@ -268,7 +268,8 @@ static int make_parts(struct docker_place *place)
         place->kernel_image = kernel_image_new(place->base.loop, place->engine, place->image,
                                                place->base.env, on_image_line, place);
         place->base.kernel = &jupyter_kernel;
-        place->base.lacks = CAP_EXIT_STATUS | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM;
+        place->base.lacks =
+            CAP_EXIT_STATUS | CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM;
     } else {
         place->base.lacks = CAP_KERNELSPECS;
     }
@@ -332,6 +333,7 @@ const struct place_ops docker_place_ops = {
     .machine_start = docker_machine_start,
     .machine_put = docker_machine_put,
     .machine_put_cancel = docker_machine_put_cancel,
+    .machine_file = docker_machine_file,
     .machine_interrupt = docker_machine_interrupt,
     .machine_kill = docker_machine_kill,
     .machine_close = docker_machine_close,

@@ -330,6 +330,14 @@ class TestWrite:
         finally:
             one.close()
 
+    def test_content_that_nobody_takes(self, far):
+        """What has been answered takes nothing more, and says no more."""
+        far.ask("write", b"a\0b", 401, content=b"x" * 3_000_000)
+        assert far.answer(401)[1]["error"]["kind"] == "invalid"
+        far.events.clear()
+        assert far.file("stat", ".").kind is None
+        assert [name for name, _ in far.events if name == "taken"] == []
+
     def test_content_that_stops(self, tmp_path):
         """The stream ends in the middle: nothing was made."""
         one = Far("/usr/bin/python3", {"workspace": str(tmp_path / "work")})
@@ -446,11 +454,11 @@ class TestCopies:
         more = {"replace": True, "recursive": True}
         assert far.file(op, "f", dest="l", **more).entry.kind == "file"
         assert self.tree(far) == whole  # a link there is not followed
+        source = "t"
         for dest in ("old", "full", "empty"):
-            source = "t" if os.path.isdir(far.home + b"/t") else before
             assert far.file(op, source, dest=dest, **more).kind is None
             assert self.tree(far, dest) == whole
-            before = dest
+            source = dest
         assert far.file(op, "l", dest="empty", **more).entry.kind == "file"
         assert os.path.exists(far.home + b"/l") == (op == "copy")
 

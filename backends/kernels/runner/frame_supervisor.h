@@ -22,15 +22,16 @@
  *                            there
  * to supervisor  PUT        {"id":int,"dest":"/…","limit":bytes}: a share comes. dest is below the
  *                            private folder where there is one
- * to supervisor  PIECE      u32 little-endian id, then raw bytes of its tar stream, whose members
- *                            all have one first component: the share itself
+ * to supervisor  PIECE      u32 little-endian id, then raw bytes: of a PUT its tar stream, whose
+ *                            members all have one first component, the share itself; of a FILE
+ *                            what it writes
  * to supervisor  PUT_END    {"id":int,"whole":bool}: that was all of it, or it is given up
- * to server      HELLO      {"cellblock":1,"python":"3.11.2","implementation":"CPython",
- *                            "folder":"/…"|null}: the answer to SETUP
- * to server      STARTED    {"pid":int}: the answer to START, or EXIT
- * to server      BEGUN      empty: the RUN is given to the worker; output before this frame is not
- *                            the run's
- * to server      EXIT       {"how":"code"|"signal"|"memory"|"disk"|"files"|"processes"|"protocol"|
+ * to supervisor  FILE       an operation on files: the object of files_wire.h and "id", which no
+ * PUT has either; "size" bytes of pieces follow to server      HELLO
+ * {"cellblock":1,"python":"3.11.2","implementation":"CPython", "folder":"/…"|null}: the answer to
+ * SETUP to server      STARTED    {"pid":int}: the answer to START, or EXIT to server      BEGUN
+ * empty: the RUN is given to the worker; output before this frame is not the run's to server EXIT
+ * {"how":"code"|"signal"|"memory"|"disk"|"files"|"processes"|"protocol"|
  *                            "failed","code":int,"signal":int,"used":int,"limit":int,"cpu_ms":int,
  *                            "peak_rss_kib":int,"text":"…"}: the worker ended, nothing of it is
  *                            left, all it has sent went before
@@ -38,6 +39,10 @@
  * to server      PUT_DONE   {"id":int,"error":null|{"kind":"exists"|"space"|"refused"|"limit"|
  *                            "invalid"|"stopped"|"internal","text":"…"}}: the answer to PUT, also
  *                            before its end
+ * to server      FILE_BYTES u32 little-endian id, then raw bytes of the answer (files_wire.h)
+ * to server      FILE_DONE {"id":int,"more":bool,"error":null|{"kind":"…","text":"…","dest":bool}}:
+ *                            the end of the answer to FILE, also before its pieces' end; with an
+ *                            error its bytes count for nothing
  *
  * Frames of the worker (0x10–0x1f) pass unchanged; RUN, STDIN and SIGNAL pass to it. ACKs are
  * answered by the supervisor itself: it reads what was printed before it passes a frame on. Nothing
@@ -51,12 +56,15 @@ enum supervisor_frame {
     FRAME_PUT = 0x24,
     FRAME_PIECE = 0x25,
     FRAME_PUT_END = 0x26,
+    FRAME_FILE = 0x27,
     FRAME_HELLO = 0x30,
     FRAME_STARTED = 0x31,
     FRAME_BEGUN = 0x32,
     FRAME_EXIT = 0x33,
     FRAME_TAKEN = 0x34,
     FRAME_PUT_DONE = 0x35,
+    FRAME_FILE_BYTES = 0x36,
+    FRAME_FILE_DONE = 0x37,
 };
 
 enum {

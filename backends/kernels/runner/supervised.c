@@ -71,6 +71,7 @@ static void become_over(struct supervised *s, const char *message)
         uv_timer_stop(&s->greeting);
     }
     supervised_puts_lost(s);
+    supervised_files_lost(s);
     tell_lost(s, message);
 }
 
@@ -273,7 +274,7 @@ static bool header_ok(struct supervised *s, size_t size)
 {
     unsigned type = s->header[4];
     bool of_worker = type >= FRAME_GREETING && type <= FRAME_DONE;
-    bool known = of_worker || (type >= FRAME_HELLO && type <= FRAME_PUT_DONE);
+    bool known = of_worker || (type >= FRAME_HELLO && type <= FRAME_FILE_DONE);
 
     if (!known || (s->phase == PHASE_HELLO && type != FRAME_HELLO) ||
         (of_worker && s->worker != WORKER_LIVE)) {
@@ -420,8 +421,12 @@ static void on_soon(uv_idle_t *idle)
     }
     if (s->phase == PHASE_OVER) {
         supervised_puts_lost(s);
+        supervised_files_lost(s);
+    } else if (s->choked) {
+        supervised_break(s, "the far side does not read what it is sent");
     } else {
         supervised_puts_go_on(s);
+        supervised_files_go_on(s);
     }
 }
 
@@ -550,6 +555,7 @@ void supervised_close(struct supervised *s, void (*closed)(void *data), void *da
     s->phase = PHASE_OVER;
     s->worker = WORKER_NONE;
     supervised_puts_lost(s);
+    supervised_files_lost(s);
     uv_close((uv_handle_t *)&s->greeting, handle_closed);
     uv_close((uv_handle_t *)&s->progress, handle_closed);
     uv_close((uv_handle_t *)&s->soon, handle_closed);

@@ -20,8 +20,8 @@
  *
  * The supervisor watches its worker (exit status, signal, resource usage), holds it to the limits
  * (rlimits, and the whole tree's memory, files and processes by polling), ends all that it left
- * behind, takes files in (a tar stream), and cleans up after itself when the stream closes. Its
- * frames are in frame_supervisor.h, the worker's in frame.h.
+ * behind, takes files in (a tar stream), does what is asked about files, and cleans up after itself
+ * when the stream closes. Its frames are in frame_supervisor.h, the worker's in frame.h.
  *
  * A stranger's bytes before the first greeting (a login banner) are skipped, up to BANNER_CAP; the
  * last lines of them are quoted when the stream ends before a greeting came.
@@ -101,6 +101,10 @@ void supervised_kill(struct supervised *s);
 void supervised_put(struct supervised *s, const struct share *share, executor_progress progress,
                     executor_done done, void *data);
 void supervised_put_cancel(struct supervised *s); /* as place_ops.machine_put_cancel */
+/* As place_ops.machine_file. With a private folder, /workspace, /tmp and dests of shares are those
+ * in it. */
+void supervised_file(struct supervised *s, const struct file_request *request, file_done done,
+                     void *data);
 /* See place_ops.machine_folder. */
 const char *supervised_folder(const struct supervised *s);
 /* The last lines that came before the greeting, or "" — for messages. */
@@ -108,7 +112,8 @@ const char *supervised_banner(const struct supervised *s);
 /* A stranger's text for our messages: its last lines, joined, without control characters. To be
  * freed; NULL when out of memory. */
 char *supervised_last_lines(const char *text, size_t size);
-/* Puts that wait are answered with ERROR_LOST; no callback but theirs comes any more. */
+/* Puts and requests about files that wait are answered with ERROR_LOST; no callback but theirs
+ * comes any more. */
 void supervised_close(struct supervised *s, void (*closed)(void *data), void *data);
 
 #endif

@@ -217,7 +217,9 @@ static void take_taken(struct supervised *s, const json_t *json)
         broken(s, "a receipt");
         return;
     }
-    supervised_put_taken(s, id, bytes);
+    if (!supervised_file_taken(s, id, bytes)) {
+        supervised_put_taken(s, id, bytes);
+    }
 }
 
 static void take_put_done(struct supervised *s, const json_t *json)
@@ -237,6 +239,17 @@ static void take_put_done(struct supervised *s, const json_t *json)
     free(words);
 }
 
+static void take_file_done(struct supervised *s, const json_t *json)
+{
+    json_int_t id;
+
+    if (number(json, "id", &id) < 0) {
+        broken(s, "an answer about files");
+        return;
+    }
+    supervised_file_done(s, id, json);
+}
+
 static void take_object(struct supervised *s, unsigned type, const json_t *json)
 {
     switch (type) {
@@ -252,6 +265,9 @@ static void take_object(struct supervised *s, unsigned type, const json_t *json)
     case FRAME_TAKEN:
         take_taken(s, json);
         break;
+    case FRAME_FILE_DONE:
+        take_file_done(s, json);
+        break;
     default:
         take_put_done(s, json);
         break;
@@ -264,6 +280,10 @@ void supervised_take_frame(struct supervised *s, const struct frame *frame)
 
     if (frame->type == FRAME_BEGUN) {
         take_begun(s);
+        return;
+    }
+    if (frame->type == FRAME_FILE_BYTES) {
+        supervised_file_bytes(s, frame->payload, frame->size);
         return;
     }
     json = load(frame);

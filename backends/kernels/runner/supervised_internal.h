@@ -15,7 +15,8 @@
  * supervised.c takes the stream apart. Frames of the worker are handed to the link piece by piece
  * as they come, never collected (the kernel does that); the supervisor's own are small, collected,
  * and given to supervised_take_frame. Callbacks may lead back here, and may make it be OVER: all
- * that follows one looks at the phase again. supervised_put.c sends shares, one at a time.
+ * that follows one looks at the phase again. supervised_put.c sends shares, one at a time;
+ * supervised_files.c asks about files, all at once.
  */
 enum supervised_phase {
     PHASE_NEW,
@@ -48,6 +49,7 @@ enum {
 extern const struct embedded_file embedded_worker[];
 
 struct put;
+struct errand;
 
 struct supervised {
     uv_loop_t *loop;
@@ -78,9 +80,11 @@ struct supervised {
     bool lost;         /* an exit is due: the start came when all was over */
     unsigned runs_due; /* runs sent that the supervisor has not taken in yet */
 
-    struct put *puts; /* the first is the one that is going */
-    unsigned put_number;
+    struct put *puts;   /* the first is the one that is going */
+    unsigned number;    /* of the last put or errand */
     unsigned open_puts; /* also those that are answered and not freed yet */
+    struct errand *errands;
+    bool choked; /* a frame about files could not be sent whole: the stream is over */
     bool closing;
     void (*closed)(void *data);
     void *closed_data;
@@ -116,5 +120,12 @@ void supervised_put_taken(struct supervised *s, json_int_t id, json_int_t bytes)
 /* `kind` NULL: it is there. */
 void supervised_put_done(struct supervised *s, json_int_t id, const char *kind, const char *text);
 void supervised_put_progress(struct supervised *s);
+
+/* supervised_files.c. What comes with an id: false where no errand has it. */
+bool supervised_file_taken(struct supervised *s, json_int_t id, json_int_t bytes);
+void supervised_file_bytes(struct supervised *s, const char *bytes, size_t size);
+void supervised_file_done(struct supervised *s, json_int_t id, const json_t *json);
+void supervised_files_go_on(struct supervised *s); /* answers those that could not be sent */
+void supervised_files_lost(struct supervised *s);  /* answers all of them */
 
 #endif

@@ -307,7 +307,7 @@ void supervised_put(struct supervised *s, const struct share *share, executor_pr
     put->progress = progress;
     put->done = done;
     put->data = data;
-    put->id = ++s->put_number;
+    put->id = ++s->number;
     s->open_puts++;
     *end = put;
     supervised_soon(s);

@@ -240,6 +240,7 @@ class Taker:
 
         ours, theirs = socketpair()
         self.number = number
+        self.over = False  # it takes no more pieces
         self.fed = 0  # bytes of pieces that it has been given
         self.answer = b""
         parent = os.getpid()
@@ -298,9 +299,9 @@ class Filer:
 
         ours, theirs = socketpair()
         self.number = number
+        self.over = False
         self.fed = 0
         self._said = bytearray()
-        self._done = False
         parent = os.getpid()
         self.pid = os.fork()
         if self.pid == 0:
@@ -343,12 +344,12 @@ class Filer:
                 break
             found.append(bytes(said[:end]))
             del said[:end]
-            self._done = self._done or kind == FILE_DONE
+            self.over = self.over or kind == FILE_DONE
         return found
 
     def last(self, status):
         """The frame that says that it ended too early, or nothing."""
-        if self._done:
+        if self.over:
             return b""
         problem = {"kind": "internal", "text": "the process that did it " + ended(status)}
         return frames.frame(FILE_DONE, {"id": self.number, "more": False, "error": problem})

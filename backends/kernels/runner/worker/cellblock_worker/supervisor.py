@@ -663,7 +663,7 @@ class Supervisor:
     def _take_piece(self, frame):
         (number,) = NUMBER.unpack_from(frame, HEADER.size)
         taker = self._takers.get(number)
-        if taker is None or taker.fd < 0:
+        if taker is None or taker.fd < 0 or taker.over:
             return  # it has failed already
         data = memoryview(frame)[HEADER.size + NUMBER.size :]
         if not data:
@@ -686,6 +686,9 @@ class Supervisor:
             self._close_taker(taker)
 
     def _feed_taker(self, taker):
+        if taker.over:
+            self._feeds[taker.number] = Queue(taker.fd)
+            return
         feed = self._feeds[taker.number]
         before = feed.size
         try:
