@@ -1,4 +1,4 @@
-"""The toolsets sessions and environments: sessions of one's own, their ends, what is told of them."""
+"""The toolsets sessions and environments: sessions by request, their ends, what is told of them."""
 
 import json
 import re
