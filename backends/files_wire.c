@@ -305,7 +305,8 @@ int file_wire_error(const struct file_asked *asked, const json_t *json, struct e
             *p = ' '; /* what filing.py says is plain */
         }
     }
-    (void)error_set(ret, kind_of(kind), "%s: %s", where ? where : "", why ? why : "");
+    (void)error_set(ret, kind_of(kind), "%s: %s", where ? where : "",
+                    why && *why ? why : "it failed, and the sandbox did not say why");
     free(where);
     free(why);
     return 0;

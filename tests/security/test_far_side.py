@@ -344,6 +344,128 @@ def test_a_copy_that_nobody_reads():
         assert one.client.tool("reset_session", {"session": cell.session}).is_error is False
 
 
+LIES = {
+    "more than was asked": "bytes_(entry(size=1001) + b'x' * 1001); end()",
+    "an answer without end": "while True: bytes_(b'x' * 60000)",
+    "an answer that is too long": "frame(0x36, b'', 0x7fffffff); stay()",
+    "no entry": "end()",
+    "half an entry": "bytes_(b'\\0\\0\\0'); end()",
+    "a type that is none": "bytes_(entry(kind=9)); end()",
+    "a folder that is read": "bytes_(entry(kind=1)); end()",
+    "a mode that is none": "bytes_(entry(mode=0xffff)); end()",
+    "a size past all": "bytes_(entry(size=(1 << 64) - 1)); end()",
+    "a name that nobody asked for": "bytes_(entry(name=b'x')); end()",
+    "a name longer than all that came": "bytes_(entry(name=b'x', length=60000)); end()",
+    "a target of a file": "bytes_(entry(target=b'x')); end()",
+    "bytes for another request": "bytes_(entry(), number + 1); end()",
+    "bytes without a number": "frame(0x36, b'x'); end()",
+    "another's end": "bytes_(entry()); end(id=number + 1)",
+    "the end of a copy": "frame(0x35, {'id': number, 'error': None}); stay()",
+    "an end that is a text": "bytes_(entry()); end(id=str(number))",
+    "an end that is negative": "bytes_(entry()); end(id=-number)",
+    "an end without an error": "bytes_(entry()); frame(0x37, {'id': number, 'more': 0}); stay()",
+    "an error of no kind": "end(error={})",
+    "an error that is a list": "end(error=[1])",
+    "an error with megabytes": "end(error={'kind': 'refused', 'text': 'x' * 5_000_000})",
+    "more of a file": "bytes_(entry()); end(more=True)",
+    "bytes taken that nobody sent": "frame(0x34, {'id': number, 'bytes': 1}); stay()",
+    "the end of the stream": "bytes_(entry()); os._exit(1)",
+    "an error with control characters":
+        "end(error={'kind': 'refused', 'text': '\\x1b[2J\\x07\\u202eno\\n'})",
+    "an error of an unknown kind": "end(error={'kind': 'x' * 5000, 'text': ''})",
+}
+ANSWER = """up()
+run = begun(); done(run)
+number = json.loads(until(0x27))['id']
+def entry(kind=0, mode=0o644, size=0, name=b'', target=b'', length=None):
+    length = len(name) if length is None else length
+    return struct.pack('<BHQqHH', kind, mode, size, 0, length, len(target)) + name + target
+def bytes_(data, id=None):
+    frame(0x36, struct.pack('<I', number if id is None else id) + data)
+def end(**more):
+    frame(0x37, {'id': number, 'more': False, 'error': None, **more}); stay()
+"""
+
+
+def test_answers_about_files_that_lie():
+    """Each is an error and no content; the server is up, and a file is not larger than asked."""
+    at_once(LIES, file_goes_wrong)
+
+
+def file_goes_wrong(name):
+    """One of LIES."""
+    with player(ANSWER + LIES[name], "--toolsets", "files") as one:
+        cell = one.cell()
+        assert cell.run("1").cause == "ok"  # the control: it can be used until then
+        started = time.monotonic()
+        result = one.client.tool("read_file", {
+            "path": "f", "length": 1000, "session": cell.session})
+        assert result.is_error and time.monotonic() - started < 30, (name, result)
+        assert len(result.text()) > 10 and len(result.text()) < 2000, (name, result)
+        assert not re.search("[\x00-\x1f\x7f\u202e]", result.text()), (name, result)
+        assert one.client.request("tools/list")["tools"]
+
+
+LISTS = {
+    "a name that leads out": "bytes_(entry(name=b'../../etc/passwd'))",
+    "an absolute name": "bytes_(entry(name=b'/etc/passwd'))",
+    "an empty name": "bytes_(entry())",
+    "a name with a NUL": "bytes_(entry(name=b'a\\0b'))",
+    "a name of a folder below": "bytes_(entry(name=b'a/b'))",
+    "a name twice": "bytes_(entry(name=b'a') * 2)",
+    "names out of order": "bytes_(entry(name=b'b') + entry(name=b'a'))",
+    "entries without end":
+        "\nfor n in range(1 << 30): bytes_(b''.join(entry(name=b'%08d' % (n * 1000 + k)) for k in"
+        " range(1000)))",
+}
+
+
+def test_lists_that_lie():
+    """None of it gets into the result."""
+    at_once(LISTS, list_goes_wrong)
+
+
+def list_goes_wrong(name):
+    """One of LISTS."""
+    with player(ANSWER + LISTS[name] + "\nend()", "--toolsets", "files") as one:
+        cell = one.cell()
+        assert cell.run("1").cause == "ok"
+        result = one.client.tool("list_files", {"path": ".", "session": cell.session})
+        assert result.is_error and len(result.text()) < 2000, (name, result)
+        assert one.client.request("tools/list")["tools"]
+
+
+def test_the_file_that_is_played():
+    """The control: one that answers as it should is believed, names that are odd are shown."""
+    script = ANSWER + ("bytes_(entry(size=5) + b'hello')\n"
+                       "frame(0x37, {'id': number, 'more': False, 'error': None})\n"
+                       "number = json.loads(until(0x27))['id']\n"
+                       "bytes_(entry(name=b'a\\n\\xff') + entry(2, name=b'b', target=b'../c'))\n"
+                       "end()")
+    with player(script, "--toolsets", "files") as one:
+        cell = one.cell()
+        assert cell.run("1").cause == "ok"
+        result = one.client.tool("read_file", {"path": "f", "session": cell.session})
+        assert not result.is_error and "hello" in result.text(), result
+        result = one.client.tool("list_files", {"path": ".", "session": cell.session})
+        assert not result.is_error and "a\\n\\xff" in result.text(), result
+
+
+def test_files_that_nobody_answers():
+    """A request has its own limit; the session can be had anew while it waits."""
+    with player("up()\ndone(begun())\nwhile True: message()", "--toolsets", "files") as one:
+        cell = one.cell()
+        assert cell.run("1").cause == "ok"
+        waiting = [one.client.begin_tool("stat_file", {"path": "f", "session": cell.session})
+                   for _ in range(70)]
+        time.sleep(0.5)
+        assert one.client.request("tools/list")["tools"]
+        one.client.tool("reset_session", {"session": cell.session})
+        texts = [one.client.tool_result(token) for token in waiting]
+        assert all(result.is_error for result in texts)
+        assert sum("64" in result.text() for result in texts) == 6, texts[0]
+
+
 # ---- the real far side, attacked by the code in it ----
 
 
