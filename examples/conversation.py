@@ -58,7 +58,7 @@ class Server:
         """Calls a tool, shows both sides, and returns the images that came."""
         print(f">>> {tool}")
         for name, value in arguments.items():
-            text = value.rstrip("\n").replace("\n", "\n        ")
+            text = str(value).rstrip("\n").replace("\n", "\n        ")
             print(f"    {name}: {text}" if "\n" not in text else f"    {name}:\n        {text}")
         result = self.request("tools/call", {"name": tool, "arguments": arguments})
         images = []

@@ -115,6 +115,21 @@ def test_conversation(tmp_path):
     assert figure.startswith(b"\x89PNG\r\n\x1a\n") and len(figure) > 5000
 
 
+def test_files(tmp_path):
+    """A folder goes up, is worked on, and the report comes down."""
+    (tmp_path / "sub").mkdir()
+    (tmp_path / "a.txt").write_text("1\n2\n3\n")
+    (tmp_path / "sub" / "b.txt").write_text("4\n")
+    done = subprocess.run(["/usr/bin/python3", EXAMPLES / "files.py", "--server", binary(),
+                           tmp_path],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "Uploaded 2 files" in done.stdout and "Downloaded 1 file " in done.stdout
+    report = (tmp_path / "report.txt").read_text()
+    assert report == "     3 work/a.txt\n     1 work/sub/b.txt\n     4 in all\n"
+    assert report.rstrip() in done.stdout.replace("\n    ", "\n")
+
+
 def made_here(folder, names):
     """What a clone would not have: build folders at the top, and what running leaves behind."""
     top = ("build", "build-*") if os.fspath(folder) == str(ROOT) else ()

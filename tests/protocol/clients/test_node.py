@@ -44,6 +44,15 @@ def test_inspector_strict(era, structured):
 
 
 @pytest.mark.parametrize("era", ["legacy", "auto", "modern"])
+def test_inspector_strict_with_every_toolset(era):
+    """No error in any tool of any toolset."""
+    done = inspector("--protocol-era", era, "--method", "tools/list", "--strict", "--format",
+                     "json", "-q", server=["--toolsets", "all"])
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "read_file" in done.stdout
+
+
+@pytest.mark.parametrize("era", ["legacy", "auto", "modern"])
 def test_inspector_call(era):
     """A call, and its exit code."""
     done = inspector("--protocol-era", era, "--method", "tools/call", "--tool-name", "run_code",
