@@ -404,7 +404,8 @@ const struct place_ops local_place_ops = {
     .capabilities = CAP_STATEFUL | CAP_EPHEMERAL | CAP_SHELL | CAP_COPY | CAP_MOUNT |
                     CAP_MOUNT_WRITE | CAP_STDIN | CAP_NETWORK_NONE | CAP_NETWORK_ALL |
                     CAP_MEMORY_LIMIT | CAP_DISK_LIMIT | CAP_PROCESS_LIMIT | CAP_INTERRUPT |
-                    CAP_EXIT_STATUS | CAP_USAGE | CAP_FILES,
+                    CAP_EXIT_STATUS | CAP_USAGE | CAP_FILES | CAP_COMMANDS | CAP_SIGNAL |
+                    CAP_STDIN_STREAM,
     .languages = languages,
     .open = open_place,
     .warm = warm,
