@@ -24,6 +24,7 @@ struct run_record {
     struct run *run;                                 /* NULL when it is done */
     struct content *content;                         /* likewise */
     const char *tool;
+    const char *failure_note;
     char title[RUN_TITLE_SIZE];
     char *hint;
     char *waiting_for;
@@ -260,6 +261,9 @@ static void make_result(struct run_record *record, const struct outcome *outcome
         .streams_apart = record->background,
     };
 
+    if (outcome->cause != CAUSE_OK && record->failure_note) {
+        content_note(record->content, record->failure_note);
+    }
     record->result = content_finish(record->content, &run, outcome);
     content_free(record->content);
     record->content = NULL;
@@ -369,6 +373,7 @@ static struct run_record *record_new(struct run_records *records, const struct r
     record->owner = records;
     record->session = plan->session;
     record->tool = plan->tool;
+    record->failure_note = plan->failure_note;
     record->ephemeral = plan->ephemeral;
     record->keep_log = plan->may_turn || plan->background;
     record->began_at = uv_now(records->loop);

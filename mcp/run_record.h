@@ -40,6 +40,7 @@ struct run_plan {
     const char *tool;           /* "run_code"; static */
     const char *title;          /* for lists: its first line is taken; NULL: none */
     char *hint;                 /* a last note of the result; taken on success, may be NULL */
+    const char *failure_note;   /* a note of a result that is not ok; NULL: none; static */
     bool ephemeral;             /* in a fresh executor of its own */
     bool structured;            /* content_new */
     bool background;            /* from the start */

@@ -287,6 +287,7 @@ static int start_run(struct run_call *rc, const struct run_ask *ask, struct erro
         .request = ask->request,
         .tool = ask->tool,
         .title = ask->title,
+        .failure_note = ask->failure_note,
         .hint = rc->hint,
         .ephemeral = ask->ephemeral || rc->env->mode == MODE_EPHEMERAL,
         .structured = config->structured,

@@ -18,11 +18,12 @@
  *     run_call_start(call, &ask);
  */
 struct run_ask {
-    const char *tool;        /* its name; static */
-    const char *title;       /* what is run, for list_runs: the first line of it is shown */
-    const char *session;     /* NULL: not given */
-    const char *environment; /* NULL: not given */
-    const json_t *timeout;   /* seconds, a number; NULL: the environment's */
+    const char *tool;         /* its name; static */
+    const char *title;        /* what is run, for list_runs: the first line of it is shown */
+    const char *session;      /* NULL: not given */
+    const char *environment;  /* NULL: not given */
+    const json_t *timeout;    /* seconds, a number; NULL: the environment's */
+    const char *failure_note; /* told with a run that did not end well, first; NULL: none; static */
     bool ephemeral;
     bool background; /* refused when the toolset `runs` is off */
     /* All but id, timeout_seconds and keep_full_output, which are filled in. Borrowed. */

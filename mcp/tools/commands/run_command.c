@@ -122,7 +122,7 @@ const struct tool run_command_tool = {
                    "script, and returns stdout, stderr and the exit code. The session's variables "
                    "are not touched.",
     .schema = "tools/run_command",
-    .output_schema = "results/run_code",
+    .output_schema = "results/run_code_background",
     .read_only = false,
     .destructive = true,
     .idempotent = false,
