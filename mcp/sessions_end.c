@@ -208,7 +208,7 @@ static void on_timer(uv_timer_t *timer)
     struct sessions *sessions = timer->data;
     uint64_t now = uv_now(sessions->loop);
     struct session *next;
-    enum session_end how;
+    enum session_end how = SESSION_END_LIFETIME;
 
     for (struct session *s = sessions->list; s; s = next) {
         next = s->next;

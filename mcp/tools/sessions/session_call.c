@@ -86,6 +86,7 @@ static size_t count_rows(const json_t *list, size_t offset, size_t limit)
 json_t *session_tool_page(const char *key, json_t *list_owned, size_t offset, size_t limit)
 {
     size_t count = count_rows(list_owned, offset, limit), total = json_array_size(list_owned);
+    size_t next = offset + count;
     json_t *rows = list_owned ? json_array() : NULL, *page;
 
     for (size_t i = 0; rows && i < count; i++) {
@@ -93,8 +94,8 @@ json_t *session_tool_page(const char *key, json_t *list_owned, size_t offset, si
     }
     json_decref(list_owned);
     page = json_pack("{so sI}", key, rows, "total", (json_int_t)total);
-    if (page && offset + count < total) {
-        json_object_set_new(page, "next_offset", json_integer((json_int_t)(offset + count)));
+    if (page && next < total) {
+        json_object_set_new(page, "next_offset", json_integer((json_int_t)next));
     }
     return page;
 }
