@@ -230,6 +230,13 @@ class TestPythonPackages:
         assert result.cause == "exit" and "none-1.0" in result.text("stderr")
 
 
+@needs("commands", "pip", "walls")
+def test_without_a_network_that_is_said_first(session):
+    result = session.call("install_packages", packages=["surely-not-there"])
+    notes = [block["text"] for block in result.parts("note")]
+    assert result.cause == "exit" and "network: none" in notes[0], result
+
+
 @needs("commands")
 @pytest.mark.parametrize("manager, name", [
     ("python", "--index-url=http://x"), ("python", "-r"), ("python", "x @ http://y/z.whl"),

@@ -4,6 +4,7 @@
 
 #include "backends/base/strings.h"
 #include "mcp/server.h"
+#include "mcp/session.h"
 #include "mcp/tools/commands/commands_tools.h"
 #include "mcp/tools/commands/package_name.h"
 #include "mcp/tools/result.h"
@@ -28,6 +29,12 @@ static const char *const pip[] = {
     "--root-user-action=ignore",
     NULL,
 };
+
+static const char no_network[] =
+    "This session's environment has no network (network: none), so that only what is in the "
+    "session can be installed: a wheel that was brought in with add_share or upload, as "
+    "/workspace/NAME.whl. For more the owner can set the environment's network, or have the "
+    "packages in its image.";
 
 /* Names are arguments of it, never part of its text. */
 static const char system_script[] =
@@ -88,10 +95,14 @@ static int add_packages(struct strings *argv, const json_t *packages, bool pytho
     return strings_ok(argv) == 0 ? 0 : error_set_code(err, ERROR_INTERNAL, ENOMEM, "packages");
 }
 
-static void add_manager(struct strings *argv, bool python)
+/* Without a network nothing comes of a second try. */
+static void add_manager(struct strings *argv, bool python, bool alone)
 {
     if (python) {
         strings_add_all(argv, pip);
+        if (alone) {
+            strings_add(argv, "--retries=0");
+        }
         strings_add(argv, "--");
         return;
     }
@@ -101,6 +112,18 @@ static void add_manager(struct strings *argv, bool python)
     strings_add(argv, "sh");
 }
 
+/* Whether the session that is meant has no network. */
+static bool is_alone(struct call *call, const struct run_ask *ask)
+{
+    struct sessions *sessions = server_sessions(call_server(call));
+    struct session *session = ask->session ? sessions_find(sessions, ask->session, NULL) : NULL;
+    const struct environment *env = session
+                                        ? session_environment(session)
+                                        : sessions_meant(sessions, ask->session, ask->environment);
+
+    return env && env->network == NETWORK_NONE;
+}
+
 static int take_arguments(struct call *call, struct run_ask *ask, struct strings *argv,
                           struct error *err)
 {
@@ -108,11 +131,16 @@ static int take_arguments(struct call *call, struct run_ask *ask, struct strings
     const char *manager = json_string_value(json_object_get(object, "manager"));
     bool python = !manager || strcmp(manager, "python") == 0;
 
-    add_manager(argv, python);
     ask->timeout = json_object_get(object, "timeout_seconds");
     if (argument_name(call, "session", &ask->session, err) < 0 ||
-        argument_name(call, "environment", &ask->environment, err) < 0 ||
-        add_packages(argv, json_object_get(object, "packages"), python, err) < 0) {
+        argument_name(call, "environment", &ask->environment, err) < 0) {
+        return -1;
+    }
+    if (is_alone(call, ask)) {
+        ask->failure_note = no_network;
+    }
+    add_manager(argv, python, ask->failure_note);
+    if (add_packages(argv, json_object_get(object, "packages"), python, err) < 0) {
         return -1;
     }
     ask->request.argv = (const char *const *)argv->list;
