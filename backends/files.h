@@ -68,9 +68,9 @@ struct file_request {
 struct file_entry {
     char *name; /* LIST: from the listed directory on ("sub/a.txt"), bytes as they are */
     enum file_type type;
+    unsigned mode;    /* permissions only, 0 to 07777 */
     uint64_t size;    /* of a regular file in bytes, of a link the length of its target; else 0 */
     int64_t mtime_ns; /* since 1970 */
-    unsigned mode;    /* permissions only, 0 to 07777 */
     char *target;     /* of a link; else NULL */
 };
 

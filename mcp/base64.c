@@ -28,10 +28,11 @@ char *base64_encode(const void *bytes, size_t size)
     }
     if (size > 0) {
         unsigned second = size > 1 ? in[1] : 0;
+        char third = size > 1 ? alphabet[second << 2 & 63] : (char)'=';
 
         *out++ = alphabet[in[0] >> 2];
         *out++ = alphabet[(in[0] << 4 | second >> 4) & 63];
-        *out++ = size > 1 ? alphabet[second << 2 & 63] : '=';
+        *out++ = third;
         *out++ = '=';
     }
     *out = '\0';
@@ -43,8 +44,8 @@ static void fill_values(unsigned char values[256])
     for (int c = 0; c < 256; c++) {
         values[c] = NO_VALUE;
     }
-    for (unsigned char i = 0; i < NO_VALUE; i++) {
-        values[(unsigned char)alphabet[i]] = i;
+    for (unsigned i = 0; i < NO_VALUE; i++) {
+        values[(unsigned char)alphabet[i]] = (unsigned char)i;
     }
 }
 

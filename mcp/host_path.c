@@ -242,8 +242,8 @@ int host_path_open_parent(const struct config *config, const json_t *roots, cons
                           int *ret_fd, char **ret_path, const char **ret_name, struct error *err)
 {
     bool is_directory = false;
-    char *parent, *resolved;
-    int fd, r;
+    char *parent = NULL, *resolved = NULL;
+    int fd = -1, r;
 
     if (check_written("dest", path, err) < 0 || split(path, &parent, ret_name, err) < 0) {
         return -1;

@@ -241,7 +241,9 @@ int host_copy_open(struct host_copy *c, const char *rel, bool executable, struct
     }
     if (c->file < 0) {
         c->file = -1;
-        c->temp[0] = rel ? c->temp[0] : '\0';
+        if (!rel) {
+            c->temp[0] = '\0';
+        }
         return fail(c, rel, code, err);
     }
     /* Whatever the umask is. */

@@ -81,7 +81,7 @@ static int open_entry(struct host_walk *w, const char *name, struct stat *st)
 static int take(struct host_walk *w, struct host_entry *ret)
 {
     size_t end = w->ends[w->depth - 1];
-    struct stat st;
+    struct stat st = {0};
     int fd = open_entry(w, w->path + (end > 0 ? end + 1 : 0), &st);
 
     if (fd < 0) {

@@ -194,21 +194,28 @@ static int next_entry(struct upload *u, bool *ret_directory, bool *ret_end, stru
     return transfer_count_entry(&u->t, err);
 }
 
-/* The next operation: a chunk of the file that is being read, the next entry, or the end. */
+/* What comes next: a chunk of the file that is being read, the next entry, or the end. */
+static int choose(struct upload *u, bool *ret_directory, bool *ret_end, size_t *ret_size,
+                  struct error *err)
+{
+    if (u->file < 0 && next_entry(u, ret_directory, ret_end, err) < 0) {
+        return -1;
+    }
+    return *ret_directory || *ret_end ? 0 : read_chunk(u, ret_size, err);
+}
+
 static void step(struct upload *u)
 {
     bool is_directory = false, end = false;
     struct error err = {0};
     size_t size = 0;
 
-    if (u->file < 0 && next_entry(u, &is_directory, &end, &err) < 0) {
+    if (choose(u, &is_directory, &end, &size, &err) < 0) {
         fail(u, &err);
     } else if (end) {
         move(u);
     } else if (is_directory) {
         make_directory(u, u->path);
-    } else if (read_chunk(u, &size, &err) < 0) {
-        fail(u, &err);
     } else {
         send_chunk(u, size);
     }
