@@ -249,6 +249,59 @@ static void a_swap_after_the_check_changes_nothing(void **state)
     free(path);
 }
 
+static void assert_parent(struct world *w, const char *name, const char *parent, const char *last)
+{
+    struct error err = {0};
+    const char *found;
+    char *path;
+    int fd;
+
+    if (host_path_open_parent(&w->config, NULL, in(w, name), &fd, &path, &found, &err) < 0) {
+        fail_msg("%s: %s", name, err.message);
+    }
+    assert_string_equal(found, last);
+    assert_string_equal(path, in(w, parent));
+    assert_true(fcntl(fd, F_GETFL) & O_PATH);
+    close(fd);
+    free(path);
+}
+
+static void assert_no_parent(struct world *w, const char *name, enum error_kind kind,
+                             const char *says)
+{
+    struct error err = {0};
+    const char *found;
+    char *path;
+    int fd = -7;
+
+    assert_int_equal(host_path_open_parent(&w->config, NULL, in(w, name), &fd, &path, &found, &err),
+                     -1);
+    assert_int_equal(fd, -7);
+    if (err.kind != kind || !strstr(err.message, says)) {
+        fail_msg("%s: kind %d, \"%s\"", name, (int)err.kind, err.message);
+    }
+    error_clear(&err);
+}
+
+static void something_new_needs_its_folder_under_a_root(void **state)
+{
+    struct world *w = *state;
+
+    assert_parent(w, "shared/new", "shared", "new");
+    assert_parent(w, "shared/file", "shared", "file");
+    assert_parent(w, "shared/inside/...", "shared/sub", "...");
+    assert_parent(w, "shared/outside", "shared", "outside");
+    assert_no_parent(w, "shared", ERROR_REFUSED, "dest's folder");
+    assert_no_parent(w, "shared/outside/new", ERROR_REFUSED, "symbolic links");
+    assert_no_parent(w, "shared/../secret/new", ERROR_REFUSED, "--share-root");
+    assert_no_parent(w, "shared/none/new", ERROR_NOT_FOUND, "does not exist");
+    assert_no_parent(w, "shared/file/new", ERROR_INVALID, "is a file");
+    assert_no_parent(w, "shared/fifo/new", ERROR_INVALID, "neither a file nor a directory");
+    assert_no_parent(w, "shared/", ERROR_INVALID, "does not end in a name");
+    assert_no_parent(w, "shared/sub/..", ERROR_INVALID, "does not end in a name");
+    assert_no_parent(w, "shared/.", ERROR_INVALID, "does not end in a name");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -262,6 +315,8 @@ int main(void)
                                         tear_down),
         cmocka_unit_test_setup_teardown(refuses_what_is_no_path, set_up, tear_down),
         cmocka_unit_test_setup_teardown(refuses_descriptors_that_lead_to_no_path, set_up,
+                                        tear_down),
+        cmocka_unit_test_setup_teardown(something_new_needs_its_folder_under_a_root, set_up,
                                         tear_down),
         cmocka_unit_test_setup_teardown(a_swap_after_the_check_changes_nothing, set_up, tear_down),
     };

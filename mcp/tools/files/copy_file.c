@@ -37,7 +37,7 @@ static void start(struct call *call)
 const struct tool copy_file_tool = {
     .name = "copy_file",
     .title = "Copy a file",
-    .description = "Copies a file or directory within the sandbox; dest is its new name.",
+    .description = "Copies a sandbox file or directory; dest is its new name.",
     .schema = "tools/copy_file",
     .read_only = false,
     .destructive = true,

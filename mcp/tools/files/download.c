@@ -318,8 +318,7 @@ static void start(struct call *call)
 const struct tool download_tool = {
     .name = "download",
     .title = "Download",
-    .description =
-        "Copies a file or folder of the sandbox to the host, into a folder that the owner shares.",
+    .description = "Copies a sandbox file or folder to the host, where the owner shares a folder.",
     .schema = "tools/download",
     .read_only = false,
     .destructive = true,

@@ -93,8 +93,7 @@ static void start(struct call *call)
 const struct tool list_files_tool = {
     .name = "list_files",
     .title = "List files",
-    .description = "Lists a directory of the sandbox, sorted, as lines of type, mode, size, time, "
-                   "name, link target.",
+    .description = "Lists a sandbox directory: type, mode, size, time, name, link target.",
     .schema = "tools/list_files",
     .read_only = true,
     .destructive = false,

@@ -186,8 +186,7 @@ static void start(struct call *call)
 const struct tool read_file_tool = {
     .name = "read_file",
     .title = "Read a file",
-    .description = "Reads a file of the sandbox: text (38 KB a call, the result says how to go "
-                   "on), an image, or base64.",
+    .description = "Reads a sandbox file: text (38 KB a call), an image, or base64.",
     .schema = "tools/read_file",
     .read_only = true,
     .destructive = false,

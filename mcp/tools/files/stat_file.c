@@ -30,7 +30,7 @@ static void start(struct call *call)
 const struct tool stat_file_tool = {
     .name = "stat_file",
     .title = "Stat a file",
-    .description = "One path of the sandbox as list_files shows it; a link itself.",
+    .description = "One sandbox path as list_files shows it.",
     .schema = "tools/stat_file",
     .read_only = true,
     .destructive = false,

@@ -323,7 +323,7 @@ const struct tool upload_tool = {
     .name = "upload",
     .title = "Upload",
     .description =
-        "Copies a file or folder from the host (where the owner shares it) to the sandbox.",
+        "Copies a file or folder of the host, where the owner shares it, to the sandbox.",
     .schema = "tools/upload",
     .read_only = false,
     .destructive = true,
