@@ -107,26 +107,36 @@ static void fail_soon(struct filing *f, enum error_kind kind, const char *messag
     }
 }
 
-void executor_answer_files(struct executor *e)
+/* The first answer that is due; out of the list, unless a machine still has it. */
+static struct filing *take_due(struct executor *e)
 {
-    struct filing *f = e->files;
-
-    while (f) {
+    for (struct filing **at = &e->files; *at; at = &(*at)->next) {
+        struct filing *f = *at;
         if (f->error.kind == ERROR_NONE || !f->done) {
-            f = f->next;
             continue;
         }
+        if (!f->box) {
+            *at = f->next;
+            e->file_count--;
+        }
+        return f;
+    }
+    return NULL;
+}
+
+void executor_answer_files(struct executor *e)
+{
+    struct filing *f;
+
+    while ((f = take_due(e))) {
+        bool whole = !f->box;
         struct error err = f->error;
         f->error = (struct error){0};
-        if (f->box) {
-            tell(f, NULL, &err);
-        } else {
-            filing_unlink(f);
-            tell(f, NULL, &err);
+        tell(f, NULL, &err);
+        error_clear(&err);
+        if (whole) {
             filing_free(f);
         }
-        error_clear(&err);
-        f = e->files; /* the list may have changed */
     }
 }
 

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backends/base/strings.h"
 #include "backends/local/files_work.h"
 
 /*
@@ -16,6 +17,7 @@ enum {
     SLACK = 1024,      /* entries beyond the limit before they are sorted */
     SEEN_CAP = 400000, /* entries of a tree that are looked at at all */
     START_ROOM = 64,
+    BYTES_CAP = 2 * FILE_NAMES_CAP, /* of names and targets before they are sorted */
 };
 
 struct list {
@@ -83,7 +85,7 @@ static int append(struct list *list, const struct file_entry *entry)
     }
     list->entries[list->count++] = *entry;
     list->bytes += bytes_of(entry);
-    if (list->count >= 2 * list->job->request->limit + SLACK || list->bytes > 2 * FILE_NAMES_CAP) {
+    if (list->count >= 2 * list->job->request->limit + SLACK || list->bytes > BYTES_CAP) {
         trim(list);
     }
     return 0;
@@ -91,16 +93,7 @@ static int append(struct list *list, const struct file_entry *entry)
 
 static char *join(const char *folder, const char *name)
 {
-    size_t n = strlen(folder);
-    size_t m = strlen(name);
-    char *path = malloc(n + m + 2);
-
-    if (path) {
-        memcpy(path, folder, n);
-        path[n] = '/';
-        memcpy(path + n + (n > 0), name, m + 1);
-    }
-    return path;
+    return *folder ? string_format("%s/%s", folder, name) : strdup(name);
 }
 
 /* What would be let go again is not looked at. */
