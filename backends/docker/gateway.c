@@ -252,6 +252,11 @@ static void put_cancel(struct occupant *o)
     }
 }
 
+static void file(struct occupant *o, const struct file_request *request, file_done done, void *data)
+{
+    jupyter_session_file(((struct gateway *)o)->session, request, done, data);
+}
+
 static void feed(struct occupant *o, const char *bytes, size_t size)
 {
     tunnel_feed(((struct gateway *)o)->tunnel, bytes, size);
@@ -362,8 +367,8 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
                              const struct gateway_options *options,
                              const struct occupant_events *events, void *data, struct error *err)
 {
-    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,  interrupt,
-                                            kill_worker, put,   close_it,     put_cancel};
+    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,   interrupt,
+                                            kill_worker, put,   close_it,     put_cancel, file};
     struct gateway *g = calloc(1, sizeof(*g));
 
     if (!g || make_token(g->token) < 0) {

@@ -224,6 +224,12 @@ static void machine_put_cancel(struct machine *base)
     }
 }
 
+static void machine_file(struct machine *base, const struct file_request *request, file_done done,
+                         void *data)
+{
+    jupyter_session_file(machine_of(base)->session, request, done, data);
+}
+
 static void machine_interrupt(struct machine *base)
 {
     jupyter_session_interrupt(machine_of(base)->session);
@@ -521,6 +527,7 @@ const struct place_ops jupyter_module_ops = {
     .machine_start = machine_start,
     .machine_put = machine_put,
     .machine_put_cancel = machine_put_cancel,
+    .machine_file = machine_file,
     .machine_interrupt = machine_interrupt,
     .machine_kill = machine_kill,
     .machine_close = machine_close,

@@ -82,6 +82,8 @@ void jupyter_session_kill(struct jupyter_session *s);
 void jupyter_session_put(struct jupyter_session *s, const struct share *share,
                          executor_progress progress, executor_done done, void *data);
 void jupyter_session_put_cancel(struct jupyter_session *s);
+void jupyter_session_file(struct jupyter_session *s, const struct file_request *request,
+                          file_done done, void *data);
 const char *jupyter_session_folder(const struct jupyter_session *s);
 /* The server goes with all that is on it (a container of ours): a close that follows asks nothing
  * of it any more. */

@@ -30,10 +30,22 @@ void session_ask(struct session_kernel *k, json_t *content_owned, const void *bu
     session_watch(s);
 }
 
+void session_ask_nobody(struct jupyter_session *s, ask_answered answered, void *data)
+{
+    struct ask *ask = calloc(1, sizeof(*ask));
+
+    if (!ask) {
+        abort(); /* as above */
+    }
+    *ask = (struct ask){.next = s->asks, .answered = answered, .data = data};
+    s->asks = ask;
+    session_watch(s);
+}
+
 bool session_take_answer(struct jupyter_session *s, struct jupyter_message *m)
 {
     for (struct ask **at = &s->asks; *at; at = &(*at)->next) {
-        if (strcmp((*at)->id, m->parent) == 0) {
+        if ((*at)->id[0] && strcmp((*at)->id, m->parent) == 0) {
             struct ask *ask = *at;
             *at = ask->next;
             answer(ask, jupyter_message_content(m), NULL);

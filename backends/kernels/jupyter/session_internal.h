@@ -80,6 +80,7 @@ struct jupyter_session {
     struct ask *asks;
     struct put *put;
     unsigned put_number;
+    unsigned file_number;
     struct machine_exit exit; /* why it is ENDING; its message is exit_message */
     char *exit_message;
     uint64_t end_deadline; /* kernels that the server has not ended by then are not waited for */
@@ -121,6 +122,8 @@ void session_kernel_failed(struct session_kernel *k, const struct error *err);
 /* session_ask.c */
 void session_ask(struct session_kernel *k, json_t *content_owned, const void *buffer, size_t size,
                  unsigned timeout_ms, ask_answered answered, void *data);
+/* Answered with an error from the loop: there is nobody to ask. */
+void session_ask_nobody(struct jupyter_session *s, ask_answered answered, void *data);
 bool session_take_answer(struct jupyter_session *s, struct jupyter_message *m);
 void session_fail_asks(struct jupyter_session *s, const char *why);
 /* Fails those that are past their deadline; true while there are others. */

@@ -26,7 +26,7 @@ import tempfile
 import threading
 import time
 
-from cellblock_jupyter_files import Puts, end_before, end_processes
+from cellblock_jupyter_files import Files, Puts, end_before, end_processes
 from cellblock_jupyter_pump import Pump, find_senders, wait_for_senders
 from cellblock_jupyter_shell import Shell
 from cellblock_worker import coroutines, figures, frames, interrupts, packages, session, streams
@@ -135,7 +135,7 @@ class Helper:
         self.last = None
         self.folder = None
         self.own = True
-        self.puts = None
+        self.puts = self.files = None
         self.begun = -1
         self.seen = collections.deque(maxlen=SEEN)
         self._next_flush = 0.0
@@ -190,6 +190,7 @@ class Helper:
         self._make_folder(request)
         begun = self._open_marker(request)
         self.puts = Puts(self.folder or "")
+        self.files = Files(self.workspace if self.own else os.getcwd(), self.folder)
         if self.own:
             self._settle_in(request)
         if self.worker is None:
@@ -462,6 +463,10 @@ class Helper:
     def op_put(self, content, buffers):
         """A piece of a copy: see Puts."""
         return self.puts.step(content, buffers)
+
+    def op_file(self, content, buffers):
+        """A step of a request about files: see Files."""
+        return self.files.step(content, buffers)
 
     def op_bye(self, _content, _buffers):
         """The session ends: its processes and its folder go."""

@@ -1,4 +1,4 @@
-"""Copies that are brought in, and the processes that are left behind."""
+"""Copies that are brought in, requests about files, and the processes that are left behind."""
 
 import contextlib
 import errno
@@ -7,9 +7,12 @@ import queue
 import signal
 import threading
 
-from cellblock_worker import taking
+from cellblock_worker import filing, taking
 
 QUEUE = 64
+REQUESTS = 64  # about files, at once: one more, and the oldest is forgotten
+ANSWER_PIECE = 512 * 1024
+PATIENCE = 0.005  # so long one question waits for its answer: others wait behind it
 END, CANCEL = None, False  # in the place of a piece
 _NUMBERS = {"exists": errno.EEXIST, "refused": errno.EACCES, "space": errno.ENOSPC}
 
@@ -112,6 +115,70 @@ class Puts:
         else:
             put.cancel()
         return {}
+
+
+class _Request:
+    """One request about files, done in a thread of its own when its content is there."""
+
+    def __init__(self, places, request):
+        self._content = []
+        self._missing = max(0, int(request.get("size") or 0))
+        self._answer = []
+        self._job = filing.Job(request, places, self._answer.append, self._read)
+        self._over = threading.Event()
+        self._done = None
+        self._at = 0
+        self.feed(())
+
+    def feed(self, buffers):
+        """More of the content; with the last of it the work begins."""
+        for piece in buffers:
+            self._content.append(bytes(piece))
+            self._missing -= len(piece)
+        if self._missing <= 0:
+            self._missing = 1 << 62
+            threading.Thread(target=self._work, daemon=True).start()
+
+    def _read(self, size):
+        return b"".join(self._content)[:size]
+
+    def _work(self):
+        problem = self._job.run()
+        self._content = []
+        self._answer = b"" if problem else b"".join(self._answer)
+        self._done = {"more": self._job.more, "error": problem}
+        self._over.set()
+
+    def next(self):
+        """What is to be told now: more of the answer, and at its end how it went."""
+        if not self._over.wait(PATIENCE):
+            return {"bytes": "", "done": None}
+        piece = self._answer[self._at : self._at + ANSWER_PIECE]
+        self._at += len(piece)
+        return {"bytes": piece.hex(), "done": self._done if self._at >= len(self._answer) else None}
+
+
+class Files:
+    """The requests about files of a session, by number."""
+
+    def __init__(self, home, folder):
+        self._places = filing.Places(home, folder)
+        self._requests = {}
+
+    def step(self, content, buffers):
+        """{"step": "begin", "number", "request"} | "data" | "next": see files_wire.h."""
+        step, number = content["step"], content["number"]
+        if step == "begin":
+            while len(self._requests) >= REQUESTS:
+                del self._requests[min(self._requests)]
+            self._requests[number] = _Request(self._places, content["request"])
+        one = self._requests[number]
+        if step == "data":
+            one.feed(buffers)
+        told = one.next()
+        if told["done"] is not None:
+            del self._requests[number]
+        return told
 
 
 def _parents():

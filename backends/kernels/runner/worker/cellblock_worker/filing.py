@@ -1,8 +1,9 @@
 """One operation on the sandbox's files: the far half of backends/files.h.
 
 `answer` runs in a process of its own, a child of the supervisor, so that a file system that hangs
-and a folder with a million files hold up nobody else. A request is the object of a FILE frame, an
-answer the FILE_BYTES and the FILE_DONE of frame_supervisor.h. Paths and names are bytes throughout.
+and a folder with a million files hold up nobody else; a Jupyter kernel's helper runs a Job in a
+thread. Request and answer are those of files_wire.h. Paths and names are bytes throughout; nothing
+depends on what belongs to the whole process (its umask, its working directory).
 """
 
 import _signal as signal
@@ -80,7 +81,9 @@ class Places:
         if not path or b"\0" in path or len(path) > PATH_CAP:
             raise Failed("invalid", "this is no path")
         folder = self.folder
-        if folder is None or path[:1] != b"/" or (path + b"/").startswith(folder + b"/"):
+        if path[:1] != b"/":
+            return os.path.join(self.home, path)
+        if folder is None or (path + b"/").startswith(folder + b"/"):
             return path
         first = path.lstrip(b"/").partition(b"/")[0]
         if first in (b"", b".", b"..") or not os.path.lexists(os.path.join(folder, first)):
@@ -275,6 +278,21 @@ def last_of(path, dest=False):
     return folder or b".", name
 
 
+def make_folders(path):
+    """Makes what is missing of the way to a folder and itself; no umask counts."""
+    missing = []
+    while not os.path.isdir(path):
+        missing.append(path)
+        path = os.path.dirname(path) or b"."
+    for path in reversed(missing):
+        try:
+            os.mkdir(path, 0o700)
+            os.chmod(path, 0o755)
+        except FileExistsError:
+            if not os.path.isdir(path):
+                raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR)) from None
+
+
 def append_to(path, data, mode):
     """All of it at the end, or nothing."""
     fd = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | _FLAGS, 0o600)
@@ -325,7 +343,7 @@ def do_write(job):
     if os.path.islink(path):
         path = os.path.realpath(path)
     if old is None:
-        os.makedirs(last_of(path)[0], 0o755, exist_ok=True)
+        make_folders(last_of(path)[0])
     else:
         expect_file(old)
         if not os.access(path, os.W_OK):
@@ -342,7 +360,7 @@ def do_mkdir(job):
     """MKDIR"""
     path, mode = job.path.rstrip(b"/") or b"/", job.mode()
     if not os.path.isdir(path):
-        os.makedirs(os.path.dirname(path) or b".", 0o755, exist_ok=True)
+        make_folders(os.path.dirname(path) or b".")
         try:
             os.mkdir(path, 0o700)
             os.chmod(path, mode if mode >= 0 else 0o755)
@@ -690,7 +708,6 @@ def _ended(_number, _frame):
 def answer(fd, number, kinds, home, folder, request):
     """The life of the child: does what the request says and answers on `fd`."""
     signal.signal(signal.SIGTERM, _ended)
-    os.umask(0o022)
     said = Answer(fd, number, kinds)
     try:
         os.chdir(home)
