@@ -17,7 +17,7 @@ void run_log_deinit(struct run_log *log)
 
 static struct run_span *span_at(const struct run_log *log, size_t index)
 {
-    return &log->spans[(log->span_first + index) % log->span_room];
+    return &log->spans[(log->span_first + index) & (log->span_room - 1)];
 }
 
 /* Where the span ends. */
@@ -31,14 +31,14 @@ static void forget(struct run_log *log, uint64_t begin)
 {
     log->begin = begin;
     while (log->span_count > 0 && span_end(log, 0) <= begin) {
-        log->span_first = (log->span_first + 1) % log->span_room;
+        log->span_first = (log->span_first + 1) & (log->span_room - 1);
         log->span_count--;
     }
 }
 
 static void copy_out(const struct run_log *log, uint64_t offset, char *space, size_t size)
 {
-    size_t at = offset % log->room, first = log->room - at;
+    size_t at = offset & (log->room - 1), first = log->room - at;
 
     first = first < size ? first : size;
     memcpy(space, log->bytes + at, first);
@@ -47,7 +47,7 @@ static void copy_out(const struct run_log *log, uint64_t offset, char *space, si
 
 static void copy_in(struct run_log *log, const char *bytes, size_t size)
 {
-    size_t at = log->end % log->room, first = log->room - at;
+    size_t at = log->end & (log->room - 1), first = log->room - at;
 
     first = first < size ? first : size;
     memcpy(log->bytes + at, bytes, first);
@@ -67,7 +67,7 @@ static void grow(struct run_log *log, size_t size)
     if (!bytes) {
         return;
     }
-    at = log->begin % room;
+    at = log->begin & (room - 1);
     first = room - at < held ? room - at : held;
     if (held > 0) {
         copy_out(log, log->begin, bytes + at, first);

@@ -26,7 +26,7 @@ struct run_log {
     char *bytes; /* a ring: the byte with offset n is bytes[n % room] */
     size_t room; /* a power of two */
     uint64_t begin, end;
-    struct run_span *spans; /* a ring of span_room */
+    struct run_span *spans; /* a ring of span_room, a power of two */
     size_t span_room, span_first, span_count;
 };
 

@@ -88,35 +88,35 @@ static void take_out(struct run_record *record)
 
 /* --- what is kept of ended ones --- */
 
-static void forget(struct run_record *record)
+static void forget(struct run_records *records, struct run_record **link)
 {
-    struct run_records *records = record->owner;
+    struct run_record *record = *link;
 
     memcpy(records->forgotten[records->forgotten_next], record->id, RUN_ID_SIZE);
     records->forgotten_next = (records->forgotten_next + 1) % RUN_RECORDS_FORGOTTEN;
-    take_out(record);
+    *link = record->next;
     record_free(record);
 }
 
-/* The one that has to go first for the sake of `record`, which has just ended. */
-static struct run_record *one_too_many(const struct run_record *record)
+/* Where the one is that has to go first for the sake of `record`, which has just ended. */
+static struct run_record **one_too_many(const struct run_record *record)
 {
-    struct run_record *oldest = NULL, *oldest_here = NULL;
+    struct run_record **oldest = NULL, **oldest_here = NULL, **link = &record->owner->list, *other;
     unsigned all = 0, here = 0;
     size_t bytes = 0;
 
-    for (struct run_record *other = record->owner->list; other; other = other->next) {
+    for (; (other = *link); link = &other->next) {
         all += other->background;
         if (!other->background || other->run) {
             continue;
         }
         bytes += other->size;
         if (other != record) {
-            oldest = other;
+            oldest = link;
         }
         if (strcmp(other->session_id, record->session_id) == 0) {
             here++;
-            oldest_here = other != record ? other : oldest_here;
+            oldest_here = other != record ? link : oldest_here;
         }
     }
     if (here > RUN_RECORDS_SESSION) {
@@ -127,10 +127,10 @@ static struct run_record *one_too_many(const struct run_record *record)
 
 static void make_room(struct run_record *record)
 {
-    struct run_record *gone;
+    struct run_record **link;
 
-    while ((gone = one_too_many(record))) {
-        forget(gone);
+    while ((link = one_too_many(record))) {
+        forget(record->owner, link);
     }
 }
 

@@ -42,18 +42,12 @@ static void start(struct call *call)
 }
 
 #define DESCRIPTION                                                                                \
-    "Runs Python (or a shell script, with language \"shell\") in an isolated sandbox and "         \
-    "returns what it printed, the value of the last expression, figures and other rich "           \
-    "output, and how it ended.\n"                                                                  \
-    "- Variables, imports and files stay from call to call within a session; \"ephemeral\": "      \
-    "true runs in a fresh sandbox that is thrown away.\n"                                          \
-    "- End with an expression to see its value (a DataFrame, say); matplotlib figures are "        \
-    "returned as images without a show().\n"                                                       \
-    "- Top-level await, %pip install and !command work. input() reads \"stdin\", or ends at "      \
-    "once.\n"                                                                                      \
+    "Runs Python (or bash, with language \"shell\") in an isolated sandbox; returns what it "      \
+    "printed, "                                                                                    \
+    "the value of the last expression, figures and other rich output, and how it ended.\n"         \
+    "- Variables, imports and files stay from call to call within a session.\n"                    \
+    "- Figures are returned without a show(); top-level await, %pip install and !command work.\n"  \
     "- The working directory is /workspace; bring files in with add_share.\n"                      \
-    "- A run past timeout_seconds is interrupted; its variables are kept if it stops by "          \
-    "itself.\n"                                                                                    \
     "- Long output is cut in the middle; the note says which file has all of it."
 
 /* With the toolset `runs`: `background` is there, and its answer need not have an outcome. */
@@ -61,8 +55,7 @@ static const struct tool run_code_with_runs = {
     .name = "run_code",
     .title = "Run code",
     .description = DESCRIPTION
-    "\n- \"background\": true answers at once with a run id; poll_run has the output. A run that a "
-    "call has waited for long goes on in the background in the same way.",
+    "\n- A run that a call has waited for long goes on in the background: poll_run has the rest.",
     .schema = "tools/run_code_background",
     .output_schema = "results/run_code_background",
     .read_only = false,

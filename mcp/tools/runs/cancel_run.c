@@ -90,11 +90,9 @@ static void start(struct call *call)
     struct run_view view;
     struct run_record *record = run_argument(call, &view, &err);
 
-    if (!record) {
-        call_fail(call, &err);
-    } else if (view.state == RUN_DONE) {
+    if (record && view.state == RUN_DONE) {
         answer(call, record);
-    } else if (cancel_and_wait(call, record, &err) < 0) {
+    } else if (!record || cancel_and_wait(call, record, &err) < 0) {
         call_fail(call, &err);
     }
     error_clear(&err);

@@ -81,13 +81,14 @@ static void on_end(void *data)
     finish(data);
 }
 
-static int wait_for_more(struct call *call, struct run_record *record, uint64_t offset,
-                         double seconds, struct error *err)
+static void wait_for_more(struct call *call, struct run_record *record, uint64_t offset,
+                          double seconds)
 {
     struct poll *poll = calloc(1, sizeof(*poll));
 
     if (!poll) {
-        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "poll_run");
+        answer(call, record, offset);
+        return;
     }
     poll->call = call;
     poll->record = record;
@@ -98,7 +99,6 @@ static int wait_for_more(struct call *call, struct run_record *record, uint64_t 
     poll->timer.data = poll;
     uv_timer_start(&poll->timer, on_timer, (uint64_t)ceil(seconds * 1000), 0);
     call_on_cancel(call, on_end, poll);
-    return 0;
 }
 
 static double wait_argument(const struct call *call)
@@ -122,8 +122,8 @@ static void start(struct call *call)
         call_fail(call, &err);
     } else if (view.state == RUN_DONE || seconds <= 0 || run_page_has_output(&view, offset)) {
         answer(call, record, offset);
-    } else if (wait_for_more(call, record, offset, seconds, &err) < 0) {
-        call_fail(call, &err);
+    } else {
+        wait_for_more(call, record, offset, seconds);
     }
     error_clear(&err);
 }
