@@ -125,6 +125,53 @@ json_t *protocol_discover(void)
     return result;
 }
 
+static json_t *listed(const json_t *schema);
+
+static json_t *listed_properties(const json_t *properties)
+{
+    json_t *list = json_object(), *rule;
+    const char *name;
+
+    json_object_foreach((json_t *)properties, name, rule)
+    {
+        json_object_set_new(list, name, listed(rule));
+    }
+    return list;
+}
+
+static bool is_guard(const char *keyword)
+{
+    static const char *const guards[] = {"minLength", "maxLength", "minItems", "maxItems",
+                                         "exclusiveMinimum"};
+
+    for (size_t i = 0; i < sizeof(guards) / sizeof(*guards); i++) {
+        if (strcmp(keyword, guards[i]) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
+/* A schema as it is listed: without the sizes that only guard the server. They are checked all the
+ * same, but each would cost a model's attention with every request. */
+static json_t *listed(const json_t *schema)
+{
+    json_t *list = json_object(), *value;
+    const char *key;
+
+    json_object_foreach((json_t *)schema, key, value)
+    {
+        if (strcmp(key, "properties") == 0) {
+            json_object_set_new(list, key, listed_properties(value));
+        } else if (json_is_object(value)) {
+            json_object_set_new(list, key, listed(value));
+        } else if (!is_guard(key)) {
+            json_object_set(list, key, value);
+        }
+    }
+    return list;
+}
+
 static json_t *tool_entry(enum protocol v, const struct tool *tool, bool structured)
 {
     json_t *entry = json_pack("{s:s}", "name", tool->name);
@@ -132,7 +179,7 @@ static json_t *tool_entry(enum protocol v, const struct tool *tool, bool structu
         json_object_set_new(entry, "title", json_string(tool->title));
     }
     json_object_set_new(entry, "description", json_string(tool->description));
-    json_object_set(entry, "inputSchema", (json_t *)schema_get(tool->schema));
+    json_object_set_new(entry, "inputSchema", listed(schema_get(tool->schema)));
     if (v >= PROTOCOL_2025_06_18 && structured && tool->output_schema) {
         json_object_set(entry, "outputSchema", (json_t *)schema_get(tool->output_schema));
     }

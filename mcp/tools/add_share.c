@@ -229,12 +229,8 @@ const struct tool add_share_tool = {
     .name = "add_share",
     .title = "Add a share",
     .description =
-        "Brings a file or directory of this machine into a session's sandbox, before or between "
-        "runs. \"copy\": the session gets its own copy at dest, at any time; the source is never "
-        "written. \"mount\": the source itself appears at dest, read-only unless read_only is "
-        "false; only before the session's first run (or after reset_session). The source must lie "
-        "under a folder that the person running the server has allowed. Afterwards run_code finds "
-        "the data at dest.",
+        "Brings a file or directory of this machine into a session's sandbox, where run_code finds "
+        "it at dest. It must lie under a folder that the person running the server has allowed.",
     .schema = "tools/add_share",
     .read_only = false,
     .destructive = false,

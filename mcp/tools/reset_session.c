@@ -98,9 +98,8 @@ const struct tool reset_session_tool = {
     .title = "Reset a session",
     .description =
         "Throws a session's sandbox away and keeps its id: variables, files and processes are "
-        "gone, and a run that is going is cancelled. The next run_code starts afresh. Its shares "
-        "are brought in again from their sources unless keep_shares is false; if a source is gone, "
-        "nothing is reset. Call it before adding a mount to a session that has run code.",
+        "gone, and a run that is going is cancelled. Its shares are brought in again unless "
+        "keep_shares is false; if a source is gone, nothing is reset.",
     .schema = "tools/reset_session",
     .read_only = false,
     .destructive = true,

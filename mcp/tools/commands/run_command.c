@@ -118,9 +118,8 @@ static void start(struct call *call)
 const struct tool run_command_tool = {
     .name = "run_command",
     .title = "Run a command",
-    .description = "Runs a program in a session's sandbox, as argv without a shell or as a shell "
-                   "script, and returns stdout, stderr and the exit code. The session's variables "
-                   "are not touched.",
+    .description = "Runs a program in a session's sandbox, argv without a shell or a script with "
+                   "one; returns stdout, stderr and the exit code.",
     .schema = "tools/run_command",
     .output_schema = "results/run_code_background",
     .read_only = false,
