@@ -121,8 +121,13 @@ static bool is_going(const struct run *run)
     return run == e->current && !run->ending && e->state == EXECUTOR_READY && e->kernel;
 }
 
-static int lost(struct error *err)
+/* The kernel has not taken it. */
+static int not_taken(int code, struct error *err)
 {
+    if (code == -ENOTSUP) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "the interpreter at the far side takes nothing while a run goes on");
+    }
     return error_set(err, ERROR_LOST, "the run's sandbox does not take it any more");
 }
 
@@ -143,6 +148,7 @@ static int signal_code(struct run *run, int number, struct error *err)
 int run_signal(struct run *run, int number, struct error *err)
 {
     struct executor *e = run->executor;
+    int r;
 
     if (number < 1 || number >= NSIG) {
         return error_set(err, ERROR_INVALID, "%d is no signal's number", number);
@@ -160,7 +166,8 @@ int run_signal(struct run *run, int number, struct error *err)
     if (!run_is_command(run)) {
         return signal_code(run, number, err);
     }
-    return e->place->kernel->signal(e->kernel, run->id, number) < 0 ? lost(err) : 0;
+    r = e->place->kernel->signal(e->kernel, run->id, number);
+    return r < 0 ? not_taken(r, err) : 0;
 }
 
 static int check_write(const struct run *run, size_t size, struct error *err)
@@ -191,6 +198,8 @@ static int send_input(struct run *run, const char *bytes, size_t size, bool eof)
 
 int run_write(struct run *run, const char *bytes, size_t size, bool eof, struct error *err)
 {
+    int r;
+
     if (check_write(run, size, err) < 0) {
         return -1;
     }
@@ -200,8 +209,8 @@ int run_write(struct run *run, const char *bytes, size_t size, bool eof, struct 
         }
     } else if (!is_going(run)) {
         return error_set(err, ERROR_LOST, "the run is ending already");
-    } else if (send_input(run, bytes, size, eof) < 0) {
-        return lost(err);
+    } else if ((r = send_input(run, bytes, size, eof)) < 0) {
+        return not_taken(r, err);
     }
     run->written += size;
     run->input_ended = eof;

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/kernels/jupyter/kernel_command.h"
 #include "backends/kernels/jupyter/session_internal.h"
 
 /*
@@ -113,6 +114,7 @@ static json_t *helper_content(const struct run_request *request)
 
     if (object) {
         json_object_set_new(object, "code", json_stringn(request->code, request->code_size));
+        kernel_add_command(object, request);
         if (request->stdin_text) {
             json_object_set_new(object, "stdin",
                                 json_stringn(request->stdin_text, request->stdin_size));
@@ -182,12 +184,15 @@ static bool may_run(struct jupyter *j, const struct run_request *request)
 
 static int begin(struct jupyter *j, const struct run_request *request)
 {
-    bool ours = strcmp(request->language, "python") == 0 || strcmp(request->language, "shell") == 0;
+    bool ours = kernel_is_ours(request);
     bool allowed = ours || may_run(j, request);
 
     j->target = ours ? session_python(j->session) : NULL;
     if (ours && (!j->target || !j->target->ready)) {
         return -EPIPE;
+    }
+    if (ours && kernel_check_command(j->target, request, &j->refused) < 0) {
+        j->target = NULL;
     }
     if (!ours && allowed) {
         j->target = session_language(j->session, request->language);
@@ -219,7 +224,7 @@ static int jupyter_run(struct kernel *k, const struct run_request *request)
     struct jupyter *j = jupyter_of(k);
     int r;
 
-    if (request->code_size + request->stdin_size > RUN_CAP) {
+    if (kernel_request_size(request) > RUN_CAP) {
         return -EMSGSIZE;
     }
     j->output.got[0] = j->output.got[1] = 0;
@@ -551,6 +556,21 @@ static struct kernel *jupyter_attach(struct link *link, const struct kernel_even
     return (struct kernel *)j;
 }
 
+static int jupyter_signal(struct kernel *k, const char *run, int number)
+{
+    struct jupyter *j = jupyter_of(k);
+
+    return j->run[0] && j->target ? kernel_send_signal(j->target, run, number) : -EPIPE;
+}
+
+static int jupyter_write(struct kernel *k, const char *run, const char *bytes, size_t size,
+                         bool eof)
+{
+    struct jupyter *j = jupyter_of(k);
+
+    return j->run[0] && j->target ? kernel_send_stdin(j->target, run, bytes, size, eof) : -EPIPE;
+}
+
 /* Everything is delivered as it comes. */
 static void jupyter_drain(struct kernel *k)
 {
@@ -573,6 +593,8 @@ const struct kernel_ops jupyter_kernel = {
     .name = "jupyter",
     .attach = jupyter_attach,
     .run = jupyter_run,
+    .signal = jupyter_signal,
+    .write = jupyter_write,
     .drain = jupyter_drain,
     .detach = jupyter_detach,
 };

@@ -27,9 +27,18 @@ import threading
 import time
 
 from cellblock_jupyter_files import Files, Puts, end_before, end_processes
-from cellblock_jupyter_pump import Pump, find_senders, wait_for_senders
+from cellblock_jupyter_pump import Mailbox, Pump, find_senders, wait_for_senders
 from cellblock_jupyter_shell import Shell
-from cellblock_worker import coroutines, figures, frames, interrupts, packages, session, streams
+from cellblock_worker import (
+    commands,
+    coroutines,
+    figures,
+    frames,
+    interrupts,
+    packages,
+    session,
+    streams,
+)
 from cellblock_worker import ipy as worker_ipy
 from cellblock_worker.display import Publisher
 from cellblock_worker.streams import find_c_stdout, keep_high
@@ -43,10 +52,11 @@ SEEN = 64  # requests whose ids are remembered
 _KINDS = {"result": "execute_result", "display": "display_data", "update": "update_display_data"}
 
 
-class Channel:
+class Channel(Mailbox):
     """Where the worker sends its frames: they become messages of the kernel."""
 
     def __init__(self, kernel):
+        super().__init__()
         self.kernel = kernel
         self.parent = {}
         self.done = None
@@ -193,6 +203,7 @@ class Helper:
         self.files = Files(self.workspace if self.own else os.getcwd(), self.folder)
         if self.own:
             self._settle_in(request)
+        commands.home = self.workspace if self.own else os.getcwd()
         if self.worker is None:
             self._make_worker()
         greeting = json.loads(session._greeting_of(self.shell))
@@ -454,6 +465,26 @@ class Helper:
                 break
             time.sleep(0.002)
         return {"done": False}
+
+    def op_signal(self, content, _buffers):
+        """A signal to the process group of a run that is a command."""
+        run = str(content.get("run"))
+        data = frames.encode({"run": run, "signal": content.get("signal")})
+        return self._for_command(run, frames.SIGNAL, data)
+
+    def op_write(self, content, buffers):
+        """More stdin of such a run, or its end."""
+        run = str(content.get("run"))
+        head = bytes((bool(content.get("eof")), len(run))) + run.encode("ascii")
+        return self._for_command(run, frames.STDIN, head + b"".join(map(bytes, buffers)))
+
+    def _for_command(self, run, kind, data):
+        """Hands a frame on, unless its run is over."""
+        last = self.last
+        if last is not None and last.get("run") == run:
+            return {"done": False}
+        self.channel.arrives(kind, data)
+        return {"done": True}
 
     def op_die(self, _content, _buffers):
         """Ends this process and all that it started, at once."""

@@ -18,6 +18,55 @@ SENDERS_LIMIT = 0.2
 SENDERS_PAUSE = 0.0005
 
 
+class Mailbox:
+    """Frames for the command that is going, from the control channel's thread to the one that
+    waits for the command. What is there when it begins is for it, too."""
+
+    def __init__(self):
+        self._arrived = []
+        self._lock = threading.Lock()
+        self._bell = ()
+
+    def arrives(self, kind, data):
+        """One frame."""
+        with self._lock:
+            self._arrived.append((kind, data))
+            try:
+                if self._bell:
+                    os.write(self._bell[1], b"x")
+            except OSError:
+                pass  # it rings already
+
+    def fileno(self):
+        """For the poll of a command: what can be read when something has come. Made once, where
+        code that closes descriptors does not find it."""
+        from cellblock_worker.streams import keep_high
+
+        with self._lock:
+            if not self._bell:
+                ends = os.pipe()
+                self._bell = tuple(keep_high(fd) for fd in ends)
+                for fd in ends:
+                    os.close(fd)
+                for fd in self._bell:
+                    os.set_blocking(fd, False)
+            return self._bell[0]
+
+    def at_hand(self):
+        """What has come."""
+        with self._lock:
+            found, self._arrived = self._arrived, []
+        return found
+
+    def arriving(self):
+        """The same when the bell has rung."""
+        try:
+            os.read(self._bell[0], 65536)
+        except OSError:
+            pass
+        return self.at_hand()
+
+
 class Pump:
     """Two pipes, and a thread that reads them.
 
