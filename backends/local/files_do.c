@@ -190,7 +190,7 @@ static const struct meaning meanings[] = {
     {ENOTEMPTY, ERROR_INVALID, "the directory is not empty"},
     {ELOOP, ERROR_INVALID, "too many symbolic links"},
     {ENAMETOOLONG, ERROR_INVALID, "the name is too long"},
-    {EINVAL, ERROR_INVALID, "a directory cannot be put into itself"},
+    {EINVAL, ERROR_INVALID, "it cannot be put into itself, nor onto itself"},
     {ENXIO, ERROR_INVALID,
      "it is neither a regular file, a directory nor a link (a FIFO, a device or a socket), and is "
      "not opened"},

@@ -146,7 +146,8 @@ static int list_inside(struct list *list, int dir, const char *folder, const cha
     }
     path = join(folder, name);
     if (!path || depth == FILE_DEPTH_CAP || way_is_kernels(fd)) {
-        r = !path ? -ENOMEM : way_is_kernels(fd) ? 0 : -EOVERFLOW;
+        list->more = list->more || depth == FILE_DEPTH_CAP;
+        r = path ? 0 : -ENOMEM;
         close(fd);
     } else {
         r = list_folder(list, fd, path, depth + 1);

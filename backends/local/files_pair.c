@@ -28,14 +28,32 @@ static void drop(int dir, const char *name)
     (void)tree_remove(&tree, dir, name);
 }
 
+static bool is_in_the_way(int code)
+{
+    return code == ENOTEMPTY || code == EEXIST || code == EISDIR || code == ENOTDIR;
+}
+
+/* A tree, or something of another kind: they change places, and then it is removed. */
+static int replace(int dir, const char *name, const struct spot *to)
+{
+    struct tree old = {.recursive = true, .ours = true};
+
+    if (renameat2(dir, name, to->dir, to->name, RENAME_EXCHANGE) < 0) {
+        return -errno;
+    }
+    return tree_remove(&old, dir, name);
+}
+
 static int put_in_place(struct work *work, int dir, const char *name, const struct spot *to)
 {
-    if (renameat2(dir, name, to->dir, to->name, work->request->replace ? 0 : RENAME_NOREPLACE) ==
-        0) {
-        return 0;
+    unsigned flags = work->request->replace ? 0 : RENAME_NOREPLACE;
+    int r = renameat2(dir, name, to->dir, to->name, flags) < 0 ? -errno : 0;
+
+    if (work->request->replace && is_in_the_way(-r)) {
+        r = replace(dir, name, to);
     }
-    work->at_dest = errno != EXDEV && errno != ENOENT && errno != EBUSY;
-    return -errno;
+    work->at_dest = r < 0 && r != -EXDEV && r != -ENOENT && r != -EBUSY && r != -EINVAL;
+    return r;
 }
 
 static int copy_beside(struct work *work, const struct spot *from, const struct spot *to)
@@ -93,25 +111,40 @@ static bool is_inside(const struct spot *from, const struct spot *to)
            (strncmp(rest, from->name, m) == 0 && (rest[m] == '/' || !rest[m]));
 }
 
+static int check_dest(const struct work *work, const struct stat *from, const struct spot *to)
+{
+    const char *dest = work->request->dest;
+    struct stat st;
+
+    if (spot_is_fixed(to)) {
+        return -EROFS;
+    }
+    if (!S_ISDIR(from->st_mode) && dest[strlen(dest) - 1] == '/') {
+        return -ENOTDIR;
+    }
+    if (fstatat(to->dir, to->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
+        return errno == ENOENT ? 0 : -errno;
+    }
+    if (st.st_dev == from->st_dev && st.st_ino == from->st_ino) {
+        return -EINVAL;
+    }
+    return work->request->replace ? 0 : -EEXIST;
+}
+
 static int check_ends(struct work *work, const struct spot *from, const struct spot *to)
 {
     struct stat st;
+    int r;
 
     if (fstatat(from->dir, from->name, &st, AT_SYMLINK_NOFOLLOW) < 0) {
         return -errno;
     }
-    if (is_inside(from, to)) {
+    if (S_ISDIR(st.st_mode) && is_inside(from, to)) {
         return -EINVAL;
     }
-    work->at_dest = true;
-    if (spot_is_fixed(to)) {
-        return -EROFS;
-    }
-    if (!work->request->replace && fstatat(to->dir, to->name, &st, AT_SYMLINK_NOFOLLOW) == 0) {
-        return -EEXIST;
-    }
-    work->at_dest = false;
-    return 0;
+    r = check_dest(work, &st, to);
+    work->at_dest = r < 0;
+    return r;
 }
 
 typedef int (*pair_op)(struct work *work, const struct spot *from, const struct spot *to);
@@ -124,7 +157,7 @@ static int do_pair(struct work *work, pair_op op)
     if (r < 0) {
         return r;
     }
-    r = files_find(work, work->request->dest, 0, &to);
+    r = files_find(work, work->request->dest, WAY_SLASH, &to);
     if (r < 0) {
         work->at_dest = true;
         spot_close(&from);

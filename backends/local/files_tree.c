@@ -177,11 +177,51 @@ static int remove_entry(struct tree *tree, int dir, const char *name, int depth)
     return errno == EISDIR ? remove_folder(tree, dir, name, depth) : -errno;
 }
 
+/* Before anything is removed: is there more in it than may be, or what cannot be removed? */
+static int check_folder(struct tree *tree, int dir, const char *name, int depth)
+{
+    int fd = open_folder(dir, name);
+    const char *entry;
+    struct stat st;
+    DIR *list = NULL;
+    int r = fd < 0 ? fd : depth > FILE_DEPTH_CAP ? -EOVERFLOW : is_mounted(fd) ? -EBUSY : 0;
+
+    if (r < 0) {
+        if (fd >= 0) {
+            close(fd);
+        }
+        return r;
+    }
+    r = open_list(fd, &list);
+    while (r == 0 && (entry = next_name(list, &r))) {
+        char part[NAME_MAX + 1];
+        memcpy(part, entry, strlen(entry) + 1);
+        r = count(tree);
+        if (r == 0 && fstatat(fd, part, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISDIR(st.st_mode)) {
+            r = check_folder(tree, fd, part, depth + 1);
+        }
+        if (r < 0) {
+            (void)failed_in(tree, part, r);
+        }
+    }
+    if (list) {
+        closedir(list);
+    }
+    return r;
+}
+
 int tree_remove(struct tree *tree, int dir, const char *name)
 {
+    struct stat st;
+    int r = fstatat(dir, name, &st, AT_SYMLINK_NOFOLLOW) < 0 ? -errno : 0;
+
     tree->what[0] = '\0';
     tree->files = 0;
-    return remove_entry(tree, dir, name, 0);
+    if (r == 0 && tree->recursive && !tree->ours && S_ISDIR(st.st_mode)) {
+        r = check_folder(tree, dir, name, 0);
+        tree->files = 0;
+    }
+    return r == 0 ? remove_entry(tree, dir, name, 0) : r;
 }
 
 /* ---- copying ---- */
@@ -224,7 +264,7 @@ static void keep_facts(int fd, const struct stat *st)
 {
     const struct timespec times[2] = {st->st_atim, st->st_mtim};
 
-    fchmod(fd, st->st_mode & 0777);
+    fchmod(fd, st->st_mode & 01777);
     futimens(fd, times);
 }
 

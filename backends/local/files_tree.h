@@ -26,6 +26,7 @@ struct tree {
 /* Codes beside those of the system's calls: -EMLINK too many files, -EOVERFLOW nested too deep,
  * -ENXIO neither a file, a folder nor a link, -ENOTSUP a folder of the kernel's own, -EBUSY
  * something is mounted there. */
+/* Nothing is removed of what holds more than can be removed. */
 int tree_remove(struct tree *tree, int dir, const char *name);
 /* Copies what `from_name` is, a link as a link, to the new entry `name`. When it fails what there
  * is of it is left for tree_remove. */

@@ -278,8 +278,8 @@ static int step_missing(struct walk *walk)
     int fd;
     int r;
 
-    if (walk->last && !(walk->slash && walk->flags & WAY_MAKE)) {
-        return walk->slash ? -ENOENT : STEP_THERE;
+    if (walk->last && (!walk->slash || walk->flags & WAY_SLASH)) {
+        return STEP_THERE;
     }
     if (!(walk->flags & WAY_MAKE)) {
         return -ENOENT;

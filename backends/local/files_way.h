@@ -23,7 +23,8 @@ struct way {
 
 enum way_flag {
     WAY_FOLLOW = 1u << 0, /* a link as the last component, too */
-    WAY_MAKE = 1u << 1,   /* folders on the way that are missing are made, 0755 */
+    WAY_SLASH = 1u << 1,  /* what is missing may be called "name/" */
+    WAY_MAKE = 1u << 2,   /* folders on the way that are missing are made, 0755 */
 };
 
 /* Something, which may be missing, in a folder, which is there. */

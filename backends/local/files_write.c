@@ -87,9 +87,21 @@ static int write_beside(struct work *work, const struct spot *spot, int mode)
     return r;
 }
 
+/* All of it at the end, or nothing: what was written is taken back, if nobody else has written. */
+static int append_all(struct work *work, int fd)
+{
+    struct stat before, after;
+    int r = fstat(fd, &before) < 0 ? -errno : fill(work, fd, work->request->mode);
+    off_t most = r < 0 ? before.st_size + (off_t)work->request->size : 0;
+
+    if (r < 0 && fstat(fd, &after) == 0 && after.st_size <= most) {
+        (void)!ftruncate(fd, before.st_size);
+    }
+    return r;
+}
+
 static int write_append(struct work *work, const struct spot *spot)
 {
-    struct stat before;
     int fd = files_open_regular(spot, O_WRONLY | O_APPEND);
     int r;
 
@@ -97,7 +109,7 @@ static int write_append(struct work *work, const struct spot *spot)
         int mode = work->request->mode;
         return write_new(work, spot, spot->name, mode < 0 ? MODE_FILE : mode);
     }
-    r = fd < 0 ? fd : fstat(fd, &before) < 0 ? -errno : fill(work, fd, work->request->mode);
+    r = fd < 0 ? fd : append_all(work, fd);
     if (fd >= 0) {
         close(fd);
     }
@@ -165,7 +177,7 @@ static int make_folder(struct work *work, const struct spot *spot)
 int files_mkdir(struct work *work)
 {
     struct spot spot;
-    int r = files_find(work, work->request->path, WAY_FOLLOW | WAY_MAKE, &spot);
+    int r = files_find(work, work->request->path, WAY_FOLLOW | WAY_SLASH | WAY_MAKE, &spot);
 
     if (r < 0) {
         return r;

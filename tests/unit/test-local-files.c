@@ -4,10 +4,12 @@
 #include <fcntl.h>
 #include <pthread.h>
 #include <sched.h>
+#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
@@ -22,6 +24,7 @@ enum {
     MANY = 3000,
     ROUNDS = 100,
     LIMIT = 1000,
+    FILE_SIZE = 4096,
     SMALL_DISK = 1024 * 1024,
 };
 
@@ -420,6 +423,14 @@ static void test_copying(void **state)
     assert_int_equal(pair(t, FILE_COPY, "f", "g"), ERROR_INVALID);
     assert_int_equal(replacing(t, FILE_COPY, "f", "g"), ERROR_NONE);
     assert_reads(t, "g", "text");
+    assert_int_equal(replacing(t, FILE_COPY, "g", "g"), ERROR_INVALID);
+    assert_int_equal(
+        ask(t,
+            (struct file_request){
+                .op = FILE_COPY, .path = "d/sub", .dest = "e", .recursive = true, .replace = true}),
+        ERROR_NONE);
+    assert_reads(t, "e/file", "text");
+    assert_int_equal(simple(t, FILE_STAT, "e/sub"), ERROR_NOT_FOUND);
     assert_int_equal(pair(t, FILE_COPY, "f", "missing/g"), ERROR_NOT_FOUND);
     assert_true(mentions(t, "dest"));
     assert_lists(t, ".", names);
@@ -437,10 +448,24 @@ static void test_moving(void **state)
     assert_int_equal(pair(t, FILE_MOVE, "a", "moved/f"), ERROR_INVALID);
     assert_int_equal(replacing(t, FILE_MOVE, "a", "moved/f"), ERROR_NONE);
     assert_reads(t, "moved/f", "a");
-    assert_int_equal(replacing(t, FILE_MOVE, "d", "moved"), ERROR_INVALID); /* not empty */
+    assert_int_equal(pair(t, FILE_MOVE, "moved", "moved"), ERROR_INVALID);
+    assert_int_equal(replacing(t, FILE_MOVE, "moved/f", "moved"), ERROR_INVALID); /* around it */
     assert_int_equal(replacing(t, FILE_MOVE, "moved", "moved/f/x"), ERROR_INVALID);
     assert_int_equal(pair(t, FILE_MOVE, "none", "x"), ERROR_NOT_FOUND);
     assert_lists(t, ".", names);
+    /* What is replaced may be a tree, or of another kind. */
+    assert_int_equal(write_to(t, "d/old/x", "x"), ERROR_NONE);
+    assert_int_equal(replacing(t, FILE_MOVE, "moved", "d"), ERROR_NONE);
+    assert_int_equal(simple(t, FILE_LIST, "d"), ERROR_NONE);
+    assert_int_equal(t->reply.count, 1);
+    assert_reads(t, "d/f", "a");
+    assert_int_equal(write_to(t, "file", "f"), ERROR_NONE);
+    assert_int_equal(replacing(t, FILE_MOVE, "file", "d"), ERROR_NONE);
+    assert_reads(t, "d", "f");
+    assert_int_equal(simple(t, FILE_MKDIR, "new"), ERROR_NONE);
+    assert_int_equal(pair(t, FILE_MOVE, "d", "x/"), ERROR_INVALID);
+    assert_int_equal(pair(t, FILE_MOVE, "new", "newer/"), ERROR_NONE);
+    assert_int_equal(entries_of(t->workspace), 2);
 }
 
 /* ---- links ---- */
@@ -611,16 +636,48 @@ static void test_trees_of_any_depth(void **state)
     make_deep(t, FILE_DEPTH_CAP);
     assert_int_equal(recursive(t, FILE_LIST, "deep"), ERROR_NONE);
     assert_int_equal(t->reply.count, FILE_DEPTH_CAP);
+    assert_false(t->reply.more);
     assert_int_equal(pair(t, FILE_COPY, "deep", "copy"), ERROR_NONE);
     assert_int_equal(recursive(t, FILE_REMOVE, "copy"), ERROR_NONE);
     assert_int_equal(pair(t, FILE_MOVE, "deep", "top"), ERROR_NONE);
     make_deep(t, 0);
     assert_int_equal(pair(t, FILE_MOVE, "top", "deep/d"), ERROR_NONE);
-    assert_int_equal(recursive(t, FILE_LIST, "deep"), ERROR_LIMIT);
+    assert_int_equal(recursive(t, FILE_LIST, "deep"), ERROR_NONE);
+    assert_true(t->reply.more);
+    assert_int_equal(t->reply.count, FILE_DEPTH_CAP + 1);
     assert_int_equal(pair(t, FILE_COPY, "deep", "copy"), ERROR_LIMIT);
-    assert_int_equal(recursive(t, FILE_REMOVE, "deep"), ERROR_LIMIT);
+    assert_int_equal(recursive(t, FILE_REMOVE, "deep"), ERROR_LIMIT); /* and nothing is gone */
+    assert_int_equal(recursive(t, FILE_LIST, "deep"), ERROR_NONE);
+    assert_int_equal(t->reply.count, FILE_DEPTH_CAP + 1);
     assert_int_equal(simple(t, FILE_LIST, "deep"), ERROR_NONE);
     assert_int_equal(recursive(t, FILE_REMOVE, "deep/d"), ERROR_NONE);
+}
+
+static void test_what_does_not_fit_changes_nothing(void **state)
+{
+    struct trial *t = *state;
+    static char big[2 * FILE_SIZE + 1];
+    struct rlimit before, small;
+    struct file_request append = {.op = FILE_WRITE,
+                                  .path = "file",
+                                  .bytes = big,
+                                  .size = sizeof(big) - 1,
+                                  .append = true,
+                                  .mode = -1};
+
+    memset(big, 'x', sizeof(big) - 1);
+    assert_int_equal(write_to(t, "file", "old"), ERROR_NONE);
+    (void)signal(SIGXFSZ, SIG_IGN);
+    assert_int_equal(getrlimit(RLIMIT_FSIZE, &before), 0);
+    small = (struct rlimit){.rlim_cur = FILE_SIZE, .rlim_max = before.rlim_max};
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &small), 0);
+    assert_int_equal(ask(t, append), ERROR_LIMIT);
+    assert_int_equal(write_to(t, "file", big), ERROR_LIMIT);
+    append.path = "new";
+    assert_int_equal(ask(t, append), ERROR_LIMIT);
+    assert_int_equal(setrlimit(RLIMIT_FSIZE, &before), 0);
+    assert_reads(t, "file", "old");
+    assert_int_equal(entries_of(t->workspace), 1);
 }
 
 static void test_stopping(void **state)
@@ -800,6 +857,7 @@ int main(void)
         CASE(test_what_the_kernel_shows_is_not_read),
         CASE(test_what_is_the_systems_is_not_written),
         CASE(test_trees_of_any_depth),
+        CASE(test_what_does_not_fit_changes_nothing),
         CASE(test_stopping),
         cmocka_unit_test(test_requests_are_checked),
         CASE(test_a_folder_is_seen_where_the_host_has_it),
