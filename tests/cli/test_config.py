@@ -47,6 +47,7 @@ def test_a_named_file_must_exist(cellblock, tmp_path):
     ("[]", ["object"]),
     ({"enviroments": {}}, ["enviroments", "environments"]),
     ({"polcy": {}}, ["polcy", "policy"]),
+    ({"max_foreground_seconds": -1}, ["max_foreground_seconds", "-1"]),
     ({"policy": {"max_memory": 1}}, ["policy", "max_memory", "max_memory_mib"]),
     ({"policy": {"max_sessions": 257}}, ["policy.max_sessions", "257", "256"]),
     ({"policy": {"networks": ["packages"]}}, ["policy.networks[0]", "packages", "none"]),

@@ -1,6 +1,7 @@
 /* Sessions by request: places of their own, names, tags, how they end, what is told of them. */
 #include "cmocka_all.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -227,7 +228,7 @@ static void a_name_is_free_again_and_its_end_is_told(void **state)
     char id[16];
     int gone = 0;
 
-    strcpy(id, session_id(s));
+    snprintf(id, sizeof(id), "%s", session_id(s));
     finish(s, false, &gone);
     turn(w);
     assert_not_found(w, "work", "was ended by end_session at 20");
@@ -331,7 +332,7 @@ static void a_graceful_end_waits_for_its_users(void **state)
     char id[16];
     int gone = 0;
 
-    strcpy(id, session_id(s));
+    snprintf(id, sizeof(id), "%s", session_id(s));
     session_begin(s);
     finish(s, false, &gone);
     turn(w);
@@ -351,7 +352,7 @@ static void a_graceful_end_has_a_limit(void **state)
     char id[16];
     int gone = 0;
 
-    strcpy(id, session_id(s));
+    snprintf(id, sizeof(id), "%s", session_id(s));
     w->sessions->finish_ms = 20;
     session_begin(s);
     finish(s, false, &gone);
@@ -379,7 +380,7 @@ static void a_kill_cancels_what_goes_on(void **state)
     int graceful = 0, killed = 0;
     char id[16];
 
-    strcpy(id, session_id(s));
+    snprintf(id, sizeof(id), "%s", session_id(s));
     session_begin(s);
     executor_run(session_executor(s), &request, &events, &causes[0], NULL);
     executor_run(session_ephemeral_executor(s, NULL), &request, &events, &causes[1], NULL);
@@ -437,7 +438,7 @@ static void a_new_end_counts_from_now(void **state)
     struct session_changes changes = {.timeout_seconds = 0.02};
     char id[16];
 
-    strcpy(id, session_id(s));
+    snprintf(id, sizeof(id), "%s", session_id(s));
     assert_int_equal(session_change(s, &changes, NULL), 0);
     wait_for_ends(w, 1);
     assert_not_found(w, id, "it had lived for");
