@@ -88,7 +88,6 @@ def test_backends_in_both_forms(cellblock):
     (["--environment", "nope"], "nope", "there are: default"),
     (["--environment", "a", "--backend", "local"], "--backend", "--environment"),
     (["--toolsets", "file"], "--toolsets", "files"),
-    (["--toolsets", "snapshots"], "--toolsets", "not built"),
     (["--audit", "x"], "--audit", "unknown option"),
     (["servr"], "servr", "did you mean serve"),
     (["-x"], "-x", "unknown option"),
@@ -123,6 +122,13 @@ def test_a_network_policy_that_is_not_built_is_refused(cellblock, policy):
     done = cellblock("--network", policy)
     assert done.returncode == 3
     assert policy in done.stderr and "not supported yet" in done.stderr
+
+
+def test_a_toolset_that_is_not_built_is_refused(cellblock):
+    """It is known, and not wrong usage."""
+    done = cellblock("--toolsets", "files,snapshots")
+    assert done.returncode == 3
+    assert "snapshots" in done.stderr and "not built" in done.stderr
 
 
 def test_a_full_disk_does_not_look_like_success(cellblock):
