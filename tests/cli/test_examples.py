@@ -130,6 +130,16 @@ def test_files(tmp_path):
     assert report.rstrip() in done.stdout.replace("\n    ", "\n")
 
 
+def test_sessions():
+    """Two sessions with limits of their own; one is ended, and the list says so."""
+    done = subprocess.run(["/usr/bin/python3", EXAMPLES / "sessions.py", "--server", binary()],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert done.stdout.count("pi is about 3.1") == 2
+    assert "was ended by end_session" in done.stdout and '"best":"yes"' in done.stdout
+    assert '"memory_mib":256' in done.stdout and '"name":"scratch"' in done.stdout
+
+
 def made_here(folder, names):
     """What a clone would not have: build folders at the top, and what running leaves behind."""
     top = ("build", "build-*") if os.fspath(folder) == str(ROOT) else ()

@@ -81,8 +81,9 @@ static void start(struct call *call)
 const struct tool list_environments_tool = {
     .name = "list_environments",
     .title = "List environments",
-    .description = "What sessions can be made in: backend, languages, packages, resources, "
-                   "network, what a start costs.",
+    .description =
+        "What sessions can be made in: backend, languages, packages, resources, network, what a "
+        "start costs.",
     .schema = "tools/list_environments",
     .read_only = true,
     .destructive = false,

@@ -214,8 +214,9 @@ static void start(struct call *call)
 const struct tool create_session_tool = {
     .name = "create_session",
     .title = "Create a session",
-    .description = "Makes a session, within its environment's limits and the owner's policy. "
-                   "Its name works wherever its id does.",
+    .description =
+        "Within its environment's limits and the owner's policy. Its name works wherever its id "
+        "does.",
     .schema = "tools/create_session",
     .read_only = false,
     .destructive = false,

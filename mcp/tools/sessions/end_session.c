@@ -87,8 +87,8 @@ const struct tool end_session_tool = {
     .name = "end_session",
     .title = "End a session",
     .description =
-        "Ends a session: its variables, files and processes are gone. graceful lets what is going "
-        "on finish, for up to 30 s. Ending one again is no error.",
+        "Its variables, files and processes are gone then. graceful lets what is going on finish, "
+        "for up to 30 s.",
     .schema = "tools/end_session",
     .read_only = false,
     .destructive = true,

@@ -17,8 +17,9 @@ static void start(struct call *call)
 const struct tool get_session_tool = {
     .name = "get_session",
     .title = "Look at a session",
-    .description = "State, when it ends, limits, shares, tags, usage of the last run, and what was "
-                   "printed between runs.",
+    .description =
+        "State, end, limits, shares, tags, usage of the last run, and with log_tail what was "
+        "printed between runs.",
     .schema = "tools/get_session",
     .read_only = true,
     .destructive = false,

@@ -55,7 +55,7 @@ static void start(struct call *call)
 const struct tool update_session_tool = {
     .name = "update_session",
     .title = "Change a session",
-    .description = "Gives a session a new end, counted from now, a name, or tags.",
+    .description = "A new end, counted from now, a name, or tags.",
     .schema = "tools/update_session",
     .read_only = false,
     .destructive = false,
