@@ -7,6 +7,7 @@
 
 #include "mcp/content.h"
 #include "mcp/mime.h"
+#include "mcp/text.h"
 
 enum {
     SESSION_ID_ROOM = 32,
@@ -331,13 +332,7 @@ static void set_title(char title[RUN_TITLE_SIZE], const char *text)
         return;
     }
     text += strspn(text, " \t\r\n");
-    size = strcspn(text, "\r\n");
-    if (size >= RUN_TITLE_SIZE) {
-        size = RUN_TITLE_SIZE - 1;
-        while (size > 0 && ((unsigned char)text[size] & 0xc0) == 0x80) {
-            size--;
-        }
-    }
+    size = text_prefix(text, strcspn(text, "\r\n"), RUN_TITLE_SIZE - 1).size;
     memcpy(title, text, size);
     title[size] = '\0';
 }

@@ -82,6 +82,7 @@ def test_only_the_newest_output_is_kept_and_the_rest_is_counted(session):
     assert f"{dropped:,} bytes" in first.text("note")
 
 
+@pytest.mark.needs("interrupt")
 def test_cancel(session):
     session.ok("kept = 42")
     run = begin(session, "import time\nprint('begun', flush=True)\ntime.sleep(600)")

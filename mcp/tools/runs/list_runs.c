@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "mcp/server.h"
+#include "mcp/session.h"
 #include "mcp/tools/result.h"
 #include "mcp/tools/runs/runs.h"
 
@@ -25,6 +26,23 @@ static json_t *entry(const struct run_view *view)
                      view->state == RUN_DONE ? cause_name(view->cause) : NULL, "seconds",
                      (json_int_t)view->seconds, "background", view->background, "tool", view->tool,
                      "title", view->title);
+}
+
+/* A session may be named; of one that has ended only its id is known. */
+static int take_filter(struct call *call, struct filter *filter, struct error *err)
+{
+    struct sessions *sessions = server_sessions(call_server(call));
+    const json_t *state = json_object_get(call_arguments(call), "state");
+    const struct session *s;
+
+    filter->state = json_string_value(state);
+    if (argument_name(call, "session", &filter->session, err) < 0) {
+        return -1;
+    }
+    s = filter->session ? sessions_find(sessions, filter->session, err) : NULL;
+    filter->session = s ? session_id(s) : filter->session;
+    error_clear(err);
+    return 0;
 }
 
 /* The newest first; *ret_left is how many had no room. */
@@ -74,13 +92,12 @@ static char *list_text(struct run_records *records, const struct filter *filter)
 
 static void start(struct call *call)
 {
-    const json_t *state = json_object_get(call_arguments(call), "state");
-    struct filter filter = {.state = json_string_value(state)};
+    struct filter filter;
     struct error err = {0};
     char *text = NULL;
     json_t *result = NULL;
 
-    if (argument_name(call, "session", &filter.session, &err) == 0) {
+    if (take_filter(call, &filter, &err) == 0) {
         text = list_text(server_runs(call_server(call)), &filter);
         result = text ? json_pack("{s[{ss ss}] sb}", "content", "type", "text", "text", text,
                                   "isError", 0)
