@@ -60,7 +60,8 @@ struct file_request {
     size_t size;
     bool append;
     bool recursive; /* LIST, REMOVE, COPY */
-    bool replace;   /* COPY, MOVE: what is at dest may be replaced; else ERROR_INVALID */
+    bool replace;   /* COPY, MOVE: what is at dest may be replaced, a whole tree as well; else
+                     * ERROR_INVALID */
     int mode; /* WRITE, MKDIR: permissions, 0 to 0777; -1: those of the old file, or 0644, 0755 */
     size_t limit; /* LIST: entries at most, up to FILE_LIST_CAP */
 };
@@ -79,7 +80,7 @@ struct file_reply {
                               * now; name is NULL */
     struct file_entry *entries; /* LIST: `count` of them */
     size_t count;
-    bool more;   /* LIST: there are more than the limit */
+    bool more;   /* LIST: there are more than the limit, or some are nested past FILE_DEPTH_CAP */
     char *bytes; /* READ: `size` of them */
     size_t size;
 };

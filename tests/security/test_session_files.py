@@ -12,6 +12,17 @@ SECRET = "the secret of the host"
 ROUNDS, ROUNDS_MAX = 40, 600
 
 
+@contextlib.contextmanager
+def roots_groups():
+    """As root logs in: with root's group as a supplementary one, which a container often lacks."""
+    before = os.getgroups()
+    if IS_ROOT:
+        os.setgroups([0])
+    yield
+    if IS_ROOT:
+        os.setgroups(before)
+
+
 @pytest.fixture(scope="module")
 def filed():
     """Gives the server of a variant that has the tools for files; all are closed at the end."""
@@ -20,7 +31,8 @@ def filed():
 
         def get(variant):
             if variant not in made:
-                made[variant] = stack.enter_context(server(variant, "--toolsets", "files"))
+                with roots_groups():
+                    made[variant] = stack.enter_context(server(variant, "--toolsets", "files"))
             return made[variant]
 
         yield get
@@ -214,7 +226,8 @@ def test_rights_are_those_of_the_sandbox(files):
     folder.mkdir(exist_ok=True)
     folder.chmod(0o755)
     (folder / "data").write_text(SECRET)
-    (folder / "data").chmod(0o600)
+    os.chown(folder / "data", 0, 0)
+    (folder / "data").chmod(0o660)  # root's groups are not the sandbox's either
     files.reset()
     files.session = None
     assert not files.share(folder, "/data/closed", "mount", read_only=False).is_error
