@@ -158,10 +158,10 @@ def test_an_image_is_shown(py, here):
 
 def test_a_list_is_sorted_and_tells_what_links_are(py, here):
     py.ok(f"""
-    import os
+    import os, pathlib
     os.makedirs("{here}/sub/deeper")
     for name in ("b", "B", "sub/deeper/x", "ä"):
-        open("{here}/" + name, "w").write("12345")
+        pathlib.Path("{here}/" + name).write_text("12345")
     os.symlink("../nowhere/at all", "{here}/link")
     os.mkfifo("{here}/pipe", 0o600)
     """)
@@ -271,11 +271,11 @@ def test_links_lead_where_they_lead_for_the_code(py, here, host):
     """Neither `..` nor a link reaches the host's files."""
     (host / "secret").write_text("the host's")
     py.ok(f"""
-    import os
+    import os, pathlib
     os.symlink({str(host / 'secret')!r}, "{here}/out")
     os.symlink("/", "{here}/root")
     os.symlink("loop", "{here}/loop")
-    open("{here}/inside", "w").write("the sandbox's")
+    pathlib.Path("{here}/inside").write_text("the sandbox's")
     os.symlink("inside", "{here}/in")
     """)
     up = "../" * 60
@@ -413,6 +413,32 @@ def test_upload_and_download_of_a_folder(py, here, host):
             replace=True)
     assert list(listed(py, here)) == ["tree"]
     assert sorted(os.listdir(host)) == ["back", "tree"]
+
+
+def test_a_transfer_that_is_taken_back(py, here, host):
+    """It is there as a whole, when that came first, or nothing of it is."""
+    def take_back(tool, source, dest):
+        id_ = py.server.begin_tool(tool, {"session": py.id, "source": source, "dest": dest}, tool)
+        py.server.wait_until(lambda: any(
+            message.get("params", {}).get("progressToken") == tool
+            for message in py.server.messages), what="progress")
+        py.server.cancel(id_)
+        return dest
+
+    (host / "many").mkdir()
+    for i in range(150):
+        (host / "many" / str(i)).write_text("x" * 1000)
+    take_back("upload", str(host / "many"), f"{here}/many")
+    # What comes afterwards takes longer than what is left of it.
+    done(py, "upload", source=str(host / "many"), dest=f"{here}/second")
+    take_back("download", f"{here}/second", str(host / "back"))
+    done(py, "download", source=f"{here}/second", dest=str(host / "third"))
+    for names, folder in ((set(listed(py, here)) - {"second"}, "many"),
+                          (set(os.listdir(host)) - {"many", "third"}, "back")):
+        assert names <= {folder}
+    assert len(os.listdir(host / "third")) == len(listed(py, f"{here}/second")) == 150
+    if "back" in os.listdir(host):
+        assert len(os.listdir(host / "back")) == 150
 
 
 def test_transfers_that_fail_leave_nothing(py, here, host):

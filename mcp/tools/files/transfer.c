@@ -39,7 +39,7 @@ int transfer_enter(struct transfer *t, bool makes, struct error *err)
 
 int transfer_check(const struct transfer *t, struct error *err)
 {
-    return t->cancelled ? error_set(err, ERROR_LOST,
+    return t->cancelled ? error_set(err, ERROR_REFUSED,
                                     "the transfer was cancelled; nothing of it is "
                                     "left at dest")
                         : 0;
