@@ -182,27 +182,36 @@ static void note_dropped(const struct run_view *view, json_t *blocks, uint64_t d
                                "(/workspace/.cellblock) up to a cap");
 }
 
+static void say_state(const struct run_view *view, char *text, size_t room)
+{
+    const char *what = view->waiting_for;
+    char space[32];
+
+    run_seconds(view->seconds, space);
+    if (view->state == RUN_DONE) {
+        snprintf(text, room, "Run %s has ended (%s) after %s.", view->id, cause_name(view->cause),
+                 space);
+    } else if (view->state == RUN_RUNNING) {
+        snprintf(text, room, "Run %s has been running for %s.", view->id, space);
+    } else {
+        snprintf(text, room, "Run %s has been waiting for %s%s%.100s.", view->id, space,
+                 what ? ": " : "", what ? what : "");
+    }
+}
+
 /* How to go on. */
 static void note_next(const struct run_page *page, json_t *blocks, const char *cursor, bool more)
 {
     const struct run_view *view = page->view;
-    char state[160], space[32];
+    char state[200];
 
-    run_seconds(view->seconds, space);
-    if (view->state == RUN_DONE) {
-        snprintf(state, sizeof(state), "has ended (%s) after %s", cause_name(view->cause), space);
-    } else if (view->state == RUN_RUNNING) {
-        snprintf(state, sizeof(state), "has been running for %s", space);
-    } else {
-        snprintf(state, sizeof(state), "has been waiting for %s%s%.100s", space,
-                 view->waiting_for ? ": " : "", view->waiting_for ? view->waiting_for : "");
-    }
+    say_state(view, state, sizeof(state));
     if (view->state == RUN_DONE && !more) {
-        add_note(blocks, "Run %s %s.", view->id, state);
+        add_note(blocks, "%s", state);
         return;
     }
-    add_note(blocks, "%s%sRun %s %s. Go on with poll_run, \"run\": \"%s\", \"cursor\": \"%s\"%s.",
-             page->lead ? page->lead : "", page->lead ? " " : "", view->id, state, view->id, cursor,
+    add_note(blocks, "%s Go on with poll_run, \"run\": \"%s\", \"cursor\": \"%s\"%s.",
+             page->lead ? page->lead : state, view->id, cursor,
              more ? ": more output is there" : "; cancel_run ends it");
 }
 

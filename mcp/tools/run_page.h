@@ -22,7 +22,7 @@ enum {
 struct run_page {
     const struct run_view *view;
     uint64_t offset;  /* in the run's log */
-    const char *lead; /* a sentence that the note begins with; NULL: none */
+    const char *lead; /* what the note says first; NULL: the state of the run */
     const char *hint; /* a note of its own; NULL: none */
     bool structured;  /* the answer of a tool whose outputSchema is there: structuredContent also
                        * while the run goes on */
