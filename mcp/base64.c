@@ -28,8 +28,11 @@ char *base64_encode(const void *bytes, size_t size)
     }
     if (size > 0) {
         unsigned second = size > 1 ? in[1] : 0;
-        char third = size > 1 ? alphabet[second << 2 & 63] : (char)'=';
+        char third = '=';
 
+        if (size > 1) {
+            third = alphabet[second << 2 & 63];
+        }
         *out++ = alphabet[in[0] >> 2];
         *out++ = alphabet[(in[0] << 4 | second >> 4) & 63];
         *out++ = third;

@@ -226,14 +226,14 @@ int host_path_open(const struct config *config, const json_t *roots, const char 
 /* The part after the last slash, when it is a name. */
 static int split(const char *path, char **ret_parent, const char **ret_name, struct error *err)
 {
-    const char *name = strrchr(path, '/') + 1;
+    const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
 
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
         return error_set(err, ERROR_INVALID,
                          "dest %s does not end in a name: give the new file's or folder's own name",
                          path);
     }
-    *ret_parent = name - path == 1 ? strdup("/") : strndup(path, (size_t)(name - path) - 1);
+    *ret_parent = name - path <= 1 ? strdup("/") : strndup(path, (size_t)(name - path) - 1);
     *ret_name = name;
     return *ret_parent ? 0 : error_set_code(err, ERROR_INTERNAL, ENOMEM, "dest %s", path);
 }

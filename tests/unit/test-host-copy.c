@@ -132,16 +132,18 @@ static void a_link_is_replaced_itself_and_a_folder_never(void **state)
 
 static void only_paths_down_are_relative(void **state)
 {
-    char deep[2 * HOST_DEPTH_CAP + 8] = "x", wide[HOST_NAME_CAP + 2];
+    char deep[2 * HOST_DEPTH_CAP + 2], wide[HOST_NAME_CAP + 2];
 
     (void)state;
     assert_true(host_copy_is_relative("a"));
     assert_true(host_copy_is_relative("a/..b/..."));
-    for (int i = 1; i < HOST_DEPTH_CAP; i++) {
-        strcat(deep, "/x");
+    for (size_t i = 0; i < sizeof(deep); i++) {
+        deep[i] = i % 2 ? '/' : 'x';
     }
+    deep[2 * HOST_DEPTH_CAP - 1] = '\0';
     assert_true(host_copy_is_relative(deep));
-    strcat(deep, "/x");
+    deep[2 * HOST_DEPTH_CAP - 1] = '/';
+    deep[2 * HOST_DEPTH_CAP + 1] = '\0';
     assert_false(host_copy_is_relative(deep));
     memset(wide, 'n', sizeof(wide));
     wide[HOST_NAME_CAP] = '\0';
@@ -183,10 +185,14 @@ static void a_walk_goes_so_deep_and_no_deeper(void **state)
     struct host_walk walk;
     struct host_entry entry;
     char path[2 * DEEPER + 2] = "";
+    size_t end = 0;
     int found = 0, r;
 
     for (int i = 0; i < DEEPER; i++) {
-        strcat(path, i > 0 ? "/d" : "d");
+        if (i > 0) {
+            path[end++] = '/';
+        }
+        path[end++] = 'd';
         assert_int_equal(mkdirat(w->in, path, 0700), 0);
     }
     assert_int_equal(host_walk_init(&walk, w->in), 0);
@@ -197,7 +203,7 @@ static void a_walk_goes_so_deep_and_no_deeper(void **state)
     assert_int_equal(found, HOST_WALK_DEPTH - 1);
     error_clear(&err);
     host_walk_deinit(&walk);
-    for (size_t n = strlen(path); n > 0; n = n > 2 ? n - 2 : 0) {
+    for (size_t n = end; n > 0; n = n > 2 ? n - 2 : 0) {
         path[n] = '\0';
         assert_int_equal(unlinkat(w->in, path, AT_REMOVEDIR), 0);
     }
