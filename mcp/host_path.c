@@ -223,29 +223,37 @@ int host_path_open(const struct config *config, const json_t *roots, const char 
     return open_checked(config, roots, "source", path, ret_fd, ret_path, ret_is_directory, err);
 }
 
-/* The part after the last slash, when it is a name. */
-static int split(const char *path, char **ret_parent, const char **ret_name, struct error *err)
+/* The folder of a path, to be freed, and the part after the last slash when that is a name. */
+static char *split(const char *path, const char **ret_name, struct error *err)
 {
     const char *slash = strrchr(path, '/'), *name = slash ? slash + 1 : path;
+    char *parent;
 
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-        return error_set(err, ERROR_INVALID,
-                         "dest %s does not end in a name: give the new file's or folder's own name",
-                         path);
+        error_set(err, ERROR_INVALID,
+                  "dest %s does not end in a name: give the new file's or folder's own name", path);
+        return NULL;
     }
-    *ret_parent = name - path <= 1 ? strdup("/") : strndup(path, (size_t)(name - path) - 1);
+    parent = name - path <= 1 ? strdup("/") : strndup(path, (size_t)(name - path) - 1);
+    if (!parent) {
+        error_set_code(err, ERROR_INTERNAL, ENOMEM, "dest %s", path);
+    }
     *ret_name = name;
-    return *ret_parent ? 0 : error_set_code(err, ERROR_INTERNAL, ENOMEM, "dest %s", path);
+    return parent;
 }
 
 int host_path_open_parent(const struct config *config, const json_t *roots, const char *path,
                           int *ret_fd, char **ret_path, const char **ret_name, struct error *err)
 {
     bool is_directory = false;
-    char *parent = NULL, *resolved = NULL;
+    char *parent, *resolved = NULL;
     int fd = -1, r;
 
-    if (check_written("dest", path, err) < 0 || split(path, &parent, ret_name, err) < 0) {
+    if (check_written("dest", path, err) < 0) {
+        return -1;
+    }
+    parent = split(path, ret_name, err);
+    if (!parent) {
         return -1;
     }
     r = open_checked(config, roots, "dest's folder", parent, &fd, &resolved, &is_directory, err);
