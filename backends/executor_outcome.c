@@ -116,7 +116,7 @@ static void exited_by_reply(struct run *run, const struct kernel_reply *reply)
     run->outcome.cause = CAUSE_EXIT;
     set_note(&run->outcome,
              run_is_command(run) ? "The command exited with code %d."
-                           : "The code exited with code %d. " KEPT,
+                                 : "The code exited with code %d. " KEPT,
              reply->exit_code);
 }
 
