@@ -23,6 +23,7 @@
 enum {
     MANY = 3000,
     ROUNDS = 100,
+    LOOKS = 20,
     LIMIT = 1000,
     FILE_SIZE = 4096,
     SMALL_DISK = 1024 * 1024,
@@ -784,6 +785,26 @@ static void *swap(void *data)
     return NULL;
 }
 
+static void list_it(struct trial *t)
+{
+    if (recursive(t, FILE_LIST, ".") == ERROR_NONE) {
+        for (size_t i = 0; i < t->reply.count; i++) {
+            assert_null(strstr(t->reply.entries[i].name, "bait"));
+        }
+    }
+}
+
+/* Both are removed, and made anew. */
+static void remove_it(struct trial *t, const char *outside)
+{
+    recursive(t, FILE_REMOVE, "d");
+    recursive(t, FILE_REMOVE, "out");
+    recursive(t, FILE_REMOVE, "d");
+    simple(t, FILE_MKDIR, "d");
+    (void)!symlinkat(outside, t->workspace, "out");
+    write_to(t, "d/secret", "inside");
+}
+
 static void do_everything(struct trial *t)
 {
     if (read_from(t, "d/secret", 0, LIMIT) == ERROR_NONE) {
@@ -792,11 +813,6 @@ static void do_everything(struct trial *t)
     write_to(t, "d/new", "x");
     write_to(t, "d/made/new", "x");
     write_to(t, "d/secret", "inside");
-    if (recursive(t, FILE_LIST, ".") == ERROR_NONE) {
-        for (size_t i = 0; i < t->reply.count; i++) {
-            assert_null(strstr(t->reply.entries[i].name, "bait"));
-        }
-    }
     pair(t, FILE_COPY, "d", "copy");
     assert_int_equal(simple(t, FILE_STAT, "copy/bait"), ERROR_NOT_FOUND);
     recursive(t, FILE_REMOVE, "copy");
@@ -825,6 +841,10 @@ static void test_a_folder_that_becomes_a_link(void **state)
     assert_int_equal(pthread_create(&s.thread, NULL, swap, &s), 0);
     for (int i = 0; i < ROUNDS; i++) {
         do_everything(t);
+        for (int j = 0; j < LOOKS; j++) {
+            list_it(t);
+        }
+        remove_it(t, outside);
     }
     s.stop = true;
     pthread_join(s.thread, NULL);
