@@ -209,7 +209,8 @@ const struct option_row option_rows[] = {
     {"--timeout", "SECONDS", FOR_SERVE | FOR_RUN, take_timeout,
      "limit of a run that names none (default: 50)"},
     {"--share-root", "DIR", FOR_SERVE, take_share_root,
-     "clients may share files under DIR; may be given again"},
+     "clients may share files under DIR, and download into\n"
+     "it (toolset files); may be given again"},
     {"--share", "SRC:DEST[:rw]", FOR_RUN, take_share,
      "show the file or folder SRC as DEST in the sandbox,\n"
      "read-only unless :rw; may be given again"},

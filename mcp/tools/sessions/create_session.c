@@ -80,10 +80,10 @@ static void answer(struct call *call, struct session *s, bool started)
     json_t *facts = session_facts(s, 0);
     const char *name = json_string_value(json_object_get(facts, "name"));
     char *text = string_format(
-        "Session %s%s%s is made, in environment \"%s\": pass \"session\": \"%s\" to the other "
+        "Session %s%s%s%s is made, in environment \"%s\": pass \"session\": \"%s\" to the other "
         "tools. %s It ends at %s, or after %g s without use.",
-        session_id(s), name ? ", named " : "", name ? name : "", session_environment(s)->name,
-        session_id(s),
+        session_id(s), name ? " (" : "", name ? name : "", name ? ")" : "",
+        session_environment(s)->name, session_id(s),
         started ? "Its sandbox is started." : "Its sandbox is started by the first run.",
         json_string_value(json_object_get(facts, "ends_at")),
         session_environment(s)->idle_timeout_seconds);

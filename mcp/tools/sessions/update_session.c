@@ -27,8 +27,8 @@ static void answer(struct call *call, struct session *s)
     const char *name = json_string_value(json_object_get(facts, "name"));
     char *tags_text = tags ? json_dumps(tags, JSON_COMPACT) : NULL;
     char *text =
-        string_format("Session %s%s%s ends at %s, or after %g s without use. Tags: %s.",
-                      session_id(s), name ? ", named " : "", name ? name : "",
+        string_format("Session %s%s%s%s ends at %s, or after %g s without use. Tags: %s.",
+                      session_id(s), name ? " (" : "", name ? name : "", name ? ")" : "",
                       json_string_value(json_object_get(facts, "ends_at")),
                       session_environment(s)->idle_timeout_seconds, tags_text ? tags_text : "none");
 
