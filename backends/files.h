@@ -72,7 +72,7 @@ struct file_entry {
     unsigned mode;    /* permissions only, 0 to 07777 */
     uint64_t size;    /* of a regular file in bytes, of a link the length of its target; else 0 */
     int64_t mtime_ns; /* since 1970 */
-    char *target;     /* of a link; else NULL */
+    char *target;     /* of a link, as far as it could be read; else NULL */
 };
 
 struct file_reply {
