@@ -189,77 +189,77 @@ static const struct file_request requests[] = {
 
 static const struct {
     enum file_op op;
+    bool fine;
     const char *bytes; /* of the answer */
     size_t size;
     const char *done; /* NULL: DONE */
-    bool fine;
 } cases[] = {
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), NULL, true},
-    {FILE_STAT, BYTES(LINK "\0\0\1\0t"), NULL, true},
-    {FILE_READ, BYTES(REGULAR NO_TEXTS "1234"), NULL, true},
-    {FILE_READ, BYTES(REGULAR NO_TEXTS), NULL, true},
-    {FILE_LIST, BYTES(REGULAR NAME("\1") "a" REGULAR NAME("\1") "b"), NULL, true},
-    {FILE_LIST, BYTES(""), NULL, true},
-    {FILE_LIST, BYTES(REGULAR NAME("\1") "a"), "{\"id\":1,\"more\":true,\"error\":null}", true},
-    {FILE_REMOVE, BYTES(""), NULL, true},
-    {FILE_COPY, BYTES(""),
-     "{\"id\":1,\"more\":false,\"error\":{\"kind\":\"invalid\",\"text\":\"x\"}}", true},
-    {FILE_STAT, BYTES("half of it"),
-     "{\"id\":1,\"more\":false,\"error\":{\"kind\":\"?\",\"text\":\"\"}}", true},
+    {FILE_STAT, true, BYTES(REGULAR NO_TEXTS), NULL},
+    {FILE_STAT, true, BYTES(LINK "\0\0\1\0t"), NULL},
+    {FILE_READ, true, BYTES(REGULAR NO_TEXTS "1234"), NULL},
+    {FILE_READ, true, BYTES(REGULAR NO_TEXTS), NULL},
+    {FILE_LIST, true, BYTES(REGULAR NAME("\1") "a" REGULAR NAME("\1") "b"), NULL},
+    {FILE_LIST, true, BYTES(""), NULL},
+    {FILE_LIST, true, BYTES(REGULAR NAME("\1") "a"), "{\"id\":1,\"more\":true,\"error\":null}"},
+    {FILE_REMOVE, true, BYTES(""), NULL},
+    {FILE_COPY, true, BYTES(""),
+     "{\"id\":1,\"more\":false,\"error\":{\"kind\":\"invalid\",\"text\":\"x\"}}"},
+    {FILE_STAT, true, BYTES("half of it"),
+     "{\"id\":1,\"more\":false,\"error\":{\"kind\":\"?\",\"text\":\"\"}}"},
 
-    {FILE_STAT, BYTES(""), NULL, false},
-    {FILE_STAT, BYTES(REGULAR "\0\0\0"), NULL, false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS "more"), NULL, false},
-    {FILE_STAT, BYTES(REGULAR NAME("\1") "a"), NULL, false},  /* a name */
-    {FILE_STAT, BYTES(REGULAR "\0\0\1\0t"), NULL, false},     /* no link */
-    {FILE_STAT, BYTES(REGULAR "\0\0\xff\xfft"), NULL, false}, /* past the end */
-    {FILE_STAT, BYTES(LINK "\0\0\2\0t\0"), NULL, false},      /* a NUL */
-    {FILE_STAT,
+    {FILE_STAT, false, BYTES(""), NULL},
+    {FILE_STAT, false, BYTES(REGULAR "\0\0\0"), NULL},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS "more"), NULL},
+    {FILE_STAT, false, BYTES(REGULAR NAME("\1") "a"), NULL},  /* a name */
+    {FILE_STAT, false, BYTES(REGULAR "\0\0\1\0t"), NULL},     /* no link */
+    {FILE_STAT, false, BYTES(REGULAR "\0\0\xff\xfft"), NULL}, /* past the end */
+    {FILE_STAT, false, BYTES(LINK "\0\0\2\0t\0"), NULL},      /* a NUL */
+    {FILE_STAT, false,
      BYTES("\4"
            "\xa4\1"
            "\0\0\0\0\0\0\0\0"
            "\0\0\0\0\0\0\0\0" NO_TEXTS),
-     NULL, false},
-    {FILE_STAT,
+     NULL},
+    {FILE_STAT, false,
      BYTES("\0"
            "\xff\xff"
            "\0\0\0\0\0\0\0\0"
            "\0\0\0\0\0\0\0\0" NO_TEXTS),
-     NULL, false},
-    {FILE_STAT,
+     NULL},
+    {FILE_STAT, false,
      BYTES("\0"
            "\xa4\1"
            "\0\0\0\0\0\0\0\x80"
            "\0\0\0\0\0\0\0\0" NO_TEXTS),
-     NULL, false},
-    {FILE_STAT,
+     NULL},
+    {FILE_STAT, false,
      BYTES("\1"
            "\xa4\1"
            "\1\0\0\0\0\0\0\0"
            "\0\0\0\0\0\0\0\0" NO_TEXTS),
-     NULL, false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":true,\"error\":null}", false},
-    {FILE_READ, BYTES(LINK NO_TEXTS "1234"), NULL, false},
-    {FILE_READ, BYTES(REGULAR NO_TEXTS "12345"), NULL, false},
-    {FILE_LIST, BYTES(REGULAR NAME("\1") "b" REGULAR NAME("\1") "a"), NULL, false},
-    {FILE_LIST, BYTES(REGULAR NAME("\1") "a" REGULAR NAME("\1") "a"), NULL, false},
-    {FILE_LIST, BYTES(REGULAR NO_TEXTS), NULL, false},
-    {FILE_LIST, BYTES(REGULAR NAME("\2") ".."), NULL, false},
-    {FILE_LIST, BYTES(REGULAR NAME("\1") "."), NULL, false},
-    {FILE_LIST, BYTES(REGULAR NAME("\1") "/"), NULL, false},
-    {FILE_LIST, BYTES(REGULAR NAME("\3") "a/b"), NULL, false}, /* not recursive */
-    {FILE_LIST,
+     NULL},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":true,\"error\":null}"},
+    {FILE_READ, false, BYTES(LINK NO_TEXTS "1234"), NULL},
+    {FILE_READ, false, BYTES(REGULAR NO_TEXTS "12345"), NULL},
+    {FILE_LIST, false, BYTES(REGULAR NAME("\1") "b" REGULAR NAME("\1") "a"), NULL},
+    {FILE_LIST, false, BYTES(REGULAR NAME("\1") "a" REGULAR NAME("\1") "a"), NULL},
+    {FILE_LIST, false, BYTES(REGULAR NO_TEXTS), NULL},
+    {FILE_LIST, false, BYTES(REGULAR NAME("\2") ".."), NULL},
+    {FILE_LIST, false, BYTES(REGULAR NAME("\1") "."), NULL},
+    {FILE_LIST, false, BYTES(REGULAR NAME("\1") "/"), NULL},
+    {FILE_LIST, false, BYTES(REGULAR NAME("\3") "a/b"), NULL}, /* not recursive */
+    {FILE_LIST, false,
      BYTES(REGULAR NAME("\1") "a" REGULAR NAME("\1") "b" REGULAR NAME("\1") "c" REGULAR NAME(
          "\1") "d"),
-     NULL, false}, /* more than the limit */
-    {FILE_REMOVE, BYTES("x"), NULL, false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "{\"id\":2,\"more\":false,\"error\":null}", false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "{\"id\":-1,\"more\":false,\"error\":null}", false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"error\":null}", false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":false}", false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":false,\"error\":{}}", false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":false,\"error\":[1]}", false},
-    {FILE_STAT, BYTES(REGULAR NO_TEXTS), "[]", false},
+     NULL}, /* more than the limit */
+    {FILE_REMOVE, false, BYTES("x"), NULL},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "{\"id\":2,\"more\":false,\"error\":null}"},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "{\"id\":-1,\"more\":false,\"error\":null}"},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"error\":null}"},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":false}"},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":false,\"error\":{}}"},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "{\"id\":1,\"more\":false,\"error\":[1]}"},
+    {FILE_STAT, false, BYTES(REGULAR NO_TEXTS), "[]"},
 };
 
 static void feed_answer(struct host *h, unsigned id, const char *bytes, size_t size)
