@@ -15,10 +15,9 @@ SKIP=77
 # Three lanes side by side: work for the processor first, tests that mostly wait beside it. An engine is
 # one suite's at a time (hold): tests look at what is left on it. Those that measure come last, alone.
 # NAME-user is NAME again as an ordinary user; it exists only when root runs the tests.
-first_lane=(format lint unit unit-valgrind asan fuzz worker protocol protocol-user clients conformance cli
-            security)
+first_lane=(format lint unit unit-valgrind asan fuzz worker protocol security)
 second_lane=(backends-podman backends backends-user backends-command security-user)
-third_lane=(backends-docker backends-jupyter faults)
+third_lane=(backends-docker backends-jupyter faults protocol-user clients conformance cli)
 alone=(load bench)
 all_suites=("${first_lane[@]}" "${second_lane[@]}" "${third_lane[@]}" "${alone[@]}")
 
