@@ -1,11 +1,14 @@
 #include "backends/files.h"
 
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 
 enum {
     MODE_MAX = 0777,
+    TEMPORARY_BYTES = 12,
     ESCAPED = 4, /* "\xHH": the longest that a byte becomes */
 };
 
@@ -211,4 +214,20 @@ int file_request_check(const struct file_request *request, struct error *err)
         return 0;
     }
     return error_set(err, ERROR_INVALID, "op: %d is no operation on files", (int)request->op);
+}
+
+/* ---- names of what is not in place yet ---- */
+
+int file_temporary_name(char ret[FILE_TEMPORARY_SIZE])
+{
+    unsigned char random[TEMPORARY_BYTES];
+    int used = snprintf(ret, FILE_TEMPORARY_SIZE, ".cellblock-");
+
+    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
+        return -EIO;
+    }
+    for (size_t i = 0; i < sizeof(random); i++) {
+        used += snprintf(ret + used, (size_t)(FILE_TEMPORARY_SIZE - used), "%02x", random[i]);
+    }
+    return 0;
 }

@@ -99,6 +99,11 @@ const char *file_type_name(enum file_type type);
  * \t as these). To be freed; NULL when out of memory. */
 char *file_name_text(const char *name);
 
+enum { FILE_TEMPORARY_SIZE = 40 };
+/* A name that nobody can guess, for what is not in place yet: ".cellblock-" and digits. 0 or -EIO.
+ */
+int file_temporary_name(char ret[FILE_TEMPORARY_SIZE]);
+
 /* The reply is the caller's to read until this returns; with an error it is NULL. */
 typedef void (*file_done)(void *data, const struct file_reply *reply, const struct error *err);
 

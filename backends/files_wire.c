@@ -69,6 +69,22 @@ static json_int_t whole(uint64_t number)
     return number > INT64_MAX ? INT64_MAX : (json_int_t)number;
 }
 
+int file_wire_content(const struct file_request *request, char **ret_bytes, size_t *ret_size)
+{
+    size_t size = request->op == FILE_WRITE ? request->size : 0;
+    char *bytes = size > 0 ? malloc(size) : NULL;
+
+    if (size > 0 && !bytes) {
+        return -ENOMEM;
+    }
+    if (bytes) {
+        memcpy(bytes, request->bytes, size);
+    }
+    *ret_bytes = bytes;
+    *ret_size = size;
+    return 0;
+}
+
 json_t *file_wire_request(const struct file_request *r)
 {
     return json_pack("{s:s, s:o, s:o, s:I, s:I, s:I, s:b, s:b, s:b, s:i, s:I}", "op",

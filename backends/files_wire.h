@@ -39,6 +39,9 @@ struct file_asked {
 int file_asked_init(struct file_asked *asked, const struct file_request *request);
 void file_asked_deinit(struct file_asked *asked);
 
+/* A copy of what a WRITE brings, to be freed; NULL and 0 for all else. 0 or -ENOMEM. */
+int file_wire_content(const struct file_request *request, char **ret_bytes, size_t *ret_size);
+
 /* The request as an object, NULL when out of memory. */
 json_t *file_wire_request(const struct file_request *request);
 

@@ -184,7 +184,7 @@ static int take_options(struct session *s, const struct session_options *options
                : 0;
 }
 
-static uint64_t wall_ms(void)
+uint64_t session_wall_ms(void)
 {
     struct timespec now;
 
@@ -209,7 +209,7 @@ static struct session *session_blank(struct sessions *owner, struct place_slot *
         return NULL;
     }
     s->made_at = s->used_at = uv_now(owner->loop);
-    s->made_ms = wall_ms();
+    s->made_ms = session_wall_ms();
     s->end_at = s->made_at + (uint64_t)(s->env->max_lifetime_seconds * 1000);
     strncpy(s->id, id, sizeof(s->id) - 1);
     return s;
@@ -564,13 +564,24 @@ void session_ephemeral_close(struct session *s, struct executor *executor)
 
 /* --- ids of runs --- */
 
-void run_id_new(char id[RUN_ID_SIZE])
+void session_handle(char id[SESSION_ID_SIZE], char kind, uint64_t bits)
 {
     static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
-    const uint64_t mask = (UINT64_C(1) << 40) - 1;
+
+    id[0] = kind;
+    id[1] = '-';
+    for (int i = 0; i < 8; i++, bits >>= 5) {
+        id[2 + i] = alphabet[bits & 31];
+    }
+    id[10] = '\0';
+}
+
+void run_id_new(char id[RUN_ID_SIZE])
+{
     struct timespec now;
     uint64_t bits;
 
+    _Static_assert((int)RUN_ID_SIZE >= (int)SESSION_ID_SIZE, "a handle has room in both");
     if (getrandom(&bits, sizeof(bits), GRND_NONBLOCK) != sizeof(bits)) {
         /* Only a machine that has just come up has none. The clock never says the same twice, and a
          * multiplication by an odd number keeps what is different so. */
@@ -578,11 +589,5 @@ void run_id_new(char id[RUN_ID_SIZE])
         bits = ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec) >> 10;
         bits *= UINT64_C(0x9e3779b97f4a7c15);
     }
-    bits &= mask;
-    id[0] = 'r';
-    id[1] = '-';
-    for (int i = 0; i < 8; i++, bits >>= 5) {
-        id[2 + i] = alphabet[bits & 31];
-    }
-    id[10] = '\0';
+    session_handle(id, 'r', bits);
 }

@@ -146,6 +146,10 @@ struct sessions {
 /* session.c */
 struct session *session_new(struct sessions *owner, struct place_slot *slot, const char *id,
                             const struct session_options *options, struct error *err);
+/* Milliseconds since 1970, by the clock on the wall. */
+uint64_t session_wall_ms(void);
+/* "s-" and 8 characters for the kind 's', out of the lower 40 bits. */
+void session_handle(char id[SESSION_ID_SIZE], char kind, uint64_t bits);
 /* Stops the executor; the session goes when nobody uses it any more. */
 void session_close(struct session *s);
 void session_free(struct session *s);

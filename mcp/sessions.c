@@ -194,19 +194,13 @@ static bool id_is_taken(const struct sessions *sessions, const char *id)
 
 static int new_id(const struct sessions *sessions, char id[SESSION_ID_SIZE], struct error *err)
 {
-    static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
-    unsigned char random[8];
+    uint64_t bits;
 
     do {
-        if (getrandom(random, sizeof(random), 0) != sizeof(random)) {
+        if (getrandom(&bits, sizeof(bits), 0) != sizeof(bits)) {
             return error_set_code(err, ERROR_INTERNAL, errno, "a new session's id");
         }
-        id[0] = 's';
-        id[1] = '-';
-        for (size_t i = 0; i < sizeof(random); i++) {
-            id[2 + i] = alphabet[random[i] & 31];
-        }
-        id[2 + sizeof(random)] = '\0';
+        session_handle(id, 's', bits);
     } while (id_is_taken(sessions, id));
     return 0;
 }

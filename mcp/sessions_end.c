@@ -105,11 +105,9 @@ static void remember_end(struct session *s, enum session_end how)
 {
     struct sessions *sessions = s->owner;
     struct ended_session *ended = &sessions->ended[sessions->ended_next];
-    struct timespec now;
 
     sessions->ended_next = (sessions->ended_next + 1) % SESSIONS_REMEMBERED;
     ended_session_deinit(ended);
-    clock_gettime(CLOCK_REALTIME, &now);
     *ended = (struct ended_session){
         .name = s->name,
         .tags = s->tags,
@@ -118,7 +116,7 @@ static void remember_end(struct session *s, enum session_end how)
         .seconds = how == SESSION_END_IDLE ? s->env->idle_timeout_seconds
                                            : (double)(s->end_at - s->made_at) / 1000,
         .made_ms = s->made_ms,
-        .ended_ms = (uint64_t)now.tv_sec * 1000 + (uint64_t)now.tv_nsec / 1000000,
+        .ended_ms = session_wall_ms(),
         /* Who asked for the end need not be told of it. */
         .was_default = s->is_default && (how == SESSION_END_IDLE || how == SESSION_END_LIFETIME),
     };

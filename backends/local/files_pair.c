@@ -58,8 +58,8 @@ static int put_in_place(struct work *work, int dir, const char *name, const stru
 
 static int copy_beside(struct work *work, const struct spot *from, const struct spot *to)
 {
-    char name[TEMPORARY_SIZE];
-    int r = temporary_name(name);
+    char name[FILE_TEMPORARY_SIZE];
+    int r = file_temporary_name(name);
 
     if (r < 0) {
         return r;

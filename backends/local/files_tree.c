@@ -6,7 +6,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -14,7 +13,6 @@
 
 enum {
     CHUNK = 256 * 1024,
-    RANDOM_BYTES = 12,
     BLOCK = 512,
 };
 
@@ -29,20 +27,6 @@ int write_all(int fd, const void *bytes, size_t size)
         }
         at += n > 0 ? n : 0;
         size -= n > 0 ? (size_t)n : 0;
-    }
-    return 0;
-}
-
-int temporary_name(char ret[TEMPORARY_SIZE])
-{
-    unsigned char random[RANDOM_BYTES];
-    int used = snprintf(ret, TEMPORARY_SIZE, ".cellblock-");
-
-    if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
-        return -EIO;
-    }
-    for (size_t i = 0; i < sizeof(random); i++) {
-        used += snprintf(ret + used, (size_t)(TEMPORARY_SIZE - used), "%02x", random[i]);
     }
     return 0;
 }

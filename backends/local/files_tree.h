@@ -40,8 +40,4 @@ uint64_t tree_size(int dir, const char *name);
 /* Writes all of it. 0 or -errno. */
 int write_all(int fd, const void *bytes, size_t size);
 
-enum { TEMPORARY_SIZE = 40 };
-/* A name that nobody can guess, for what is not in place yet. -errno. */
-int temporary_name(char ret[TEMPORARY_SIZE]);
-
 #endif

@@ -76,8 +76,8 @@ static int write_new(struct work *work, const struct spot *spot, const char *nam
 
 static int write_beside(struct work *work, const struct spot *spot, int mode)
 {
-    char name[TEMPORARY_SIZE];
-    int r = temporary_name(name);
+    char name[FILE_TEMPORARY_SIZE];
+    int r = file_temporary_name(name);
 
     r = r == 0 ? write_new(work, spot, name, mode) : r;
     if (r == 0 && renameat(spot->dir, name, spot->dir, spot->name) < 0) {

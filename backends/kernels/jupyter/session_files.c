@@ -160,19 +160,6 @@ static void on_answer(void *data, json_t *content, const struct error *err)
     }
 }
 
-static int keep_content(struct errand *errand, const struct file_request *request)
-{
-    errand->size = request->op == FILE_WRITE ? request->size : 0;
-    errand->bytes = errand->size > 0 ? malloc(errand->size) : NULL;
-    if (errand->size > 0 && !errand->bytes) {
-        return -ENOMEM;
-    }
-    if (errand->bytes) {
-        memcpy(errand->bytes, request->bytes, errand->size);
-    }
-    return 0;
-}
-
 void jupyter_session_file(struct jupyter_session *s, const struct file_request *request,
                           file_done done, void *data)
 {
@@ -180,7 +167,7 @@ void jupyter_session_file(struct jupyter_session *s, const struct file_request *
     json_t *json = file_wire_request(request);
 
     if (!errand || !json || file_asked_init(&errand->asked, request) < 0 ||
-        keep_content(errand, request) < 0) {
+        file_wire_content(request, &errand->bytes, &errand->size) < 0) {
         abort(); /* there is nothing left to say it with */
     }
     errand->session = s;

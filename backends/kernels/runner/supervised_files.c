@@ -125,19 +125,6 @@ static void ask(struct supervised *s, struct errand *errand, const struct file_r
     send_more(s, errand);
 }
 
-static int keep_content(struct errand *errand, const struct file_request *request)
-{
-    errand->size = request->op == FILE_WRITE ? request->size : 0;
-    errand->bytes = errand->size > 0 ? malloc(errand->size) : NULL;
-    if (errand->size > 0 && !errand->bytes) {
-        return -ENOMEM;
-    }
-    if (errand->bytes) {
-        memcpy(errand->bytes, request->bytes, errand->size);
-    }
-    return 0;
-}
-
 void supervised_file(struct supervised *s, const struct file_request *request, file_done done,
                      void *data)
 {
@@ -155,7 +142,8 @@ void supervised_file(struct supervised *s, const struct file_request *request, f
     errand->data = data;
     errand->id = ++s->number;
     buffer_init(&errand->answer, 1);
-    if (file_asked_init(&errand->asked, request) < 0 || keep_content(errand, request) < 0) {
+    if (file_asked_init(&errand->asked, request) < 0 ||
+        file_wire_content(request, &errand->bytes, &errand->size) < 0) {
         fail(s, errand, ERROR_INTERNAL, "out of memory");
         return;
     }

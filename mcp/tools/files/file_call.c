@@ -162,6 +162,27 @@ void file_call_fail(struct file_call *fc, const struct error *err)
     }
 }
 
+/* ---- from one path to another ---- */
+
+int file_call_take_pair(struct file_call *fc, struct error *err)
+{
+    fc->request.replace = argument_bool(fc->call, "replace", false);
+    if (file_argument_path(fc, "source", &fc->request.path, err) < 0) {
+        return -1;
+    }
+    return file_argument_path(fc, "dest", &fc->request.dest, err);
+}
+
+void file_call_say_pair(struct file_call *fc, const char *did)
+{
+    char *source = file_shown(fc->request.path);
+    char *dest = file_shown(fc->request.dest);
+
+    file_call_say(fc, "%s %s to %s.", did, source, dest);
+    free(source);
+    free(dest);
+}
+
 /* ---- names ---- */
 
 char *file_shown(const char *name)

@@ -59,6 +59,10 @@ void file_call_fail(struct file_call *fc, const struct error *err);
 /* A required path; NUL in it is refused. */
 int file_argument_path(const struct file_call *fc, const char *key, const char **ret,
                        struct error *err);
+/* For an operation from one path to another: source, dest and replace into fc->request; and the
+ * answer "Copied SOURCE to DEST." */
+int file_call_take_pair(struct file_call *fc, struct error *err);
+void file_call_say_pair(struct file_call *fc, const char *did);
 /* A whole number that is not negative, or `otherwise`. */
 uint64_t file_argument_number(const struct file_call *fc, const char *key, uint64_t otherwise);
 

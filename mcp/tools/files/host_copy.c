@@ -7,7 +7,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -41,16 +40,6 @@ static int check_name(const struct host_copy *c, bool replace, struct error *err
                            "dest %s is there already: choose another name, or pass \"replace\": "
                            "true",
                            c->path);
-}
-
-static void set_temp(struct host_copy *c)
-{
-    uint64_t bits = 0;
-
-    if (getrandom(&bits, sizeof(bits), GRND_NONBLOCK) != sizeof(bits)) {
-        bits = (uint64_t)(uintptr_t)c ^ (uint64_t)getpid(); /* it is made with O_EXCL */
-    }
-    snprintf(c->temp, sizeof(c->temp), ".cellblock-%016llx", (unsigned long long)bits);
 }
 
 int host_copy_init(struct host_copy *c, int parent_owned, const char *folder, const char *name,
@@ -217,7 +206,10 @@ int host_copy_mkdir(struct host_copy *c, const char *rel, struct error *err)
         r = mkdir_below(c, rel);
         return r < 0 ? fail(c, rel, r, err) : 0;
     }
-    set_temp(c);
+    if (file_temporary_name(c->temp) < 0) {
+        c->temp[0] = '\0';
+        return fail(c, NULL, EIO, err);
+    }
     if (mkdirat(c->parent, c->temp, MODE_WHILE_MADE) < 0) {
         r = errno;
         c->temp[0] = '\0';
@@ -235,7 +227,10 @@ int host_copy_open(struct host_copy *c, const char *rel, bool executable, struct
         c->file = create_below(c, rel, flags);
         code = -c->file;
     } else {
-        set_temp(c);
+        if (file_temporary_name(c->temp) < 0) {
+            c->temp[0] = '\0';
+            return fail(c, NULL, EIO, err);
+        }
         c->file = openat(c->parent, c->temp, flags, MODE_FILE);
         code = errno;
     }

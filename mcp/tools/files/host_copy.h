@@ -5,6 +5,7 @@
 #include <stddef.h>
 
 #include "backends/base/error.h"
+#include "backends/files.h"
 
 /*
  * A file or a folder that is being made on the host, out of what a sandbox gives: under a name of
@@ -20,12 +21,12 @@ enum {
 };
 
 struct host_copy {
-    int parent;    /* where it is made; owned */
-    char *path;    /* of the copy, for messages; owned */
-    char *name;    /* its last part; owned */
-    char temp[32]; /* what it is called until then; "": nothing is there */
-    int tree;      /* the folder, or -1 */
-    int file;      /* the file that is being written, or -1 */
+    int parent;                     /* where it is made; owned */
+    char *path;                     /* of the copy, for messages; owned */
+    char *name;                     /* its last part; owned */
+    char temp[FILE_TEMPORARY_SIZE]; /* what it is called until then; "": nothing is there */
+    int tree;                       /* the folder, or -1 */
+    int file;                       /* the file that is being written, or -1 */
 };
 
 /* Takes `parent`. -1 when something is at `name` that may not be replaced: a folder never. With an

@@ -1,28 +1,16 @@
-#include <stdlib.h>
-
 #include "mcp/tools/files/file_call.h"
 #include "mcp/tools/files/files_tools.h"
-#include "mcp/tools/result.h"
 
 static int prepare(struct file_call *fc, struct error *err)
 {
     fc->request.op = FILE_MOVE;
-    fc->request.replace = argument_bool(fc->call, "replace", false);
-    if (file_argument_path(fc, "source", &fc->request.path, err) < 0) {
-        return -1;
-    }
-    return file_argument_path(fc, "dest", &fc->request.dest, err);
+    return file_call_take_pair(fc, err);
 }
 
 static bool answer(struct file_call *fc, const struct file_reply *reply)
 {
-    char *source = file_shown(fc->request.path);
-    char *dest = file_shown(fc->request.dest);
-
     (void)reply;
-    file_call_say(fc, "Moved %s to %s.", source, dest);
-    free(source);
-    free(dest);
+    file_call_say_pair(fc, "Moved");
     return true;
 }
 

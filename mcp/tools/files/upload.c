@@ -2,7 +2,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <unistd.h>
 
 #include "backends/base/strings.h"
@@ -249,17 +248,17 @@ static void on_stat(void *data, const struct file_reply *reply, const struct err
 static int set_temp(struct upload *u, struct error *err)
 {
     const char *dest = u->t.dest, *slash = strrchr(dest, '/'), *name = slash ? slash + 1 : dest;
-    unsigned long long bits = 0;
+    char temp[FILE_TEMPORARY_SIZE];
 
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
         return error_set(err, ERROR_INVALID,
                          "dest %s does not end in a name: give the new file's or folder's own name",
                          dest);
     }
-    if (getrandom(&bits, sizeof(bits), GRND_NONBLOCK) != sizeof(bits)) {
-        return error_set_code(err, ERROR_INTERNAL, EAGAIN, "upload");
+    if (file_temporary_name(temp) < 0) {
+        return error_set_code(err, ERROR_INTERNAL, EIO, "upload");
     }
-    u->temp = string_format("%.*s.cellblock-%016llx", (int)(name - dest), dest, bits);
+    u->temp = string_format("%.*s%s", (int)(name - dest), dest, temp);
     u->path = u->temp ? strdup(u->temp) : NULL;
     u->chunk = malloc(TRANSFER_CHUNK);
     return u->path && u->chunk ? 0 : error_set_code(err, ERROR_INTERNAL, ENOMEM, "upload");

@@ -232,31 +232,36 @@ def ended(status):
     return "ended by signal %d" % (status & 127) if status & 127 else "ended without a word"
 
 
+def _helper(work):
+    """A process that does work(fd) and ends: its pid, and our end of its stream."""
+    ours, theirs = socketpair()
+    parent = os.getpid()
+    pid = os.fork()
+    if pid == 0:
+        try:
+            _forget_signals()
+            family.die_with(parent)
+            fd = theirs.detach()
+            _close_all_but((fd,))
+            work(fd)
+        finally:
+            os._exit(70)
+    theirs.close()
+    ours.setblocking(False)
+    return pid, ours.detach()
+
+
 class Taker:
     """A process that takes a share in, and our end of its stream."""
 
     def __init__(self, number, root, dest, limit):
         from cellblock_worker import taking  # before the fork, once for all of them
 
-        ours, theirs = socketpair()
         self.number = number
         self.over = False  # it takes no more pieces
         self.fed = 0  # bytes of pieces that it has been given
         self.answer = b""
-        parent = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                _forget_signals()
-                family.die_with(parent)
-                fd = theirs.detach()
-                _close_all_but((fd,))
-                taking.receive(fd, root, dest, limit)
-            finally:
-                os._exit(70)
-        theirs.close()
-        ours.setblocking(False)
-        self.fd = ours.detach()
+        self.pid, self.fd = _helper(lambda fd: taking.receive(fd, root, dest, limit))
 
     def close(self):
         """Closes its stream: one that has not got all of it undoes what it has done."""
@@ -297,28 +302,18 @@ class Filer:
     def __init__(self, number, setup, request):
         from cellblock_worker import filing  # before the fork, once for all of them
 
-        ours, theirs = socketpair()
         self.number = number
         self.over = False
         self.fed = 0
         self._said = bytearray()
-        parent = os.getpid()
-        self.pid = os.fork()
-        if self.pid == 0:
-            try:
-                _forget_signals()
-                family.die_with(parent)
-                fd = theirs.detach()
-                _close_all_but((fd,))
-                if setup.rlimits and setup.disk:
-                    _limit(resource.RLIMIT_FSIZE, setup.disk)
-                kinds = FILE_BYTES, FILE_DONE
-                filing.answer(fd, number, kinds, setup.home(), setup.folder, request)
-            finally:
-                os._exit(70)
-        theirs.close()
-        ours.setblocking(False)
-        self.fd = ours.detach()
+
+        def work(fd):
+            if setup.rlimits and setup.disk:
+                _limit(resource.RLIMIT_FSIZE, setup.disk)
+            kinds = FILE_BYTES, FILE_DONE
+            filing.answer(fd, number, kinds, setup.home(), setup.folder, request)
+
+        self.pid, self.fd = _helper(work)
 
     close = Taker.close
 
