@@ -139,7 +139,7 @@ static json_t *listed_properties(const json_t *properties)
     return list;
 }
 
-static bool is_guard(const char *keyword)
+static bool is_guard(const char *keyword, const json_t *value)
 {
     static const char *const guards[] = {"minLength", "maxLength", "minItems", "maxItems",
                                          "exclusiveMinimum"};
@@ -149,7 +149,9 @@ static bool is_guard(const char *keyword)
             return true;
         }
     }
-    return false;
+    /* That a count is not negative, or not none, goes without saying. */
+    return strcmp(keyword, "minimum") == 0 && json_is_integer(value) &&
+           json_integer_value(value) <= 1;
 }
 
 /* A schema as it is listed: without the sizes that only guard the server. They are checked all the
@@ -165,7 +167,7 @@ static json_t *listed(const json_t *schema)
             json_object_set_new(list, key, listed_properties(value));
         } else if (json_is_object(value)) {
             json_object_set_new(list, key, listed(value));
-        } else if (!is_guard(key)) {
+        } else if (!is_guard(key, value)) {
             json_object_set(list, key, value);
         }
     }

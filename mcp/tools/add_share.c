@@ -229,8 +229,8 @@ const struct tool add_share_tool = {
     .name = "add_share",
     .title = "Add a share",
     .description =
-        "Brings a file or directory of this machine into a session's sandbox, where run_code finds "
-        "it at dest. It must lie under a folder that the person running the server has allowed.",
+        "Brings a file or directory of this machine into a session's sandbox, at dest. It must lie "
+        "where the owner or the client allows.",
     .schema = "tools/add_share",
     .read_only = false,
     .destructive = false,

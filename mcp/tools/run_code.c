@@ -42,8 +42,7 @@ static void start(struct call *call)
 }
 
 #define DESCRIPTION                                                                                \
-    "Runs Python (or bash, with language \"shell\") in an isolated sandbox; returns what it "      \
-    "printed, "                                                                                    \
+    "Runs Python (or bash, with language shell) in an isolated sandbox; returns what it printed, " \
     "the value of the last expression, figures and other rich output, and how it ended.\n"         \
     "- Variables, imports and files stay from call to call within a session.\n"                    \
     "- Figures are returned without a show(); top-level await, %pip install and !command work.\n"  \
