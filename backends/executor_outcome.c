@@ -106,6 +106,8 @@ static void copy_reply(struct outcome *o, const struct kernel_reply *reply)
     o->error.etype = copy(reply->etype);
     o->error.evalue = copy(reply->evalue);
     o->error.traceback = copy(reply->traceback);
+    changed_deinit(&o->changed);
+    changed_parse(reply->changed, &o->changed);
 }
 
 static void exited_by_reply(struct run *run, const struct kernel_reply *reply)

@@ -36,6 +36,7 @@ struct kernel_reply {
     int execution_count;
     uint64_t cpu_ms;
     uint64_t peak_rss_kib;
+    const json_t *changed; /* as the far side said it (changed.h); NULL: nothing */
 };
 
 struct kernel_events {

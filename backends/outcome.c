@@ -62,5 +62,6 @@ void outcome_deinit(struct outcome *o)
     free(o->note);
     free(o->full[STREAM_STDOUT].path);
     free(o->full[STREAM_STDERR].path);
+    changed_deinit(&o->changed);
     outcome_init(o);
 }

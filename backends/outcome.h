@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "backends/base/error.h"
+#include "backends/changed.h"
 
 /*
  * The typed end of a run. The cause is decided by us from what the system reports (an exit status,
@@ -63,6 +64,7 @@ struct outcome {
     uint64_t cpu_ms;
     uint64_t peak_rss_kib;
     struct full_output full[2]; /* by enum stream */
+    struct changed changed;     /* files of the workspace that it made or changed */
 };
 
 /* "SIGSEGV" for 11; "SIG<number>" for one without a name. The text is static or in `space`. */

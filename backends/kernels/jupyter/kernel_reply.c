@@ -61,6 +61,7 @@ static void reply_of_helper(json_t *done, struct kernel_reply *reply)
     reply->execution_count = small_int(done, "execution_count", INT32_MAX);
     reply->cpu_ms = number_of(done, "cpu_ms");
     reply->peak_rss_kib = number_of(done, "peak_rss_kib");
+    reply->changed = json_object_get(done, "changed");
 }
 
 static char *join_traceback(json_t *lines)

@@ -38,7 +38,8 @@
  * to server   DONE     {"run":"r-…","status":"ok"|"error"|"exit"|"signal"|"interrupted",
  *                       "exit_code":int|null,"signal":int|null,
  *                       "error":{"etype":"…","evalue":"…","traceback":"…"}|null,
- *                       "execution_count":int,"cpu_ms":int,"peak_rss_kib":int}: last of its run
+ *                       "execution_count":int,"cpu_ms":int,"peak_rss_kib":int}: last of its run;
+ *                       "changed" as in backends/changed.h, where files were made or changed
  *
  * "sync": the worker waits for an ACK before it goes on, so that text printed before and after a
  * figure stays before and after it though text travels by another way. Only the thread that runs

@@ -382,6 +382,8 @@ static int done_fill(const json_t *json, struct done_message *m)
         return -EINVAL;
     }
     (void)snprintf(m->run, sizeof(m->run), "%s", json_string_value(run));
+    m->changed = json_incref(json_object_get(json, "changed"));
+    m->reply.changed = m->changed;
     if (exit_fill(json, &m->reply) < 0 || usage_fill(json, &m->reply) < 0) {
         return -EINVAL;
     }
@@ -411,6 +413,7 @@ void done_message_deinit(struct done_message *m)
     free(m->etype);
     free(m->evalue);
     free(m->traceback);
+    json_decref(m->changed);
     *m = (struct done_message){0};
 }
 

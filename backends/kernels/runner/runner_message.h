@@ -37,6 +37,7 @@ struct done_message {
     char run[RUN_ID_SIZE];
     struct kernel_reply reply; /* its texts point at the owned ones below */
     char *etype, *evalue, *traceback;
+    json_t *changed; /* owned as well; looked at by whoever needs it (backends/changed.h) */
 };
 
 int greeting_parse(const struct frame *frame, struct greeting *ret, const char **why);

@@ -9,6 +9,7 @@ import sys
 import time
 
 from cellblock_worker import (
+    changes,
     commands,
     errors,
     figures,
@@ -220,6 +221,7 @@ class Worker:
 
     def _answer(self, request):
         """One run, from the request to its DONE frame."""
+        before = changes.look()
         cpu = _cpu()
         self.publisher.new_run()
         if self._trouble is not None:
@@ -243,6 +245,9 @@ class Worker:
             "cpu_ms": max(0, int(cpu * 1000 + 0.5)),
             "peak_rss_kib": max(_rusage(_SELF).ru_maxrss, children.ru_maxrss),
         }
+        changed = changes.since(before)
+        if changed is not None:
+            done["changed"] = changed
         self.channel.send(frames.DONE, done)
 
     def _mend(self):
