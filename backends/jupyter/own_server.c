@@ -336,7 +336,6 @@ static void on_patience_over(uv_timer_t *timer)
     struct own_server *own = timer->data;
 
     if (own->spawned) {
-        (void)uv_kill(-own->child.process.pid, SIGKILL);
         child_kill(&own->child);
     }
 }

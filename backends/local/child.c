@@ -31,12 +31,19 @@ static void report(struct child *child)
     child->exited(child);
 }
 
+/* With all that it has started and that has not left its group. A bubblewrap that is killed while
+ * it starts leaves its other half, which waits for its user map and would for ever. */
+static void kill_group(const struct child *child)
+{
+    (void)uv_kill(-child->process.pid, SIGKILL);
+}
+
 static void on_timer(uv_timer_t *timer)
 {
     struct child *child = timer->data;
     if (child->running) {
         child->timed_out = true;
-        uv_process_kill(&child->process, SIGKILL);
+        kill_group(child);
         return;
     }
     report(child); /* the linger is over */
@@ -45,6 +52,9 @@ static void on_timer(uv_timer_t *timer)
 static void on_exit(uv_process_t *process, int64_t status, int term_signal)
 {
     struct child *child = process->data;
+    /* However it ended. The number cannot be anybody else's while one of the group is left, and
+     * where none is it was given back just now. */
+    kill_group(child);
     child->running = false;
     child->status = status;
     child->term_signal = term_signal;
@@ -141,10 +151,11 @@ int child_spawn(uv_loop_t *loop, struct child *child, const struct child_options
         .env = (char **)options->envp,
         .cwd = options->cwd ? options->cwd : "/",
         .stdio = stdio,
+        .flags = UV_PROCESS_DETACHED,
     };
     spawn.stdio_count = options->fd_count > CHILD_FDS_CAP ? 0 : fill_stdio(child, options, stdio);
     if (options->user->drop) {
-        spawn.flags = UV_PROCESS_SETUID | UV_PROCESS_SETGID;
+        spawn.flags |= UV_PROCESS_SETUID | UV_PROCESS_SETGID;
         spawn.uid = options->user->uid;
         spawn.gid = options->user->gid;
     }
@@ -166,7 +177,7 @@ int child_spawn(uv_loop_t *loop, struct child *child, const struct child_options
 void child_kill(struct child *child)
 {
     if (child->running) {
-        uv_process_kill(&child->process, SIGKILL);
+        kill_group(child);
     }
 }
 

@@ -11,7 +11,9 @@
 /*
  * A child process of the server: bwrap, an interpreter. Its stdin is /dev/null, its environment is
  * what is given here and nothing else, and its outputs are read (stdout on request) and kept up to
- * a cap, newest bytes of stderr winning, to be quoted when it fails.
+ * a cap, newest bytes of stderr winning, to be quoted when it fails. It leads a session and a
+ * process group of its own: what a terminal sends to ours is not for it, and whatever is left of
+ * the group is killed when it ends.
  *
  * The caller: child_spawn → `exited` exactly once, when the process is gone and its pipes are
  * drained (or a linger has passed: a grandchild may hold them) → child_close.
@@ -59,7 +61,7 @@ enum {
 int child_spawn(uv_loop_t *loop, struct child *child, const struct child_options *options,
                 void (*exited)(struct child *child), void *data);
 
-void child_kill(struct child *child); /* SIGKILL, if it still runs */
+void child_kill(struct child *child); /* SIGKILL to its group, if it still runs */
 
 /* After `exited` or a failed spawn. `closed` comes when the memory may be freed. */
 void child_close(struct child *child, void (*closed)(struct child *child));

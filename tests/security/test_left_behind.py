@@ -1,6 +1,7 @@
 """However a server ends, nothing of it goes on: the code in its cells has no say in that."""
 
 import os
+import shutil
 import signal
 import time
 from pathlib import Path
@@ -64,6 +65,41 @@ def test_nothing_goes_on(variant, way, tmp_path_factory):
         one.client.process.wait()
         one.client.close = lambda *_: None  # it ended by a signal; that is what was asked for
         processes.reap()
+        assert not left, left
+
+
+SLOW_BWRAP = """#!/usr/bin/python3 -IS
+import fcntl, os, sys
+mine = os.pipe()
+os.write(mine[1], bytes(fcntl.fcntl(mine[1], fcntl.F_SETPIPE_SZ, 4096)))
+for fd in mine:
+    os.set_inheritable(fd, True)
+os.execv("@", ["bwrap", "--json-status-fd", str(mine[1]), *sys.argv[1:]])
+"""
+
+
+@pytest.mark.only("forked", "solo")
+def test_ended_while_bubblewrap_starts(variant, tmp_path_factory):
+    """Its inner process waits for the user map that the outer one writes, and that one is held up
+    just before, by a status pipe that is full."""
+    folder = tmp_path_factory.mktemp("bin")
+    for parent in (folder, folder.parent, folder.parent.parent):
+        parent.chmod(0o755)
+    slow = folder / "bwrap"
+    slow.write_text(SLOW_BWRAP.replace("@", shutil.which("bwrap")))
+    slow.chmod(0o755)
+    with server(variant, env={"PATH": f"{folder}:{os.environ['PATH']}"}) as one:
+        one.client.begin_tool("run_code", {"code": "1"})
+        deadline = time.monotonic() + 20
+        while time.monotonic() < deadline:
+            halves = [pid for pid, _ in one.client.tree() if "bwrap" in processes.command(pid)]
+            if len(halves) == 2:
+                break
+            time.sleep(0.02)
+        assert len(halves) == 2, "vacuous: bubblewrap did not start"
+        tree = one.client.tree()
+        os.kill(one.client.pid, signal.SIGTERM)
+        left = processes.wait_gone(tree, LIMIT)
         assert not left, left
 
 

@@ -1,3 +1,5 @@
+#include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
@@ -24,8 +26,10 @@ static void on_exited(struct child *child)
     ((struct told *)child->data)->exits++;
 }
 
-/* Runs `script` in sh to its end; `t` can be looked at until finish(). */
-static void run(uv_loop_t *loop, struct told *t, const char *script, uint64_t timeout_ms)
+/* Runs `script` in sh to its end, with `fd` as its descriptor 3 unless that is negative; `t` can be
+ * looked at until finish(). */
+static void run_with(uv_loop_t *loop, struct told *t, const char *script, uint64_t timeout_ms,
+                     int fd)
 {
     static const struct sandbox_user self = {0};
     char *argv[] = {"sh", "-c", (char *)script, NULL};
@@ -37,6 +41,8 @@ static void run(uv_loop_t *loop, struct told *t, const char *script, uint64_t ti
         .read_stdout = true,
         .user = &self,
         .timeout_ms = timeout_ms,
+        .fds = &fd,
+        .fd_count = fd >= 0,
     };
     memset(t, 0, sizeof(*t));
     assert_int_equal(uv_loop_init(loop), 0);
@@ -45,6 +51,11 @@ static void run(uv_loop_t *loop, struct told *t, const char *script, uint64_t ti
     while (t->exits == 0) {
         uv_run(loop, UV_RUN_ONCE);
     }
+}
+
+static void run(uv_loop_t *loop, struct told *t, const char *script, uint64_t timeout_ms)
+{
+    run_with(loop, t, script, timeout_ms, -1);
 }
 
 static void finish(uv_loop_t *loop, struct told *t)
@@ -87,9 +98,35 @@ static void test_grandchild_holds_the_pipe(void **state)
     uv_loop_t loop;
     struct told t;
     (void)state;
-    run(&loop, &t, "sleep 2 & echo done", 0);
+    run(&loop, &t, "setsid sleep 2 & sleep 0.2; echo done", 0);
     assert_int_equal(t.child.status, 0);
     finish(&loop, &t);
+}
+
+/* Whether the last writer of a pipe is gone within ten seconds. */
+static bool ends(int fd)
+{
+    struct pollfd poll_fd = {.fd = fd, .events = POLLIN};
+    return poll(&poll_fd, 1, 10000) == 1 && poll_fd.revents == POLLHUP;
+}
+
+/* What it has started ends with it, whether it is killed or just ends. */
+static void test_nothing_of_the_group_stays(void **state)
+{
+    static const char *const scripts[] = {"sleep 60 & wait", "sleep 60 & exit 3"};
+    uv_loop_t loop;
+    struct told t;
+    int ends_of[2];
+    (void)state;
+    for (size_t i = 0; i < 2; i++) {
+        assert_int_equal(pipe2(ends_of, O_CLOEXEC), 0);
+        run_with(&loop, &t, scripts[i], i == 0 ? 100 : 0, ends_of[1]);
+        close(ends_of[1]);
+        assert_true(ends(ends_of[0]));
+        assert_int_equal(t.child.term_signal, i == 0 ? SIGKILL : 0);
+        close(ends_of[0]);
+        finish(&loop, &t);
+    }
 }
 
 static void test_much_output_keeps_the_end(void **state)
@@ -187,6 +224,7 @@ int main(void)
         cmocka_unit_test(test_outputs_and_status),
         cmocka_unit_test(test_time_limit),
         cmocka_unit_test(test_grandchild_holds_the_pipe),
+        cmocka_unit_test(test_nothing_of_the_group_stays),
         cmocka_unit_test(test_much_output_keeps_the_end),
         cmocka_unit_test(test_no_such_program),
         cmocka_unit_test(test_debians_python),
