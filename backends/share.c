@@ -52,11 +52,13 @@ struct share *share_new(enum share_type type, int fd_owned, const char *source, 
 struct share *share_clone(const struct share *share)
 {
     int fd = fcntl(share->fd, F_DUPFD_CLOEXEC, 3);
+    struct share *clone =
+        fd < 0 ? NULL : share_new(share->type, fd, share->source, share->dest, share->read_only);
 
-    if (fd < 0) {
-        return NULL;
+    if (clone) {
+        clone->consented = share->consented;
     }
-    return share_new(share->type, fd, share->source, share->dest, share->read_only);
+    return clone;
 }
 
 void share_free(struct share *share)

@@ -23,8 +23,9 @@ struct share {
     int fd; /* O_PATH | O_CLOEXEC of the source, owned */
     bool is_directory;
     bool read_only;
-    char *source; /* absolute, resolved, for messages */
-    char *dest;   /* absolute, normal form: no ".", "..", "//" or trailing "/" */
+    bool consented; /* allowed by a person, beyond the roots: a reset takes it as opened */
+    char *source;   /* absolute, resolved, for messages */
+    char *dest;     /* absolute, normal form: no ".", "..", "//" or trailing "/" */
 };
 
 struct share *share_new(enum share_type type, int fd_owned, const char *source, const char *dest,

@@ -122,11 +122,24 @@ static struct call *call_new(struct server *s, enum protocol version, const stru
     return call;
 }
 
-static void begin_checked(struct call *call)
+/* A modern client says with each request what it can do. One whose messages are a file reads no
+ * questions. */
+static bool can_ask(const struct call *call, const json_t *params)
+{
+    const json_t *meta = json_object_get(params, "_meta");
+    return !stdio_reads_file(call->server->stdio) &&
+           (call_era(call) == ERA_LEGACY
+                ? call->server->can_ask
+                : consent_offered(
+                      json_object_get(meta, "io.modelcontextprotocol/clientCapabilities")));
+}
+
+static void begin_checked(struct call *call, const json_t *params)
 {
     struct server *s = call->server;
     struct error err = {0};
     const json_t *schema = schema_get(call->tool->schema);
+    const json_t *state = json_object_get(params, "requestState");
     if (s->call_count > CALLS_CAP) {
         error_set(&err, ERROR_LIMIT,
                   "%d calls are in flight, the most there may be; wait for some to end", CALLS_CAP);
@@ -134,6 +147,9 @@ static void begin_checked(struct call *call)
         error_set(&err, ERROR_INTERNAL, "the schema of %s is missing", call->tool->name);
     } else if (schema_check(schema, call->arguments, true, &err) < 0) {
         error_wrap(&err, "invalid arguments for %s", call->tool->name);
+    } else if (state && call_era(call) == ERA_MODERN) {
+        consent_resume(call, state, json_object_get(params, "inputResponses"));
+        return;
     } else {
         call->tool->start(call);
         return;
@@ -167,12 +183,13 @@ int call_begin(struct server *s, enum protocol version, const struct message *m,
     }
     call->tool = tool;
     call->arguments = arguments;
+    call->can_ask = can_ask(call, m->params);
     call->wants_log = read_level(m->params, &call->log_level);
     call->progress_token = json_incref(token);
     if (token) {
         call->progress = progress_new(s->loop, send_progress, call);
     }
-    begin_checked(call);
+    begin_checked(call, m->params);
     return 0;
 }
 

@@ -47,6 +47,7 @@ static int do_initialize(struct server *s, const struct request *r, json_t **ret
     s->version = protocol_negotiate(version);
     s->log_level = LOG_LEVEL_INFO;
     roots_enable(s->roots, json_is_object(json_object_get(capabilities, "roots")));
+    s->can_ask = s->version >= PROTOCOL_2025_06_18 && consent_offered(capabilities);
     return built(protocol_initialize(s->version), ret, fault);
 }
 
@@ -250,7 +251,7 @@ static void dispatch_value(struct server *s, json_t *value, struct batch *batch)
         handle_notification(s, &m);
         break;
     case MESSAGE_RESPONSE:
-        roots_answer(s->roots, m.id, m.result);
+        client_requests_take(s->requests, m.id, m.result);
         break;
     }
 }

@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "mcp/config_environment.h"
+#include "mcp/policy_ask.h"
 
 static int out_of_memory(struct error *err)
 {
@@ -36,6 +37,7 @@ int policy_fill(struct policy *policy, const json_t *object, struct error *err)
         .max_cpu = number_of(object, "max_cpu"),
         .max_lifetime_seconds = number_of(object, "max_lifetime_seconds"),
         .max_idle_timeout_seconds = number_of(object, "max_idle_timeout_seconds"),
+        .max_timeout_seconds = number_of(object, "max_timeout_seconds"),
         .max_sessions = (unsigned)json_integer_value(json_object_get(object, "max_sessions")),
         .images = list_of(object, "images"),
         .packages = list_of(object, "packages"),
@@ -49,11 +51,12 @@ int policy_fill(struct policy *policy, const json_t *object, struct error *err)
             return error_wrap(err, "policy.networks[%zu]", index);
         }
     }
-    return 0;
+    return policy_ask_fill(policy, json_object_get(object, "ask"), err);
 }
 
 void policy_deinit(struct policy *policy)
 {
+    policy_ask_free(policy->ask);
     json_decref(policy->images);
     json_decref(policy->packages);
     json_decref(policy->networks);
@@ -67,45 +70,55 @@ double policy_lifetime(const struct policy *policy, const struct environment *ba
     return fmax(policy->max_lifetime_seconds, base->max_lifetime_seconds);
 }
 
-/* A number that may be asked for, and the most that it may be; INFINITY: no limit of ours. */
-struct limit {
+/* The numbers that may be asked for, and what the owner would set to allow more. */
+static const struct number {
     const char *key;
     const char *widened_by;
-    double most;
+} numbers[] = {
+    {"memory_mib", "policy.max_memory_mib"},
+    {"disk_mib", "policy.max_disk_mib"},
+    {"cpu", "policy.max_cpu"},
+    {"timeout_seconds", "the environment's max_timeout_seconds"},
+    {"idle_timeout_seconds", "policy.max_idle_timeout_seconds"},
+    {"max_lifetime_seconds", "policy.max_lifetime_seconds"},
 };
 
-static int check_limit(const struct limit *limit, const struct environment *base,
-                       const json_t *wishes, struct error *err)
+double policy_most(const struct policy *policy, const struct environment *base, const char *key)
 {
-    const json_t *wish = json_object_get(wishes, limit->key);
+    const struct {
+        const char *key;
+        double most;
+    } limits[] = {
+        {"memory_mib", fmax(policy->max_memory_mib, (double)base->memory_mib)},
+        {"disk_mib", fmax(policy->max_disk_mib, (double)base->disk_mib)},
+        {"cpu", base->cpu > 0 ? fmax(policy->max_cpu, base->cpu) : INFINITY},
+        {"timeout_seconds", fmax(policy->max_timeout_seconds, base->max_timeout_seconds)},
+        {"idle_timeout_seconds",
+         fmax(policy->max_idle_timeout_seconds, base->idle_timeout_seconds)},
+        {"max_lifetime_seconds", policy_lifetime(policy, base)},
+    };
 
-    if (!wish || json_number_value(wish) <= limit->most) {
-        return 0;
+    for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
+        if (strcmp(limits[i].key, key) == 0) {
+            return limits[i].most;
+        }
     }
-    return error_set(err, ERROR_REFUSED,
-                     "%s %g is more than environment \"%s\" allows: %g at most. Nothing was made; "
-                     "ask for less, or have the owner of this machine set %s",
-                     limit->key, json_number_value(wish), base->name, limit->most,
-                     limit->widened_by);
+    return INFINITY;
 }
 
 static int check_numbers(const struct policy *policy, const struct environment *base,
                          const json_t *wishes, struct error *err)
 {
-    const struct limit limits[] = {
-        {"memory_mib", "policy.max_memory_mib",
-         fmax(policy->max_memory_mib, (double)base->memory_mib)},
-        {"disk_mib", "policy.max_disk_mib", fmax(policy->max_disk_mib, (double)base->disk_mib)},
-        {"cpu", "policy.max_cpu", base->cpu > 0 ? fmax(policy->max_cpu, base->cpu) : INFINITY},
-        {"timeout_seconds", "the environment's max_timeout_seconds", base->max_timeout_seconds},
-        {"idle_timeout_seconds", "policy.max_idle_timeout_seconds",
-         fmax(policy->max_idle_timeout_seconds, base->idle_timeout_seconds)},
-        {"max_lifetime_seconds", "policy.max_lifetime_seconds", policy_lifetime(policy, base)},
-    };
+    for (size_t i = 0; i < sizeof(numbers) / sizeof(*numbers); i++) {
+        const json_t *wish = json_object_get(wishes, numbers[i].key);
+        double most = policy_most(policy, base, numbers[i].key);
 
-    for (size_t i = 0; i < sizeof(limits) / sizeof(*limits); i++) {
-        if (check_limit(&limits[i], base, wishes, err) < 0) {
-            return -1;
+        if (wish && json_number_value(wish) > most) {
+            return error_set(err, ERROR_REFUSED,
+                             "%s %g is more than environment \"%s\" allows: %g at most. Nothing "
+                             "was made; ask for less, or have the owner of this machine set %s",
+                             numbers[i].key, json_number_value(wish), base->name, most,
+                             numbers[i].widened_by);
         }
     }
     return 0;
@@ -202,6 +215,17 @@ static int check_network(const struct policy *policy, const struct environment *
     return refuse_word("network", word, base, policy->networks, err);
 }
 
+int policy_check(const struct policy *policy, const struct environment *base, const json_t *wishes,
+                 struct error *err)
+{
+    return check_numbers(policy, base, wishes, err) < 0 ||
+                   check_image(policy, base, wishes, err) < 0 ||
+                   check_packages(policy, base, wishes, err) < 0 ||
+                   check_network(policy, base, wishes, err) < 0
+               ? -1
+               : 0;
+}
+
 /* --- the environment that comes of it --- */
 
 /* What changes the sandboxes themselves, and what is only about when they end. */
@@ -267,10 +291,7 @@ int policy_derive(const struct policy *policy, const struct environment *base, c
     struct derived derived = {0};
     int r = -1;
 
-    if (check_numbers(policy, base, wishes, err) < 0 ||
-        check_image(policy, base, wishes, err) < 0 ||
-        check_packages(policy, base, wishes, err) < 0 ||
-        check_network(policy, base, wishes, err) < 0) {
+    if (policy_check(policy, base, wishes, err) < 0) {
         json_decref(taken);
         return -1;
     }

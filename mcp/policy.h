@@ -7,6 +7,8 @@
 #include "backends/base/error.h"
 #include "backends/environment.h"
 
+struct policy_ask;
+
 /*
  * Policy: what the owner of the machine lets a client ask for (the config's key "policy"). Tool
  * arguments may only narrow what an environment gives, unless the policy names more. What is above
@@ -14,6 +16,9 @@
  * to set.
  *
  * Images and packages are compared letter by letter with the owner's lists.
+ *
+ * Between what is allowed and what is refused lies what a person may be asked for
+ * (mcp/policy_ask.h).
  */
 struct policy {
     double max_memory_mib; /* of each number: 0 when it was not given */
@@ -21,13 +26,21 @@ struct policy {
     double max_cpu;
     double max_lifetime_seconds;
     double max_idle_timeout_seconds;
+    double max_timeout_seconds; /* only what is asked for has it */
     unsigned max_sessions;
     json_t *images, *packages, *networks; /* arrays of strings, or NULL */
+    struct policy_ask *ask;               /* NULL: nobody is asked */
 };
 
 /* Fills it from the config's object, which has passed the schema; NULL: nothing is given. */
 int policy_fill(struct policy *policy, const json_t *object, struct error *err);
 void policy_deinit(struct policy *policy);
+
+/* Are these wishes (as below) allowed? -1 with the error that policy_derive would give. */
+int policy_check(const struct policy *policy, const struct environment *base, const json_t *wishes,
+                 struct error *err);
+/* The most that the number `key` may be; INFINITY: no limit of ours. */
+double policy_most(const struct policy *policy, const struct environment *base, const char *key);
 
 /* An environment for one session. */
 struct derived {

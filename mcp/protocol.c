@@ -252,7 +252,9 @@ void protocol_finish(enum protocol v, json_t *result)
         strip_newer_fields(result);
     }
     if (protocol_era(v) == ERA_MODERN) {
-        json_object_set_new(result, "resultType", json_string("complete"));
+        if (!json_object_get(result, "resultType")) {
+            json_object_set_new(result, "resultType", json_string("complete"));
+        }
         add_server_info(v, result);
     }
 }

@@ -49,7 +49,7 @@ json_t *protocol_discover(void);
 json_t *protocol_tools(enum protocol v, const struct tool *const *tools, bool structured);
 
 /* Makes any result fit its revision, in place: takes out what is newer than the revision, and adds
- * resultType and serverInfo where it is modern. */
+ * resultType (unless it has one) and serverInfo where it is modern. */
 void protocol_finish(enum protocol v, json_t *result);
 
 /* notifications/progress for this revision; `number` is strictly increasing. */

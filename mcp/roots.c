@@ -1,6 +1,5 @@
 #include "mcp/roots.h"
 
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -14,15 +13,12 @@ struct waiter {
 };
 
 struct roots {
-    void (*send)(void *data, json_t *request_owned);
-    void *data;
-    bool enabled, known, stopped, asking;
-    unsigned question; /* number of the newest one; an answer to an older one is stale */
+    struct client_requests *requests;
+    struct client_request *question; /* NULL: none is open */
+    bool enabled, known, stopped;
     json_t *paths;
     struct waiter *waiters;
-    uv_timer_t soon;  /* answers that are already known, outside the asker's stack */
-    uv_timer_t limit; /* of a question */
-    unsigned open_handles;
+    uv_timer_t soon; /* answers that are already known, outside the asker's stack */
     void (*closed)(void *data);
     void *closed_data;
 };
@@ -130,35 +126,39 @@ static void on_soon(uv_timer_t *timer)
     tell(timer->data, NULL);
 }
 
-static void fail(struct roots *r, const char *text)
+static void fail(struct roots *r, enum error_kind kind, const char *text)
 {
     struct error err = {0};
-    r->asking = false;
-    uv_timer_stop(&r->limit);
-    error_set(&err, ERROR_TIMEOUT, "%s", text);
+    error_set(&err, kind, "%s", text);
     tell(r, &err);
     error_clear(&err);
 }
 
-static void on_limit(uv_timer_t *timer)
+static void on_answer(void *data, enum client_answer how, const json_t *result)
 {
-    fail(timer->data, "the client did not answer roots/list within 5 seconds; start the server "
-                      "with --share-root DIR to name the folders that may be shared");
-}
-
-static void question_id(const struct roots *r, char id[32])
-{
-    snprintf(id, 32, "cellblock-roots-%u", r->question);
+    struct roots *r = data;
+    json_t *paths = read_paths(result);
+    r->question = NULL;
+    if (how == CLIENT_LATE) {
+        fail(r, ERROR_TIMEOUT,
+             "the client did not answer roots/list within 5 seconds; start the server with "
+             "--share-root DIR to name the folders that may be shared");
+    } else if (how != CLIENT_GONE && !paths) {
+        fail(r, ERROR_LOST,
+             "the client answered roots/list with an error; start the server with --share-root "
+             "DIR to name the folders that may be shared");
+    } else if (paths) {
+        json_decref(r->paths);
+        r->paths = paths;
+        r->known = true;
+        tell(r, NULL);
+    }
 }
 
 static void send_question(struct roots *r)
 {
-    char id[32];
-    r->asking = true;
-    r->question++;
-    question_id(r, id);
-    uv_timer_start(&r->limit, on_limit, ROOTS_LIMIT_MS, 0);
-    r->send(r->data, jsonrpc_request(id, "roots/list", NULL));
+    r->question =
+        client_request(r->requests, "roots", "roots/list", NULL, ROOTS_LIMIT_MS, on_answer, r);
 }
 
 void roots_ask(struct roots *r, bool ask,
@@ -176,37 +176,16 @@ void roots_ask(struct roots *r, bool ask,
     *end = w;
     if (is_ready(r, w)) {
         uv_timer_start(&r->soon, on_soon, 0, 0);
-    } else if (!r->asking) {
+    } else if (!r->question) {
         send_question(r);
     }
-}
-
-void roots_answer(struct roots *r, const json_t *id, const json_t *result)
-{
-    char ours[32];
-    question_id(r, ours);
-    const char *given = json_string_value(id);
-    if (!r->asking || !given || strcmp(given, ours) != 0) {
-        return;
-    }
-    json_t *paths = read_paths(result);
-    if (!paths) {
-        fail(r, "the client answered roots/list with an error; start the server with --share-root "
-                "DIR to name the folders that may be shared");
-        return;
-    }
-    json_decref(r->paths);
-    r->paths = paths;
-    r->known = true;
-    r->asking = false;
-    uv_timer_stop(&r->limit);
-    tell(r, NULL);
 }
 
 void roots_changed(struct roots *r)
 {
     r->known = false;
-    if (r->asking && !r->stopped) {
+    if (r->question && !r->stopped) {
+        client_request_forget(r->requests, r->question); /* its answer would be stale */
         send_question(r);
     }
 }
@@ -220,8 +199,6 @@ void roots_enable(struct roots *r, bool enable)
 void roots_stop(struct roots *r)
 {
     r->stopped = true;
-    r->asking = false;
-    uv_timer_stop(&r->limit);
     if (r->waiters) {
         uv_timer_start(&r->soon, on_soon, 0, 0);
     }
@@ -229,8 +206,7 @@ void roots_stop(struct roots *r)
 
 /* ---- life ---- */
 
-struct roots *roots_new(uv_loop_t *loop, void (*send)(void *data, json_t *request_owned),
-                        void *data)
+struct roots *roots_new(uv_loop_t *loop, struct client_requests *requests)
 {
     struct roots *r = calloc(1, sizeof *r);
     json_t *paths = json_array();
@@ -239,21 +215,16 @@ struct roots *roots_new(uv_loop_t *loop, void (*send)(void *data, json_t *reques
         json_decref(paths);
         return NULL;
     }
-    r->send = send;
-    r->data = data;
+    r->requests = requests;
     r->paths = paths;
     uv_timer_init(loop, &r->soon);
-    uv_timer_init(loop, &r->limit);
-    r->soon.data = r->limit.data = r;
+    r->soon.data = r;
     return r;
 }
 
 static void on_closed(uv_handle_t *handle)
 {
     struct roots *r = handle->data;
-    if (--r->open_handles > 0) {
-        return;
-    }
     void (*closed)(void *) = r->closed;
     void *data = r->closed_data;
     tell(r, NULL);
@@ -269,7 +240,5 @@ void roots_close(struct roots *r, void (*closed)(void *data), void *data)
     r->stopped = true;
     r->closed = closed;
     r->closed_data = data;
-    r->open_handles = 2;
     uv_close((uv_handle_t *)&r->soon, on_closed);
-    uv_close((uv_handle_t *)&r->limit, on_closed);
 }

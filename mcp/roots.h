@@ -6,6 +6,7 @@
 #include <uv.h>
 
 #include "backends/base/error.h"
+#include "mcp/client_request.h"
 
 /*
  * The folders that a legacy client offers. It is asked once, when the first call wants to know, and
@@ -18,9 +19,8 @@ enum {
 
 struct roots;
 
-/* `send` is given roots/list requests to pass on. NULL when out of memory. */
-struct roots *roots_new(uv_loop_t *loop, void (*send)(void *data, json_t *request_owned),
-                        void *data);
+/* Asks with `requests`, which is stopped and closed when this is. NULL when out of memory. */
+struct roots *roots_new(uv_loop_t *loop, struct client_requests *requests);
 
 /* Has the client declared the capability? Without it nobody is asked and there are none. */
 void roots_enable(struct roots *r, bool enable);
@@ -29,10 +29,6 @@ void roots_enable(struct roots *r, bool enable);
  * error. With `ask` false (a modern request) the array is empty. */
 void roots_ask(struct roots *r, bool ask,
                void (*done)(void *data, const json_t *paths, const struct error *err), void *data);
-
-/* A response of the client; `result` is NULL for an error. Ignored when it answers no question of
- * ours. */
-void roots_answer(struct roots *r, const json_t *id, const json_t *result);
 
 /* notifications/roots/list_changed. */
 void roots_changed(struct roots *r);

@@ -119,10 +119,12 @@ static void sessions_closed(void *data)
     struct stdio *stdio = s->stdio;
     s->sessions = NULL;
     s->stdio = NULL;
-    s->closing = 5;
+    s->closing = 7;
     stdio_close(stdio, s->linger ? LINGER_MS : 0, part_closed, s);
     lifeline_close(s->lifeline, part_closed, s);
     roots_close(s->roots, part_closed, s);
+    consent_close(s->consent, part_closed, s);
+    client_requests_close(s->requests, part_closed, s);
     uv_close((uv_handle_t *)&s->timer, timer_closed);
     uv_close((uv_handle_t *)&s->late_cancel, timer_closed);
 }
@@ -184,6 +186,7 @@ void server_stop(struct server *server)
     server->linger = false;
     stdio_stop_reading(server->stdio);
     roots_stop(server->roots);
+    client_requests_stop(server->requests);
     uv_update_time(server->loop);
     uv_timer_start(&server->timer, step, STOP_LIMIT_MS, 0);
     cancel_all(server);
@@ -220,6 +223,7 @@ static void on_end(void *data)
     if (s->state == SERVER_SERVING) {
         s->state = SERVER_DRAINING;
         roots_stop(s->roots);
+        client_requests_stop(s->requests);
         server_call_ended(s);
     }
 }
@@ -238,9 +242,9 @@ static void on_cut(void *data, const char *why)
     server_stop(s);
 }
 
-static void send_request(void *data, json_t *request_owned)
+static void send_request(void *data, json_t *message_owned)
 {
-    server_send(data, request_owned);
+    server_send(data, message_owned);
 }
 
 /* ---- life ---- */
@@ -249,11 +253,13 @@ static int open_parts(struct server *s, const struct server_options *options, st
 {
     static const struct stdio_events events = {on_line, on_too_long, on_end, on_gone};
     s->subscriptions = json_array();
-    s->roots = roots_new(s->loop, send_request, s);
+    s->requests = client_requests_new(s->loop, send_request, s);
+    s->roots = s->requests ? roots_new(s->loop, s->requests) : NULL;
+    s->consent = consent_new(s);
     s->lifeline = lifeline_new(s->loop, on_cut, s);
     s->sessions = sessions_new(s->loop, s->config, s->log);
     s->runs = run_records_new(s->loop);
-    if (!s->runs || !s->subscriptions || !s->roots || !s->lifeline || !s->sessions) {
+    if (!s->runs || !s->subscriptions || !s->roots || !s->consent || !s->lifeline || !s->sessions) {
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     s->stdio = stdio_open(s->loop, options->in_fd, options->out_fd, &events, s, err);
@@ -270,6 +276,12 @@ static void close_parts(struct server *s)
 {
     if (s->roots) {
         roots_close(s->roots, NULL, NULL);
+    }
+    if (s->consent) {
+        consent_close(s->consent, NULL, NULL);
+    }
+    if (s->requests) {
+        client_requests_close(s->requests, NULL, NULL);
     }
     if (s->lifeline) {
         lifeline_close(s->lifeline, NULL, NULL);

@@ -6,6 +6,8 @@
 #include <uv.h>
 
 #include "mcp/call.h"
+#include "mcp/client_request.h"
+#include "mcp/consent.h"
 #include "mcp/jsonrpc.h"
 #include "mcp/lifeline.h"
 #include "mcp/progress.h"
@@ -55,6 +57,7 @@ struct call {
     json_t *arguments;
     json_t *progress_token; /* NULL: none wanted */
     struct progress *progress;
+    bool can_ask;             /* the client asks a person when it is told to */
     bool wants_log;           /* modern: the request carried a level */
     enum log_level log_level; /* that level */
     bool cancelled, cancel_told;
@@ -69,11 +72,14 @@ struct server {
     struct log *log;
     struct stdio *stdio; /* NULL once it is closed */
     struct lifeline *lifeline;
+    struct client_requests *requests;
     struct roots *roots;
+    struct consent *consent;
     struct sessions *sessions;
     struct run_records *runs; /* outlives the sessions */
 
     enum protocol version;    /* of the connection; PROTOCOL_NONE before initialize */
+    bool can_ask;             /* as it said at initialize */
     enum log_level log_level; /* of legacy notifications/message */
     struct call *calls;
     size_t call_count;

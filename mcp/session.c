@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -446,6 +447,31 @@ void session_cancel_share(struct session *s, const void *data)
     }
 }
 
+/* A share that a person has allowed is good for what was opened then, whatever its path leads to
+ * now. */
+static int share_list_keep(struct share_list *list, const struct share *share, struct error *err)
+{
+    struct share **grown = reallocarray(list->items, list->count + 1, sizeof(struct share *));
+    struct stat st;
+
+    if (!grown) {
+        return out_of_memory(err);
+    }
+    list->items = grown;
+    if (fstat(share->fd, &st) < 0 || st.st_nlink == 0) {
+        return error_set(err, ERROR_NOT_FOUND,
+                         "source %s, which a person had allowed, was removed; ask with add_share "
+                         "again after a reset with keep_shares false",
+                         share->source);
+    }
+    list->items[list->count] = share_clone(share);
+    if (!list->items[list->count]) {
+        return out_of_memory(err);
+    }
+    list->count++;
+    return 0;
+}
+
 /* Opens the sources of all shares anew. -1 with an error that names the one that is missing. */
 static int reopen_shares(struct session *s, const json_t *roots, bool keep_shares,
                          struct share_list *list, struct error *err)
@@ -457,8 +483,11 @@ static int reopen_shares(struct session *s, const json_t *roots, bool keep_share
         return -1;
     }
     for (unsigned i = s->own_shares; keep_shares && (share = executor_share(s->executor, i)); i++) {
-        if (share_list_open(list, config, roots, share->type, share->source, share->dest,
-                            share->read_only, err) < 0) {
+        int r = share->consented ? share_list_keep(list, share, err)
+                                 : share_list_open(list, config, roots, share->type, share->source,
+                                                   share->dest, share->read_only, err);
+
+        if (r < 0) {
             return -1;
         }
     }

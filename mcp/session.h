@@ -71,8 +71,14 @@ struct session_changes {
                              * 0: as before */
     const char *name;       /* NULL: as before */
     const json_t *tags;     /* a text sets one, null removes it; NULL: as before */
+    bool consented;         /* a person has agreed to the time, if policy lets it be asked for */
 };
 int session_change(struct session *s, const struct session_changes *changes, struct error *err);
+/* Only whether it would be refused; ERROR_REFUSED is the time. */
+int session_change_check(const struct session *s, const struct session_changes *changes,
+                         struct error *err);
+/* Seconds that it may still live by that policy. */
+double session_may_live(const struct session *s, const struct policy *policy);
 
 /*
  * Ends it: from now on no call finds it. With `kill` runs that are going are cancelled; without,

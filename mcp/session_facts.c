@@ -1,9 +1,11 @@
 #include <errno.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 
 #include "backends/registry.h"
+#include "mcp/policy_ask.h"
 #include "mcp/session.h"
 #include "mcp/session_private.h"
 #include "mcp/session_tags.h"
@@ -221,19 +223,28 @@ json_t *session_facts(struct session *s, size_t log_lines)
 
 /* --- what changes --- */
 
-static int check_end(const struct session *s, double seconds, struct error *err)
+double session_may_live(const struct session *s, const struct policy *policy)
 {
-    double most = policy_lifetime(&s->owner->config->policy, s->base);
     double age = (double)(uv_now(s->owner->loop) - s->made_at) / 1000;
 
-    if (age + seconds <= most) {
+    return fmax(policy_lifetime(policy, s->base) - age, 0);
+}
+
+static int check_end(const struct session *s, const struct session_changes *changes,
+                     struct error *err)
+{
+    const struct policy *policy = &s->owner->config->policy;
+    const struct policy *most = changes->consented && policy->ask ? &policy->ask->most : policy;
+    double seconds = changes->timeout_seconds;
+
+    if (seconds <= session_may_live(s, most)) {
         return 0;
     }
     return error_set(err, ERROR_REFUSED,
                      "timeout_seconds %g is more than session \"%s\" may still live: %.0f at most, "
                      "for %g in all. Nothing was changed; ask for less, or have the owner of this "
                      "machine set policy.max_lifetime_seconds",
-                     seconds, s->id, most > age ? most - age : 0, most);
+                     seconds, s->id, session_may_live(s, most), policy_lifetime(most, s->base));
 }
 
 static int check_name(const struct session *s, const char *name, struct error *err)
@@ -249,15 +260,39 @@ static int check_name(const struct session *s, const char *name, struct error *e
     return session_name_check(name, err);
 }
 
+/* `ret_tags` may be NULL: they are only checked. */
+static int check_changes(const struct session *s, const struct session_changes *changes,
+                         json_t **ret_tags, struct error *err)
+{
+    json_t *tags = NULL;
+
+    if ((changes->name && check_name(s, changes->name, err) < 0) ||
+        (changes->tags && session_tags_merge(s->tags, changes->tags, &tags, err) < 0)) {
+        return -1;
+    }
+    /* The last: a person is asked only about what would be done then. */
+    int r = changes->timeout_seconds > 0 ? check_end(s, changes, err) : 0;
+    if (r == 0 && ret_tags) {
+        *ret_tags = tags;
+    } else {
+        json_decref(tags);
+    }
+    return r;
+}
+
+int session_change_check(const struct session *s, const struct session_changes *changes,
+                         struct error *err)
+{
+    return check_changes(s, changes, NULL, err);
+}
+
 int session_change(struct session *s, const struct session_changes *changes, struct error *err)
 {
     double seconds = changes->timeout_seconds;
     char *name = NULL;
     json_t *tags = NULL;
 
-    if ((seconds > 0 && check_end(s, seconds, err) < 0) ||
-        (changes->name && check_name(s, changes->name, err) < 0) ||
-        (changes->tags && session_tags_merge(s->tags, changes->tags, &tags, err) < 0)) {
+    if (check_changes(s, changes, &tags, err) < 0) {
         return -1;
     }
     if (changes->name && !(name = strdup(changes->name))) {

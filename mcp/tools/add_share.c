@@ -3,8 +3,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/registry.h"
+#include "mcp/consent.h"
 #include "mcp/host_path.h"
+#include "mcp/policy_ask.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
 #include "mcp/tools.h"
@@ -13,6 +16,7 @@
 struct share_call {
     struct call *call;
     struct session *session; /* NULL until it is resolved */
+    struct share *share;     /* what a person is asked about */
     char *text;              /* the answer when it is there */
     char *hint;
     enum share_type type;
@@ -26,6 +30,7 @@ static void share_call_free(struct share_call *sc)
     if (sc->session) {
         session_end(sc->session);
     }
+    share_free(sc->share);
     free(sc->text);
     free(sc->hint);
     free(sc->dest);
@@ -70,9 +75,10 @@ static void on_added(void *data, const struct error *err)
     share_call_free(sc);
 }
 
-static int check_capabilities(const struct share_call *sc, struct error *err)
+static int check_capabilities(const struct share_call *sc, const struct session *s,
+                              struct error *err)
 {
-    const struct place *place = session_place(sc->session);
+    const struct place *place = session_place(s);
 
     if (sc->type == SHARE_COPY) {
         return place_needs(place, CAP_COPY, "a share of type copy", err);
@@ -126,25 +132,12 @@ static int enter_session(struct share_call *sc, struct error *err)
     }
     session_begin(sc->session);
     sc->hint = session_hint(sc->session, made);
-    return check_capabilities(sc, err);
+    return check_capabilities(sc, sc->session, err);
 }
 
-static int add(struct share_call *sc, const json_t *roots, struct error *err)
+/* Takes the share, in either case. */
+static int add(struct share_call *sc, struct share *share, struct error *err)
 {
-    const struct config *config = server_config(call_server(sc->call));
-    struct share *share;
-    bool is_directory;
-    char *path;
-    int fd;
-
-    if (host_path_open(config, roots, sc->source, &fd, &path, &is_directory, err) < 0) {
-        return -1;
-    }
-    share = share_new(sc->type, fd, path, sc->dest, sc->read_only);
-    free(path);
-    if (!share) {
-        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "share %s", sc->dest);
-    }
     if (enter_session(sc, err) < 0) {
         share_free(share);
         return -1;
@@ -155,13 +148,147 @@ static int add(struct share_call *sc, const json_t *roots, struct error *err)
     return 0;
 }
 
+/* Opens the source under the roots. NULL with an error. */
+static struct share *open_source(const struct share_call *sc, const json_t *roots,
+                                 struct error *err)
+{
+    struct share *share;
+    bool is_directory;
+    char *path;
+    int fd;
+
+    if (host_path_open(server_config(call_server(sc->call)), roots, sc->source, &fd, &path,
+                       &is_directory, err) < 0) {
+        return NULL;
+    }
+    share = share_new(sc->type, fd, path, sc->dest, sc->read_only);
+    free(path);
+    if (!share) {
+        error_set_code(err, ERROR_INTERNAL, ENOMEM, "share %s", sc->dest);
+    }
+    return share;
+}
+
+/* --- a source that a person is asked about --- */
+
+static void on_allowed(struct call *call, void *data)
+{
+    struct share_call *sc = data;
+    struct share *share = sc->share;
+    struct error err = {0};
+
+    sc->call = call;
+    sc->share = NULL;
+    share->consented = true;
+    if (add(sc, share, &err) < 0) {
+        fail(sc, &err);
+    }
+    error_clear(&err);
+}
+
+static void on_refused(void *data)
+{
+    share_call_free(data);
+}
+
+/* "session s-7k2m9q4d"; to be freed. NULL with an error when the one that is named is not there, or
+ * cannot have such a share: nobody is asked for nothing. */
+static char *name_session(const struct share_call *sc, struct error *err)
+{
+    struct call *call = sc->call;
+    struct session *s;
+    const char *name;
+    char *text;
+
+    if (argument_name(call, "session", &name, err) < 0) {
+        return NULL;
+    }
+    if (!name) {
+        text = strdup(call_era(call) == ERA_LEGACY ? "the default session" : "a new session");
+    } else {
+        s = sessions_find(server_sessions(call_server(call)), name, err);
+        if (!s || check_capabilities(sc, s, err) < 0) {
+            return NULL;
+        }
+        text = string_format("session %s", session_id(s));
+    }
+    if (!text) {
+        error_set_code(err, ERROR_INTERNAL, ENOMEM, "add_share");
+    }
+    return text;
+}
+
+static const char *how(const struct share_call *sc)
+{
+    if (sc->type == SHARE_COPY) {
+        return "a copy; the original stays as it is";
+    }
+    return sc->read_only ? "the original itself, to be read and not changed"
+                         : "the original itself, which the code MAY CHANGE AND DELETE";
+}
+
+static void ask(struct share_call *sc, const char *session, const struct error *refusal)
+{
+    char *path = consent_quote(sc->share->source), *dest = consent_quote(sc->dest);
+    const char *kind = sc->share->is_directory ? "folder" : "file";
+    struct consent_question question = {
+        .what = path ? string_format("source %s", path) : NULL,
+        .go_on = on_allowed,
+        .drop = on_refused,
+        .data = sc,
+    };
+
+    if (path && dest) {
+        question.message = string_format(
+            "The agent asks for a %s of this computer that is not shared.\n\n%s: %s\nWhat it "
+            "gets: %s\nWhere: %s in %s\n\nIt counts for this one time. Say no if you did not "
+            "expect this.",
+            kind, sc->share->is_directory ? "Folder" : "File", path, how(sc), dest, session);
+    }
+    free(path);
+    free(dest);
+    call_ask(sc->call, &question, refusal);
+}
+
+/* When the owner lets it be asked for: opens the source, which is used as it was opened if a person
+ * agrees, whatever its path leads to by then. 0: it is asked; -1: `err`, the refusal, may be a
+ * better one. */
+static int try_asking(struct share_call *sc, struct error *err)
+{
+    const struct policy_ask *asking = server_config(call_server(sc->call))->policy.ask;
+    struct error other = {0};
+    char *session;
+
+    if (err->kind != ERROR_REFUSED || !asking || json_array_size(asking->shares) == 0) {
+        return -1;
+    }
+    sc->share = open_source(sc, asking->shares, &other);
+    session = sc->share ? name_session(sc, &other) : NULL;
+    if (session) {
+        ask(sc, session, err);
+        free(session);
+        return 0;
+    }
+    if (sc->share || other.kind != ERROR_REFUSED) {
+        error_clear(err);
+        *err = other;
+    } else {
+        error_clear(&other);
+    }
+    return -1;
+}
+
 static void on_roots(void *data, const json_t *paths, const struct error *roots_err)
 {
     struct share_call *sc = data;
     struct error err = {0};
+    struct share *share;
+    int r;
 
     (void)roots_err; /* a client without an answer offers no roots */
-    if (add(sc, paths, &err) < 0) {
+    share = open_source(sc, paths, &err);
+    r = share ? add(sc, share, &err) : try_asking(sc, &err);
+    if (r < 0) {
         fail(sc, &err);
     }
     error_clear(&err);

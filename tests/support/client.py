@@ -96,12 +96,15 @@ class Client:
     """One server process and the conversation with it. See the top of the file."""
 
     def __init__(self, *args, version=LATEST_LEGACY, era="legacy", roots=None, capabilities=None,
-                 env=None, cwd=None, program=None, read=True, check=True, **popen):
+                 elicit=None, env=None, cwd=None, program=None, read=True, check=True, **popen):
         processes.become_subreaper()
         self.era, self.roots, self.check = era, roots, check
         self.capabilities = dict(capabilities or {})
         if roots is not None:
             self.capabilities.setdefault("roots", {"listChanged": True})
+        self.elicit = elicit
+        if elicit is not None:
+            self.capabilities.setdefault("elicitation", {})
         self.messages, self.garbage, self.server_requests = [], [], []
         self._answers, self._changed = {}, threading.Condition()
         self._eof, self._next_id, self._reader = False, 0, None
@@ -173,13 +176,17 @@ class Client:
             threading.Thread(target=self._answer, args=(message,), daemon=True).start()
 
     def _answer(self, request):
-        """Answers what the server asks: roots/list and ping."""
+        """Answers what the server asks: roots/list, elicitation/create and ping."""
         reply = {"jsonrpc": "2.0", "id": request["id"]}
         if request["method"] == "roots/list" and self.roots is not None:
             roots = self.roots() if callable(self.roots) else self.roots
             if roots is NotImplemented:
                 return  # a client that never answers
             reply["result"] = {"roots": [_root(r) for r in roots]}
+        elif request["method"] == "elicitation/create" and self.elicit:
+            reply = self.elicit(reply, request["params"])  # None: it does not answer
+            if reply is None:
+                return
         elif request["method"] == "ping":
             reply["result"] = {}
         else:

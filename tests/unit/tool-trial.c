@@ -62,6 +62,26 @@ void call_roots(struct call *call,
     call->roots_data = data;
 }
 
+void call_ask(struct call *call, const struct consent_question *question,
+              const struct error *refusal)
+{
+    call->question = *question;
+    if (!call->can_ask) {
+        question_drop(call);
+        call_fail(call, refusal);
+    }
+}
+
+void question_drop(struct call *call)
+{
+    if (call->question.drop) {
+        call->question.drop(call->question.data);
+    }
+    free(call->question.message);
+    free(call->question.what);
+    call->question = (struct consent_question){0};
+}
+
 const struct config *server_config(const struct server *server)
 {
     return &server->config;

@@ -5,6 +5,7 @@
 #include <stdbool.h>
 
 #include "fake-executor.h"
+#include "mcp/consent.h"
 #include "mcp/run_record.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
@@ -41,7 +42,9 @@ struct call {
     void *cancelled_data;
     void (*roots_done)(void *data, const json_t *paths, const struct error *err);
     void *roots_data;
-    json_t *result; /* NULL until it is answered; a failed call's is its text */
+    bool can_ask;
+    struct consent_question question; /* what a person was asked; the test's */
+    json_t *result;                   /* NULL until it is answered; a failed call's is its text */
     int answers;
 };
 
@@ -52,6 +55,9 @@ int tear_down(void **state);
 void turn(struct call *call);
 void call_init(struct call *call, struct server *server, enum era era, json_t *arguments);
 void call_deinit(struct call *call);
+
+/* The person who was asked (call.can_ask) said no. */
+void question_drop(struct call *call);
 
 /* Calls a tool and expects exactly one answer; it is the caller's. */
 json_t *answer_of(struct server *server, enum era era, const struct tool *tool, json_t *arguments);

@@ -4,6 +4,8 @@
 
 #include "backends/base/strings.h"
 #include "backends/place.h"
+#include "mcp/consent.h"
+#include "mcp/policy_ask.h"
 #include "mcp/server.h"
 #include "mcp/session_tags.h"
 #include "mcp/tools/result.h"
@@ -52,11 +54,10 @@ static const struct environment *find_base(struct call *call, struct error *err)
     return name ? config_environment(config, name, err) : config->default_environment;
 }
 
-static struct session *create(struct call *call, struct error *err)
+static struct session *create(struct call *call, const struct policy *policy, struct error *err)
 {
     const json_t *arguments = call_arguments(call);
     struct server *server = call_server(call);
-    const struct policy *policy = &server_config(server)->policy;
     struct derived derived = {0};
     struct session_options options = {
         .base = find_base(call, err),
@@ -193,20 +194,93 @@ static int check_start(const struct call *call, struct error *err)
     return 0;
 }
 
-static void start(struct call *call)
+/* Makes it and answers, or fails with what is in `err` when there is none. */
+static void go_on(struct call *call, struct session *s, struct error *err)
 {
-    struct error err = {0};
-    struct session *s = check_start(call, &err) == 0 ? create(call, &err) : NULL;
     bool starts =
         s && argument_bool(call, "start", false) && session_environment(s)->mode == MODE_STATEFUL;
 
     if (s && !starts) {
         answer(call, s, false);
-    } else if (!s || start_session(call, s, &err) < 0) {
-        call_fail(call, &err);
+    } else if (!s || start_session(call, s, err) < 0) {
+        call_fail(call, err);
         if (s) {
             session_finish(s, true, NULL, NULL, NULL);
         }
+    }
+}
+
+/* --- what a person is asked about --- */
+
+static const struct policy *policy_of(struct call *call)
+{
+    return &server_config(call_server(call))->policy;
+}
+
+static void on_allowed(struct call *call, void *data)
+{
+    struct error err = {0};
+
+    (void)data;
+    go_on(call, create(call, &policy_of(call)->ask->most, &err), &err);
+    error_clear(&err);
+}
+
+static char *question_text(struct call *call, const struct environment *base, const char *wants)
+{
+    const char *name = json_string_value(json_object_get(call_arguments(call), "name"));
+
+    return string_format(
+        "The agent asks for more than it may have by itself, for a new session%s%s "
+        "in environment %s:\n%s\n\nIt counts for that session. Say no if you did "
+        "not expect this.",
+        name ? " called " : "", name ? name : "", base->name, wants);
+}
+
+/* "\n- 4096 MiB of memory\n- …", to be freed; NULL when out of memory. */
+static char *lines_of(const json_t *wants)
+{
+    char *text = strdup("");
+    size_t index;
+    json_t *line;
+
+    json_array_foreach(wants, index, line)
+    {
+        char *more = text ? string_format("%s\n- %s", text, json_string_value(line)) : NULL;
+
+        free(text);
+        text = more;
+    }
+    return text;
+}
+
+/* False: it is not to be asked for, `err` stands. */
+static bool ask(struct call *call, const struct error *err)
+{
+    const struct environment *base = err->kind == ERROR_REFUSED ? find_base(call, NULL) : NULL;
+    json_t *wants = base ? policy_ask_wants(policy_of(call), base, call_arguments(call)) : NULL;
+    char *lines = wants ? lines_of(wants) : NULL;
+    struct consent_question question = {.go_on = on_allowed};
+
+    if (wants) {
+        question.message = lines ? question_text(call, base, lines) : NULL;
+        question.what =
+            string_format("a session with %s%s", json_string_value(json_array_get(wants, 0)),
+                          json_array_size(wants) > 1 ? " and more" : "");
+        call_ask(call, &question, err);
+    }
+    free(lines);
+    json_decref(wants);
+    return wants != NULL;
+}
+
+static void start(struct call *call)
+{
+    struct error err = {0};
+    struct session *s = check_start(call, &err) == 0 ? create(call, policy_of(call), &err) : NULL;
+
+    if (s || !ask(call, &err)) {
+        go_on(call, s, &err);
     }
     error_clear(&err);
 }
