@@ -66,6 +66,7 @@ int environment_init(struct environment *env, const char *name, const char *back
         .idle_timeout_seconds = 30 * 60.0,
         .max_lifetime_seconds = 24 * 3600.0,
         .pool = 2,
+        .secrets = json_array(),
         .shares = json_array(),
         .packages = json_array(),
         .apt_packages = json_array(),
@@ -73,8 +74,8 @@ int environment_init(struct environment *env, const char *name, const char *back
         .headers = json_object(),
         .command = json_array(),
     };
-    if (!env->name || !env->backend || !env->env || !env->shares || !env->packages ||
-        !env->apt_packages || !env->headers || !env->command) {
+    if (!env->name || !env->backend || !env->env || !env->secrets || !env->shares ||
+        !env->packages || !env->apt_packages || !env->headers || !env->command) {
         environment_deinit(env);
         return -ENOMEM;
     }
@@ -88,6 +89,7 @@ void environment_deinit(struct environment *env)
     free(env->backend);
     free(env->python);
     json_decref(env->env);
+    json_decref(env->secrets);
     json_decref(env->shares);
     json_decref(env->packages);
     json_decref(env->apt_packages);
@@ -121,7 +123,7 @@ int environment_copy(struct environment *to, const struct environment *from)
 {
     char **texts[] = {&to->name, &to->title, &to->backend, &to->python, &to->image,    &to->runtime,
                       &to->user, &to->host,  &to->url,     &to->token,  &to->kernel_id};
-    json_t **values[] = {&to->env,          &to->shares,  &to->packages,
+    json_t **values[] = {&to->env,          &to->secrets, &to->shares, &to->packages,
                          &to->apt_packages, &to->headers, &to->command};
     int r = 0;
 

@@ -86,8 +86,9 @@ struct environment {
     char *kernel_id;     /* jupyter: a kernel that is there already */
     json_t *command;     /* command: array of strings; never NULL, empty when not given */
     enum mode mode;
-    char *python; /* path of the interpreter as the user gave it, NULL: found by the backend */
-    json_t *env;  /* object of strings: added to the sandbox's environment; never NULL */
+    char *python;    /* path of the interpreter as the user gave it, NULL: found by the backend */
+    json_t *env;     /* object of strings: added to the sandbox's environment; never NULL */
+    json_t *secrets; /* array of names (mcp/secrets.h), for the runs' environment; never NULL */
     enum network network;
     enum isolation isolation;
     enum cells cells;

@@ -9,6 +9,19 @@ enum { SECONDS_MAX = 100 * 24 * 3600 };
 
 /* ---- a run's memory ---- */
 
+/* Its values may be secrets. The copy is ours alone. */
+static void wipe_env(json_t *env)
+{
+    const char *name;
+    json_t *value;
+
+    json_object_foreach(env, name, value)
+    {
+        explicit_bzero((char *)json_string_value(value), json_string_length(value));
+    }
+    json_decref(env);
+}
+
 static void run_free(struct run *run)
 {
     spool_deinit(&run->spools[STREAM_STDOUT]);
@@ -20,7 +33,7 @@ static void run_free(struct run *run)
     free((char *)run->request.workdir);
     free((char *)run->request.stdin_text);
     buffer_deinit(&run->input);
-    json_decref(run->request.env);
+    wipe_env(run->request.env);
     free(run);
 }
 

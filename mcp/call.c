@@ -98,8 +98,8 @@ static void send_progress(void *data, unsigned number, json_t *text_owned)
         json_decref(text_owned);
         return;
     }
-    server_send(call->server,
-                protocol_progress(call->version, call->progress_token, number, text_owned));
+    server_send(call->server, protocol_progress(call->version, call->progress_token, number,
+                                                server_masked(call->server, text_owned)));
 }
 
 static struct call *call_new(struct server *s, enum protocol version, const struct message *m,
@@ -318,6 +318,7 @@ void call_finish(struct call *call, json_t *result_owned)
     if (call->cancelled) {
         json_decref(result_owned);
     } else if (result_owned) {
+        result_owned = server_masked(s, result_owned);
         protocol_finish(call->version, result_owned);
         message = jsonrpc_result(call->id, result_owned);
     } else {

@@ -10,6 +10,7 @@
 
 #include "mcp/config_environment.h"
 #include "mcp/schema.h"
+#include "mcp/secrets.h"
 #include "mcp/toolsets.h"
 
 enum {
@@ -209,7 +210,8 @@ static int fill_environments(struct config *config, const json_t *environments, 
         if (!env) {
             return -1;
         }
-        if (config_fill_environment(env, object, err) < 0) {
+        if (config_fill_environment(env, object, err) < 0 ||
+            secrets_check_names(config->secrets, env->secrets, err) < 0) {
             return error_wrap(err, "environments.%s", name);
         }
     }
@@ -250,6 +252,29 @@ static int fill_toolsets(struct config *config, const json_t *names, struct erro
     return 0;
 }
 
+static int fill_secrets(struct config *config, json_t *table, struct error *err)
+{
+    config->secrets = json_incref(table);
+    return secrets_check_table(table, err);
+}
+
+/* What may be asked for is there. */
+static int check_policy_secrets(const struct config *config, struct error *err)
+{
+    const json_t *allowed = config->policy.secrets, *name;
+
+    for (size_t i = 0; (name = json_array_get(allowed, i)); i++) {
+        json_t *one = json_pack("[O]", name);
+        int r = secrets_check_names(config->secrets, one, err);
+
+        json_decref(one);
+        if (r < 0) {
+            return error_wrap(err, "policy.secrets[%zu]", i);
+        }
+    }
+    return 0;
+}
+
 static int fill_config(struct config *config, const json_t *root, struct error *err)
 {
     const json_t *environments = json_object_get(root, "environments");
@@ -260,7 +285,8 @@ static int fill_config(struct config *config, const json_t *root, struct error *
         schema_check(schema_get("config"), root, false, err) < 0 ||
         fill_toolsets(config, json_object_get(root, "toolsets"), err) < 0 ||
         policy_fill(&config->policy, json_object_get(root, "policy"), err) < 0 ||
-        fill_environments(config, environments, err) < 0) {
+        fill_secrets(config, json_object_get(root, "secrets"), err) < 0 ||
+        check_policy_secrets(config, err) < 0 || fill_environments(config, environments, err) < 0) {
         return -1;
     }
     if (foreground) {
@@ -335,6 +361,7 @@ void config_deinit(struct config *config)
     }
     free(config->share_roots);
     policy_deinit(&config->policy);
+    json_decref(config->secrets);
     *config = (struct config){0};
 }
 

@@ -23,6 +23,7 @@ struct config {
     unsigned toolsets;             /* bits of mcp/toolsets.h; core is always on */
     double max_foreground_seconds; /* with the toolset runs: a call waits so long; 0: no limit */
     struct policy policy;          /* what tool arguments may ask for; zeroed: only to narrow */
+    json_t *secrets;               /* the table of mcp/secrets.h; NULL: there are none */
     bool warm;                     /* --warm */
     enum log_level log_level;
 };

@@ -264,6 +264,30 @@ static int set_packages(struct environment *env, const json_t *value, struct err
     return set_words(env->packages, value, err);
 }
 
+/* To those that are there, each once. */
+static int set_secrets(struct environment *env, const json_t *value, struct error *err)
+{
+    size_t index, at;
+    json_t *name, *known;
+
+    json_array_foreach(value, index, name)
+    {
+        bool is_there = false;
+
+        if (has_nul(name)) {
+            return error_set(err, ERROR_INVALID, "[%zu] holds a NUL", index);
+        }
+        json_array_foreach(env->secrets, at, known)
+        {
+            is_there |= json_equal(known, name);
+        }
+        if (!is_there && json_array_append(env->secrets, name) < 0) {
+            return out_of_memory(err);
+        }
+    }
+    return 0;
+}
+
 static int set_apt_packages(struct environment *env, const json_t *value, struct error *err)
 {
     return set_words(env->apt_packages, value, err);
@@ -337,6 +361,7 @@ static const struct key {
     {"python", set_python, SETTING_PYTHON},
     {"read_only_root", set_read_only_root, SETTING_READ_ONLY_ROOT},
     {"runtime", set_runtime, SETTING_RUNTIME},
+    {"secrets", set_secrets},
     {"shares", set_shares},
     {"timeout_seconds", set_timeout},
     {"title", set_title},

@@ -42,6 +42,7 @@ int policy_fill(struct policy *policy, const json_t *object, struct error *err)
         .images = list_of(object, "images"),
         .packages = list_of(object, "packages"),
         .networks = list_of(object, "networks"),
+        .secrets = list_of(object, "secrets"),
     };
     json_array_foreach(policy->networks, index, word)
     {
@@ -60,6 +61,7 @@ void policy_deinit(struct policy *policy)
     json_decref(policy->images);
     json_decref(policy->packages);
     json_decref(policy->networks);
+    json_decref(policy->secrets);
     *policy = (struct policy){0};
 }
 
@@ -215,13 +217,29 @@ static int check_network(const struct policy *policy, const struct environment *
     return refuse_word("network", word, base, policy->networks, err);
 }
 
+static int check_secrets(const struct policy *policy, const struct environment *base,
+                         const json_t *wishes, struct error *err)
+{
+    size_t index;
+    json_t *name;
+
+    json_array_foreach(json_object_get(wishes, "secrets"), index, name)
+    {
+        if (!is_listed(base->secrets, name) && !is_listed(policy->secrets, name)) {
+            return refuse_word("secret", name, base, policy->secrets, err);
+        }
+    }
+    return 0;
+}
+
 int policy_check(const struct policy *policy, const struct environment *base, const json_t *wishes,
                  struct error *err)
 {
     return check_numbers(policy, base, wishes, err) < 0 ||
                    check_image(policy, base, wishes, err) < 0 ||
                    check_packages(policy, base, wishes, err) < 0 ||
-                   check_network(policy, base, wishes, err) < 0
+                   check_network(policy, base, wishes, err) < 0 ||
+                   check_secrets(policy, base, wishes, err) < 0
                ? -1
                : 0;
 }
@@ -232,7 +250,7 @@ int policy_check(const struct policy *policy, const struct environment *base, co
 static const char *const place_keys[] = {"cpu",  "disk_mib", "image",   "memory_mib",
                                          "mode", "network",  "packages"};
 static const char *const session_keys[] = {"timeout_seconds", "idle_timeout_seconds",
-                                           "max_lifetime_seconds"};
+                                           "max_lifetime_seconds", "secrets"};
 
 /* The wishes among `keys`, taken into `ret`. */
 static int take(const json_t *wishes, const char *const *keys, size_t count, json_t *ret)

@@ -29,6 +29,7 @@ struct policy {
     double max_timeout_seconds; /* only what is asked for has it */
     unsigned max_sessions;
     json_t *images, *packages, *networks; /* arrays of strings, or NULL */
+    json_t *secrets;                      /* names that may be asked for; likewise */
     struct policy_ask *ask;               /* NULL: nobody is asked */
 };
 

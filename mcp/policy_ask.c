@@ -92,6 +92,7 @@ static void widen(struct policy *most, const struct policy *policy)
         .images = images,
         .packages = packages,
         .networks = networks,
+        .secrets = json_incref(policy->secrets),
     };
 }
 

@@ -7,6 +7,8 @@
 
 #include "mcp/content.h"
 #include "mcp/mime.h"
+#include "mcp/server.h"
+#include "mcp/session_secrets.h"
 #include "mcp/text.h"
 
 enum {
@@ -32,6 +34,7 @@ struct run_record {
     bool background, ephemeral, keep_log, started;
     uint64_t began_at, ended_at; /* uv_now: when it was asked for, or when the code started */
     enum cause cause;
+    struct mask_stream masks[2]; /* by enum stream; values that it must not tell */
     struct run_log log;
     json_t *result;
     size_t size; /* about, in bytes, when it is done */
@@ -59,6 +62,8 @@ struct run_records *run_records_new(uv_loop_t *loop)
 static void record_free(struct run_record *record)
 {
     content_free(record->content);
+    mask_stream_deinit(&record->masks[STREAM_STDOUT]);
+    mask_stream_deinit(&record->masks[STREAM_STDERR]);
     run_log_deinit(&record->log);
     json_decref(record->result);
     free(record->hint);
@@ -217,14 +222,21 @@ static void on_started(void *data)
     }
 }
 
-static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+/* One of the two streams. */
+struct piece {
+    struct run_record *record;
+    enum stream stream;
+};
+
+static void take_output(void *data, const char *bytes, size_t size)
 {
-    struct run_record *record = data;
+    const struct piece *piece = data;
+    struct run_record *record = piece->record;
     struct run_watcher *watcher;
 
-    content_output(record->content, stream, bytes, size);
+    content_output(record->content, piece->stream, bytes, size);
     if (record->keep_log) {
-        run_log_append(&record->log, stream, bytes, size);
+        run_log_append(&record->log, piece->stream, bytes, size);
     }
     record->telling = record->watchers;
     while ((watcher = next_watcher(record))) {
@@ -234,23 +246,55 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
     }
 }
 
+static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct run_record *record = data;
+    struct piece piece = {record, stream};
+
+    mask_stream_write(&record->masks[stream], bytes, size, take_output, &piece);
+}
+
+static struct mask *mask_of(const struct run_record *record)
+{
+    return record->masks[STREAM_STDOUT].mask;
+}
+
+/* The text itself, or a masked one in *ret_owned. */
+static const char *masked(const struct run_record *record, const char *text, char **ret_owned)
+{
+    size_t size;
+
+    *ret_owned = text ? mask_text(mask_of(record), text, strlen(text), &size) : NULL;
+    return *ret_owned ? *ret_owned : text;
+}
+
 static void on_display(void *data, const struct display *display)
 {
     struct run_record *record = data;
+    struct display shown = *display;
+    char *id = NULL;
 
-    content_display(record->content, display);
+    shown.data = mask_json(mask_of(record), display->data, true);
+    shown.metadata = mask_json(mask_of(record), display->metadata, true);
+    shown.display_id = masked(record, display->display_id, &id);
+    content_display(record->content, &shown);
+    json_decref(shown.data);
+    json_decref(shown.metadata);
+    free(id);
 }
 
 static void on_note(void *data, const char *text)
 {
     struct run_record *record = data;
+    char *owned;
 
-    content_note(record->content, text);
+    content_note(record->content, masked(record, text, &owned));
+    free(owned);
 }
 
 /* --- its end --- */
 
-static void make_result(struct run_record *record, const struct outcome *outcome)
+static void finish_content(struct run_record *record, const struct outcome *outcome)
 {
     struct content_run run = {
         .session = record->session_id,
@@ -268,6 +312,26 @@ static void make_result(struct run_record *record, const struct outcome *outcome
     record->result = content_finish(record->content, &run, outcome);
     content_free(record->content);
     record->content = NULL;
+}
+
+/* What waited for more output is told, and the outcome without any secret. */
+static void make_result(struct run_record *record, const struct outcome *outcome)
+{
+    struct piece pieces[] = {{record, STREAM_STDOUT}, {record, STREAM_STDERR}};
+    struct outcome shown = *outcome;
+    char *texts[4];
+
+    for (int i = 0; i < 2; i++) {
+        mask_stream_flush(&record->masks[pieces[i].stream], take_output, &pieces[i]);
+    }
+    shown.error.etype = (char *)masked(record, outcome->error.etype, &texts[0]);
+    shown.error.evalue = (char *)masked(record, outcome->error.evalue, &texts[1]);
+    shown.error.traceback = (char *)masked(record, outcome->error.traceback, &texts[2]);
+    shown.note = (char *)masked(record, outcome->note, &texts[3]);
+    finish_content(record, &shown);
+    for (int i = 0; i < 4; i++) {
+        free(texts[i]);
+    }
 }
 
 /* Lets go of the session and of an executor of its own, which closes in the background. */
@@ -406,6 +470,8 @@ static int submit(struct run_record *record, struct run_plan *plan, struct error
     plan->request.id = record->id;
     plan->request.keep_full_output = !plan->ephemeral;
     request = plan->request;
+    mask_stream_init(&record->masks[STREAM_STDOUT], session_mask(record->session));
+    mask_stream_init(&record->masks[STREAM_STDERR], session_mask(record->session));
     request.env = session_run_env(plan->session, plan->request.env);
     record->run = executor_run(executor, &request, &events, record, err);
     json_decref(request.env);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "mcp/server_internal.h"
+#include "mcp/session_secrets.h"
 
 /*
  * The end, in order: no more input (end of stdin) or a stop → no call in flight → sessions closed →
@@ -32,6 +33,19 @@ void server_send(struct server *s, json_t *message_owned)
         }
     }
     json_decref(message_owned);
+}
+
+json_t *server_masked(const struct server *s, json_t *value_owned)
+{
+    struct mask *mask = s->sessions ? sessions_mask(s->sessions) : NULL;
+    json_t *masked;
+
+    if (!mask) {
+        return value_owned;
+    }
+    masked = mask_json(mask, value_owned, false);
+    json_decref(value_owned);
+    return masked;
 }
 
 void server_reply(struct server *s, struct batch *batch, json_t *message_owned)
@@ -67,9 +81,10 @@ void server_send_log(struct server *s, enum log_level level, const char *logger,
         json_decref(data_owned);
         return;
     }
-    server_send(s, jsonrpc_notification("notifications/message",
-                                        json_pack("{s:s, s:s, s:o}", "level", log_level_name(level),
-                                                  "logger", logger, "data", data_owned)));
+    server_send(
+        s, jsonrpc_notification("notifications/message",
+                                json_pack("{s:s, s:s, s:o}", "level", log_level_name(level),
+                                          "logger", logger, "data", server_masked(s, data_owned))));
 }
 
 void server_log_message(struct server *server, enum log_level level, const char *logger,

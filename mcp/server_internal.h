@@ -100,6 +100,9 @@ void server_send(struct server *s, json_t *message_owned);
 /* notifications/message, unless the client is slow. Takes the data. */
 void server_send_log(struct server *s, enum log_level level, const char *logger,
                      json_t *data_owned);
+/* The value without the secrets of any session (taken; mcp/mask.h): each result and each text that
+ * a session has a part in goes through it. */
+json_t *server_masked(const struct server *s, json_t *value_owned);
 /* Answers a request, by itself or in its batch. A NULL message counts as answered with nothing. */
 void server_reply(struct server *s, struct batch *batch, json_t *message_owned);
 /* One request of the batch has been answered, or its reading is over. Frees it with the last. */

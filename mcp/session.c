@@ -9,7 +9,9 @@
 #include <unistd.h>
 
 #include "mcp/host_path.h"
+#include "mcp/secrets.h"
 #include "mcp/session_private.h"
+#include "mcp/session_secrets.h"
 
 /* --- shares, opened --- */
 
@@ -131,10 +133,18 @@ struct closing {
     void *data;
 };
 
-static void on_idle_output(void *data, enum stream stream, const char *bytes, size_t size)
+/* One of the two streams between runs. */
+struct idle_piece {
+    struct session *session;
+    enum stream stream;
+};
+
+static void tell_idle(void *data, const char *bytes, size_t size)
 {
-    struct session *s = data;
+    const struct idle_piece *piece = data;
+    struct session *s = piece->session;
     struct sessions *owner = s->owner;
+    enum stream stream = piece->stream;
 
     session_log_append(&s->log, bytes, size);
     size = size < s->idle_room ? size : s->idle_room;
@@ -142,6 +152,17 @@ static void on_idle_output(void *data, enum stream stream, const char *bytes, si
     if (size > 0 && owner->idle_output) {
         owner->idle_output(owner->idle_data, s->id, stream, bytes, size);
     }
+}
+
+static void on_idle_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct session *s = data;
+    struct idle_piece piece = {s, stream};
+
+    if (!s->idle_masks[stream].mask) {
+        mask_stream_init(&s->idle_masks[stream], s->owner->mask);
+    }
+    mask_stream_write(&s->idle_masks[stream], bytes, size, tell_idle, &piece);
 }
 
 /* A new executor of the session with these shares; the list is emptied. NULL when out of memory. */
@@ -251,6 +272,9 @@ void session_free(struct session *s)
     free(s->name);
     json_decref(s->tags);
     json_decref(s->variables);
+    secrets_wipe(s->secrets);
+    mask_stream_deinit(&s->idle_masks[STREAM_STDOUT]);
+    mask_stream_deinit(&s->idle_masks[STREAM_STDERR]);
     session_log_deinit(&s->log);
     free(s->last_closing);
     free(s->notice);
@@ -390,6 +414,7 @@ void session_close(struct session *s)
     s->last_closing = NULL;
     s->executor = NULL;
     close_executor(s, e, closing);
+    session_drop_secrets(s);
 }
 
 /* --- shares --- */

@@ -101,8 +101,9 @@ json_t *session_facts(struct session *s, size_t log_lines);
  * ended and are remembered if they are asked for. NULL when out of memory. */
 json_t *sessions_list(const struct sessions *sessions, const json_t *tags, bool ended_too);
 
-/* The variables of a run in it: those of the session with `env` (may be NULL) over them. A new
- * object, or NULL when there are none (or no memory). */
+/* The variables of a run in it: those of the session, its secrets (which session_need_secrets has
+ * read), and `env` (may be NULL) over them. A new object, or NULL when there are none (or no
+ * memory). */
 json_t *session_run_env(const struct session *s, json_t *env);
 /* One of its runs is done. */
 void session_note_run(struct session *s, const struct outcome *outcome);

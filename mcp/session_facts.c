@@ -6,6 +6,7 @@
 
 #include "backends/registry.h"
 #include "mcp/policy_ask.h"
+#include "mcp/secrets.h"
 #include "mcp/session.h"
 #include "mcp/session_private.h"
 #include "mcp/session_tags.h"
@@ -179,6 +180,24 @@ static json_t *variable_names(const struct session *s)
     return names;
 }
 
+/* What each is called and which variable it is. */
+static json_t *secrets(const struct session *s)
+{
+    json_t *object = json_array_size(s->env->secrets) > 0 ? json_object() : NULL, *name;
+    size_t index;
+
+    json_array_foreach(s->env->secrets, index, name)
+    {
+        const char *text = json_string_value(name);
+        const char *variable = secrets_variable(s->owner->config->secrets, text);
+
+        if (object && variable) {
+            json_object_set_new(object, text, json_string(variable));
+        }
+    }
+    return object;
+}
+
 static json_t *last_run(const struct session *s)
 {
     const struct last_run *last = &s->last_run;
@@ -199,13 +218,13 @@ static json_t *last_run(const struct session *s)
 json_t *session_facts(struct session *s, size_t log_lines)
 {
     json_t *object = row(s);
-    json_t *more =
-        json_pack("{ss ss sI so so so so so* ss* so}", "backend", s->env->backend, "mode",
-                  mode_name(s->env->mode), "remaining_seconds",
-                  (json_int_t)(left(s, s->end_at) / 1000), "limits", limits(s->env), "shares",
-                  shares(s), "env", variable_names(s), "last_run", last_run(s), "packages",
-                  json_array_size(s->env->packages) ? json_incref(s->env->packages) : NULL, "image",
-                  s->env->image, "log_tail", session_log_tail(&s->log, log_lines, LOG_LIMIT));
+    json_t *more = json_pack(
+        "{ss ss sI so so so so* so so* ss* so}", "backend", s->env->backend, "mode",
+        mode_name(s->env->mode), "remaining_seconds", (json_int_t)(left(s, s->end_at) / 1000),
+        "limits", limits(s->env), "shares", shares(s), "env", variable_names(s), "secrets",
+        secrets(s), "last_run", last_run(s), "packages",
+        json_array_size(s->env->packages) ? json_incref(s->env->packages) : NULL, "image",
+        s->env->image, "log_tail", session_log_tail(&s->log, log_lines, LOG_LIMIT));
     uint64_t idle_at = s->used_at + (uint64_t)(s->env->idle_timeout_seconds * 1000);
 
     if (!object || !more || json_object_update(object, more) < 0) {
@@ -320,11 +339,12 @@ json_t *session_run_env(const struct session *s, json_t *env)
 {
     json_t *all;
 
-    if (!s->variables) {
+    if (!s->variables && !s->secrets) {
         return json_incref(env);
     }
-    all = json_copy(s->variables);
-    if (all && env && json_object_update(all, env) < 0) {
+    all = s->variables ? json_copy(s->variables) : json_object();
+    if (all && (secrets_to_env(s->owner->config->secrets, s->secrets, all) < 0 ||
+                (env && json_object_update(all, env) < 0))) {
         json_decref(all);
         return NULL;
     }

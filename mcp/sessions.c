@@ -4,6 +4,7 @@
 #include <sys/random.h>
 
 #include "backends/base/strings.h"
+#include "mcp/secrets.h"
 #include "mcp/session.h"
 #include "mcp/session_private.h"
 
@@ -268,6 +269,15 @@ static int check_name(const struct sessions *sessions, const char *name, struct 
              : 0;
 }
 
+/* Those that were asked for, together with the environment's own. */
+static int check_secrets(const struct sessions *sessions, const struct session_options *options,
+                         struct error *err)
+{
+    const struct environment *own = options->derived ? options->derived->env : NULL;
+
+    return own ? secrets_check_names(sessions->config->secrets, own->secrets, err) : 0;
+}
+
 struct session *sessions_create(struct sessions *sessions, const struct session_options *options,
                                 struct error *err)
 {
@@ -275,7 +285,8 @@ struct session *sessions_create(struct sessions *sessions, const struct session_
     struct place_slot *slot;
     struct session *s;
 
-    if (check_room(sessions, err) < 0 || check_name(sessions, options->name, err) < 0) {
+    if (check_room(sessions, err) < 0 || check_name(sessions, options->name, err) < 0 ||
+        check_secrets(sessions, options, err) < 0) {
         return NULL;
     }
     slot = own ? open_own_slot(sessions, options->derived->env, err)
@@ -387,6 +398,7 @@ static void on_timer_closed(uv_handle_t *handle)
     for (size_t i = 0; i < SESSIONS_REMEMBERED; i++) {
         ended_session_deinit(&sessions->ended[i]);
     }
+    mask_unref(sessions->mask);
     free(sessions->slots);
     free(sessions);
     closed(data);

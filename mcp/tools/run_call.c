@@ -5,10 +5,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "mcp/content.h"
 #include "mcp/run_record.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
+#include "mcp/session_secrets.h"
 #include "mcp/text.h"
 #include "mcp/tools/result.h"
 #include "mcp/tools/run_page.h"
@@ -27,6 +29,8 @@ struct run_call {
     const struct environment *env;
     struct run_record *record;
     struct run_watcher watcher;
+    struct secret_wait secrets; /* while they are read, before the run */
+    struct run_ask *waiting;    /* what is asked for, until then */
     char *hint;
     double timeout_seconds;
     uv_timer_t limit; /* of the foreground */
@@ -345,22 +349,125 @@ static struct run_call *run_call_new(struct call *call, const struct run_ask *as
     return rc;
 }
 
+static void begin(struct run_call *rc, const struct run_ask *ask)
+{
+    struct error err = {0};
+
+    if (start_run(rc, ask, &err) < 0) {
+        answer_refusal(rc, &err);
+    } else if (ask->background) {
+        answer_page(rc, "The run was started in the background.");
+    } else {
+        stay(rc);
+    }
+    error_clear(&err);
+}
+
+/* --- a start that waits for the session's secrets --- */
+
+static void ask_free(struct run_ask *ask)
+{
+    if (ask) {
+        free((char *)ask->title);
+        for (char **word = (char **)ask->request.argv; word && *word; word++) {
+            free(*word);
+        }
+        free((void *)ask->request.argv);
+        free(ask);
+    }
+}
+
+/* What is not the call's own is copied: titles and argv. NULL when out of memory. */
+static struct run_ask *ask_copy(const struct run_ask *from)
+{
+    struct run_ask *ask = malloc(sizeof(*ask));
+    struct strings argv = {0};
+
+    if (!ask) {
+        return NULL;
+    }
+    *ask = *from;
+    ask->title = from->title ? strdup(from->title) : NULL;
+    if (from->request.argv) {
+        strings_add_all(&argv, from->request.argv);
+        ask->request.argv = (const char *const *)argv.list;
+    }
+    if ((from->title && !ask->title) || strings_ok(&argv) < 0) {
+        strings_free(&argv);
+        ask->request.argv = NULL;
+        ask_free(ask);
+        return NULL;
+    }
+    return ask;
+}
+
+static void on_secrets(void *data, const struct error *failed)
+{
+    struct run_call *rc = data;
+    struct run_ask *ask = rc->waiting;
+    struct session *s = rc->session;
+
+    call_on_cancel(rc->call, NULL, NULL);
+    if (failed) {
+        answer_refusal(rc, failed);
+    } else {
+        begin(rc, ask);
+    }
+    ask_free(ask);
+    session_end(s);
+}
+
+static void on_cancelled_waiting(void *data)
+{
+    struct run_call *rc = data;
+    struct error err = {0};
+
+    session_forget_secrets(rc->session, &rc->secrets);
+    error_set(&err, ERROR_LOST, "the call was taken back before the run began");
+    on_secrets(rc, &err);
+    error_clear(&err);
+}
+
+/* Until then the session is in use. */
+static int wait_for_secrets(struct run_call *rc, const struct run_ask *ask, struct error *err)
+{
+    rc->waiting = ask_copy(ask);
+    if (!rc->waiting) {
+        session_forget_secrets(rc->session, &rc->secrets);
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "%s", ask->tool);
+    }
+    session_begin(rc->session);
+    call_progress(rc->call, "reading the session's secrets");
+    call_on_cancel(rc->call, on_cancelled_waiting, rc);
+    return 1;
+}
+
+/* 0: the run may begin. 1: it begins by itself, later. */
+static int enter(struct run_call *rc, const struct run_ask *ask, struct error *err)
+{
+    int r;
+
+    if (enter_session(rc, ask, err) < 0) {
+        return -1;
+    }
+    rc->secrets = (struct secret_wait){.ready = on_secrets, .data = rc};
+    r = session_need_secrets(rc->session, &rc->secrets, err);
+    return r == 1 ? wait_for_secrets(rc, ask, err) : r;
+}
+
 void run_call_start(struct call *call, const struct run_ask *ask)
 {
     struct error err = {0};
     struct run_call *rc = run_call_new(call, ask, &err);
+    int r = rc ? enter(rc, ask, &err) : -1;
 
     if (!rc) {
         call_fail(call, &err);
-    } else if (enter_session(rc, ask, &err) == 0 && start_run(rc, ask, &err) == 0) {
-        if (ask->background) {
-            answer_page(rc, "The run was started in the background.");
-        } else {
-            stay(rc);
-        }
-    } else if (rc->env) {
+    } else if (r == 0) {
+        begin(rc, ask);
+    } else if (r < 0 && rc->env) {
         answer_refusal(rc, &err);
-    } else {
+    } else if (r < 0) {
         run_call_free(rc);
         call_fail(call, &err);
     }

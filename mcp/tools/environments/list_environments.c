@@ -56,6 +56,9 @@ json_t *environment_facts(const struct environment *env, bool is_default)
     if (object && json_array_size(env->packages) > 0) {
         json_object_set(object, "packages", env->packages);
     }
+    if (object && json_array_size(env->secrets) > 0) {
+        json_object_set(object, "secrets", env->secrets);
+    }
     if (object && backend->ops->capabilities & CAP_KERNELSPECS) {
         json_array_append_new(json_object_get(object, "languages"),
                               json_string("any kernelspec of the server"));
