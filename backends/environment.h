@@ -99,6 +99,7 @@ struct environment {
     double max_timeout_seconds; /* the most that a run may name */
     double idle_timeout_seconds;
     double max_lifetime_seconds;
+    bool keep;      /* its sessions outlive the server that made them (CAP_REATTACH) */
     unsigned pool;  /* fresh sandboxes kept ready, 0 … 16 */
     json_t *shares; /* array of {type, source, dest, read_only} for every new session; never NULL */
 };

@@ -145,6 +145,7 @@ static void on_handle_closed(uv_handle_t *handle)
     executor_free_shares(e);
     free(e->waiting_what);
     free(e->restart_note);
+    executor_free_kept(e);
     free(e);
     if (closed) {
         closed(data, NULL);
@@ -204,6 +205,7 @@ static void let_go_of_box(struct executor *e)
 static void end_soon(struct executor *e)
 {
     abandon_all(e);
+    executor_let_machine_be(e);
     let_go_of_box(e);
     executor_forget_puts(e);
     executor_abandon_files(e);
@@ -336,7 +338,7 @@ const char *capability_name(unsigned index, enum capability *ret)
         "stateful",      "ephemeral", "shell",        "copy",         "mount",        "mount_write",
         "cloud",         "stdin",     "network_none", "network_all",  "memory_limit", "disk_limit",
         "process_limit", "interrupt", "exit_status",  "keeps_files",  "kernelspecs",  "usage",
-        "files",         "commands",  "signal",       "stdin_stream",
+        "files",         "commands",  "signal",       "stdin_stream", "reattach",
     };
 
     if (index >= sizeof(names) / sizeof(names[0])) {

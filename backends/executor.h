@@ -71,6 +71,7 @@ enum capability {
     CAP_COMMANDS = 1u << 19,     /* run_request.argv and workdir */
     CAP_SIGNAL = 1u << 20,       /* run_signal to a command; SIGINT to any run */
     CAP_STDIN_STREAM = 1u << 21, /* run_request.stdin_open and run_write, of a command */
+    CAP_REATTACH = 1u << 22,     /* executor_keep: a sandbox outlives this process */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */
@@ -225,5 +226,28 @@ bool executor_busy(const struct executor *e);
 /* Cancels what is going, stops the sandbox and frees the executor; `done` (may be NULL) is called
  * when nothing of it is left. */
 void executor_close(struct executor *e, executor_done done, void *data);
+
+/*
+ * A sandbox that outlives this process (CAP_REATTACH). Before the first run; `tag` and `where` are
+ * copied.
+ *   tag       what the sandbox shows when it is found again; nobody can guess it
+ *   where     what on_where told once, of a sandbox with this tag: the first start finds that one,
+ *             as it is, and makes no other. What is found there and does not show the tag is let
+ *             go untouched. NULL: a new one is made
+ *   on_where  called when a sandbox with the tag is there and ready: what leads to it, an object of
+ *             texts; with NULL when it is known to be gone. It may be called from inside any
+ *             function of the executor
+ */
+struct executor_kept {
+    const char *tag;
+    json_t *where;
+    void (*on_where)(void *data, json_t *where);
+    void *data;
+};
+/* -1 when out of memory. */
+int executor_keep_sandbox(struct executor *e, const struct executor_kept *kept);
+/* As executor_close, but the sandbox goes on, for another process to find: true. Or false, when
+ * there is none that is ready: then it was executor_close. */
+bool executor_leave(struct executor *e, executor_done done, void *data);
 
 #endif

@@ -159,6 +159,12 @@ struct executor {
     uv_timer_t file_timer;
     uv_idle_t soon;
     uint64_t start_ns;
+    char *tag;     /* of a sandbox that outlives us; NULL: none does */
+    json_t *where; /* it is; NULL once it was found, or when there is none to be found */
+    void (*on_where)(void *data, json_t *where);
+    void *where_data;
+    bool leaving;   /* it is closed, and its sandbox is not */
+    bool left_busy; /* … in which a run was going */
     unsigned open_handles;
     bool closing;
     bool handles_closing;
@@ -252,6 +258,14 @@ int executor_check_command(const struct executor *e, const struct run_request *r
 const char *const *run_copy_argv(const char *const *argv);
 /* The run has been given to the kernel: what came for its stdin meanwhile goes there. */
 void executor_send_input(struct run *run);
+
+/* executor_leave.c */
+void executor_tell_where(struct executor *e); /* its sandbox is ready */
+/* A machine has ended: is the sandbox known to be gone? */
+void executor_where_ended(struct executor *e, const struct box *box,
+                          const struct machine_exit *exit);
+void executor_let_machine_be(struct executor *e); /* before it is closed, if it is left */
+void executor_free_kept(struct executor *e);
 
 /* executor_events.c */
 extern const struct kernel_events executor_kernel_events;

@@ -132,6 +132,8 @@ void executor_start(struct executor *e)
         return;
     }
     e->box = box;
+    request.tag = e->tag;
+    request.where = e->where;
     e->greeted = false;
     e->state = EXECUTOR_STARTING;
     e->start_ns = uv_hrtime();
@@ -149,6 +151,7 @@ void executor_check_ready(struct executor *e)
     e->box->ready = true;
     free(e->waiting_what);
     e->waiting_what = NULL;
+    executor_tell_where(e);
     executor_next_files(e);
     executor_next(e);
 }
@@ -256,6 +259,7 @@ void executor_box_ended(struct box *box, const struct machine_exit *exit)
     }
     executor_disarm(e);
     e->state = EXECUTOR_IDLE;
+    executor_where_ended(e, box, &end);
     if (!end.kept) {
         executor_put_abandon(e);
         e->box = NULL;

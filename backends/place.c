@@ -1,8 +1,31 @@
 #include "backends/place.h"
 
+#include <stdlib.h>
+
 #include "backends/kernel.h"
 #include "backends/module.h"
 #include "backends/registry.h"
+
+static int check_keep(const struct backend *backend, const struct environment *env,
+                      struct error *err)
+{
+    char *others;
+
+    if (!env->keep || backend->ops->capabilities & CAP_REATTACH) {
+        return env->keep && env->mode == MODE_EPHEMERAL
+                   ? error_set(err, ERROR_INVALID,
+                               "keep: in ephemeral mode each run has a sandbox of its own, and "
+                               "there is nothing to be kept; leave out \"keep\" or \"mode\"")
+                   : 0;
+    }
+    others = backends_with(CAP_REATTACH);
+    (void)error_set(err, ERROR_UNSUPPORTED,
+                    "keep: a session of backend \"%s\" ends with the server. Backends whose "
+                    "sessions outlive it: %s; leave out \"keep\", or choose one of them",
+                    backend->name, others ? others : "?");
+    free(others);
+    return -1;
+}
 
 int place_open(uv_loop_t *loop, const struct environment *env, struct place **ret,
                struct error *err)
@@ -12,7 +35,7 @@ int place_open(uv_loop_t *loop, const struct environment *env, struct place **re
     if (!backend) {
         return -1;
     }
-    if (backend_check_settings(backend, env, err) < 0) {
+    if (backend_check_settings(backend, env, err) < 0 || check_keep(backend, env, err) < 0) {
         return -1;
     }
     if ((backend->ops->open ? backend->ops->open(loop, env, ret, err)

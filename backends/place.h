@@ -77,6 +77,12 @@ struct start_request {
      * makes the machine; borrowed likewise. More may be put later. */
     struct share *const *copies;
     unsigned copy_count;
+    /* CAP_REATTACH, borrowed until machine_start returns. `tag`: the machine may outlive us, and
+     * shows this when it is found again (NULL: it ends with us, whatever happens). `where`: it is
+     * this one, and no other is made; one that is gone, or does not show the tag, is an on_exit
+     * with ERROR_NOT_FOUND, and what is there is left untouched. */
+    const char *tag;
+    const json_t *where;
 };
 
 /* One thing that a backend needs or can use, for `cellblock doctor`. Texts are the caller's to read
@@ -134,6 +140,11 @@ struct place_ops {
     /* Where a machine without a root of its own has its /workspace and /tmp: the folder that they
      * are in, as the code sees it. NULL, or an answer of NULL: at the root, as everywhere else. */
     const char *(*machine_folder)(const struct machine *m);
+    /* Of a machine that was started with a tag, between on_started and on_exit: what leads to it, a
+     * new object of texts (nothing secret); and that it is to go on when machine_close comes next,
+     * `interrupt`: but not the run that is going in it. NULL without CAP_REATTACH. */
+    json_t *(*machine_where)(const struct machine *m);
+    void (*machine_leave)(struct machine *m, bool interrupt);
     /* Tells the machine whether a run is going (a watcher polls more often then). May be NULL. */
     void (*machine_busy)(struct machine *m, bool busy);
 };

@@ -330,6 +330,13 @@ static int set_read_only_root(struct environment *env, const json_t *value, stru
     return 0;
 }
 
+static int set_keep(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)err;
+    env->keep = json_is_true(value);
+    return 0;
+}
+
 /* Types and ranges have been checked by the schema; the setters check what a schema cannot say. */
 static const struct key {
     const char *name;
@@ -348,6 +355,7 @@ static const struct key {
     {"idle_timeout_seconds", set_idle_timeout},
     {"image", set_image, SETTING_IMAGE},
     {"isolation", set_isolation, SETTING_ISOLATION},
+    {"keep", set_keep},
     {"kernel", set_kernel, SETTING_KERNEL},
     {"kernel_id", set_kernel_id, SETTING_KERNEL_ID},
     {"max_lifetime_seconds", set_lifetime},

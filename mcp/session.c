@@ -176,6 +176,7 @@ static struct executor *make_executor(struct session *s, struct share_list *shar
     }
     s->slot->users++;
     executor_set_idle_output(e, on_idle_output, s);
+    session_keep_executor(s, e);
     give_shares(shares, e);
     return e;
 }
@@ -247,7 +248,9 @@ struct session *session_new(struct sessions *owner, struct place_slot *slot, con
         out_of_memory(err);
         return NULL;
     }
-    if (open_own_shares(&shares, owner->config, s->env, err) < 0 ||
+    /* What was left has its shares. */
+    if (session_take_kept(s, options, err) < 0 ||
+        (!options->record && open_own_shares(&shares, owner->config, s->env, err) < 0) ||
         check_shares(&shares, slot, err) < 0) {
         share_list_deinit(&shares);
         session_free(s);
@@ -276,6 +279,7 @@ void session_free(struct session *s)
     mask_stream_deinit(&s->idle_masks[STREAM_STDOUT]);
     mask_stream_deinit(&s->idle_masks[STREAM_STDERR]);
     session_log_deinit(&s->log);
+    session_free_kept(s);
     free(s->last_closing);
     free(s->notice);
     free(s);
@@ -402,7 +406,7 @@ static void close_executor(struct session *s, struct executor *e, struct closing
     s->ops = NULL;
     s->closing++;
     fail_ops(closing->ops);
-    executor_close(e, on_session_executor_closed, closing);
+    session_stop_executor(s, e, on_session_executor_closed, closing);
 }
 
 void session_close(struct session *s)
@@ -541,6 +545,7 @@ int session_reset(struct session *s, const json_t *roots, bool keep_shares, exec
         free(closing);
         return out_of_memory(err);
     }
+    session_forget_where(s);
     s->executor = fresh;
     s->own_shares = own;
     closing->done = done;

@@ -62,6 +62,11 @@ struct session_options {
 
 /* Never the default one. NULL with an error: the name is another session's, there are too many, the
  * place does not open. */
+    json_t *wishes;                 /* what `derived` came of, for one that is kept; NULL: none */
+    /* One that was left: its id, its record, and the hold on it, which is taken (mcp/kept.h). */
+    const char *id;
+    const json_t *record;
+    struct kept_hold **hold;
 struct session *sessions_create(struct sessions *sessions, const struct session_options *options,
                                 struct error *err);
 
@@ -69,6 +74,31 @@ struct session *sessions_create(struct sessions *sessions, const struct session_
 struct session_changes {
     double timeout_seconds; /* it ends so long from now, if it lives no longer than policy allows;
                              * 0: as before */
+/*
+ * Sessions that outlive the server (environment.keep): recorded by mcp/kept.h, left running at the
+ * server's end, and found again by their id. `variables` are as in session_options, since values
+ * are not recorded. The session is not yet reached: session_start does that, and until it has
+ * (session_is_sought) its end leaves all as it was.
+ */
+struct session *sessions_attach(struct sessions *sessions, const char *id, json_t *variables,
+                                struct error *err);
+bool session_is_sought(const struct session *s);
+/* Starts its sandbox, or reaches it, by a run of nothing, which may be cancelled until `done`; that
+ * is called before the session is not in use any more. NULL with an error. */
+struct session_start {
+    void (*on_waiting)(void *data, const char *what); /* may be NULL */
+    void (*done)(void *data, const struct outcome *outcome);
+};
+struct run *session_start(struct session *s, const struct session_start *how, void *data,
+                          struct error *err);
+/* Ends one that was left, as session_finish with `kill`; `done` may be NULL. */
+int sessions_end_left(struct sessions *sessions, const char *id, executor_done done, void *data,
+                      struct error *err);
+/* What is known of one that was left, NULL when there is none. */
+json_t *sessions_left_facts(const char *id);
+/* Those past their lifetime are ended, once in a server's life. */
+void sessions_sweep(struct sessions *sessions);
+
     const char *name;       /* NULL: as before */
     const json_t *tags;     /* a text sets one, null removes it; NULL: as before */
     bool consented;         /* a person has agreed to the time, if policy lets it be asked for */

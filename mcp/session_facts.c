@@ -17,8 +17,7 @@ enum {
 
 /* --- small values --- */
 
-/* "2026-11-22T13:05:10Z" */
-static json_t *moment_json(uint64_t ms)
+json_t *session_moment_json(uint64_t ms)
 {
     time_t seconds = (time_t)(ms / 1000);
     struct tm parts;
@@ -68,8 +67,8 @@ static json_t *row(const struct session *s)
 {
     json_t *object =
         json_pack("{ss ss* ss ss so so sI}", "session", s->id, "name", s->name, "environment",
-                  s->env->name, "state", state_of(s), "created_at", moment_json(s->made_ms),
-                  "ends_at", moment_json(end_ms(s)), "runs", (json_int_t)s->runs);
+                  s->env->name, "state", state_of(s), "created_at", session_moment_json(s->made_ms),
+                  "ends_at", session_moment_json(end_ms(s)), "runs", (json_int_t)s->runs);
 
     if (object && s->is_default) {
         json_object_set_new(object, "default", json_true());
@@ -86,7 +85,7 @@ static json_t *ended_row(const struct ended_session *ended)
     json_t *object =
         json_pack("{ss ss* ss ss so so ss* sO*}", "session", ended->id, "name", ended->name,
                   "environment", ended->env->name, "state", "ended", "created_at",
-                  moment_json(ended->made_ms), "ended_at", moment_json(ended->ended_ms), "why",
+                  session_moment_json(ended->made_ms), "ended_at", session_moment_json(ended->ended_ms), "why",
                   text, "tags", json_object_size(ended->tags) > 0 ? ended->tags : NULL);
 
     free(text);
@@ -117,6 +116,7 @@ json_t *sessions_list(const struct sessions *sessions, const json_t *tags, bool 
             r = json_array_append_new(list, row(s));
         }
     }
+    r = r == 0 ? sessions_add_left(sessions, tags, list) : r;
     if (r == 0 && ended_too) {
         r = add_ended(sessions, tags, list);
     }
@@ -331,6 +331,7 @@ int session_change(struct session *s, const struct session_changes *changes, str
         sessions_schedule(s->owner);
     }
     return 0;
+    session_record(s);
 }
 
 /* --- its runs --- */

@@ -3,6 +3,7 @@
 
 #include "backends/place.h"
 #include "mcp/mask.h"
+#include "mcp/kept.h"
 #include "mcp/session.h"
 #include "mcp/session_log.h"
 
@@ -15,6 +16,7 @@
  * when it has none, and the table is freed when it has neither sessions nor places.
  */
 enum {
+    SESSION_NONCE_SIZE = 33,       /* 32 hexadecimal digits and NUL */
     SESSION_ID_SIZE = 16,          /* "s-" and 8 characters and NUL fit */
     SESSIONS_CAP = 256,            /* live at once */
     SESSIONS_REMEMBERED = 256,     /* ended ones whose end can be explained */
@@ -103,6 +105,13 @@ struct session {
     struct session_log log;
     char *notice;
     struct closing *last_closing; /* had in store, so that closing cannot fail */
+    struct kept_hold *kept;       /* of one that may outlive us; NULL: it ends with us */
+    char nonce[SESSION_NONCE_SIZE];
+    char tag[MAC_SIZE]; /* what its sandbox shows */
+    json_t *wishes;     /* what its environment was derived from, or NULL */
+    json_t *where;      /* its sandbox; NULL: there is none */
+    bool seeking;       /* … which was left, and has not been reached */
+    bool left;          /* its sandbox goes on without us */
 };
 
 enum session_end {
@@ -134,6 +143,7 @@ struct sessions {
     uint64_t finish_ms;   /* SESSION_FINISH_MS; tests make it shorter */
     struct session *list; /* all, the ended ones too until nobody uses them */
     unsigned live;
+    bool swept; /* of those past their lifetime that were left */
     struct mask *mask; /* of the secrets of all of them; NULL: there are none */
     struct ephemeral *ephemerals;
     struct ended_session ended[SESSIONS_REMEMBERED]; /* a ring */
@@ -166,6 +176,22 @@ void place_slot_release(struct sessions *owner, struct place_slot *slot);
 void sessions_drop(struct session *s);
 /* A live one by id, or by name; NULL when there is none. */
 struct session *sessions_live(const struct sessions *sessions, const char *name);
+
+/* session_kept.c; all of it is nothing for a session that is not kept */
+int session_take_kept(struct session *s, const struct session_options *options, struct error *err);
+void session_keep_executor(struct session *s, struct executor *e);
+/* Its sandbox is about to be stopped, and the session goes on. */
+void session_forget_where(struct session *s);
+/* executor_close, or executor_leave at the server's end. */
+void session_stop_executor(struct session *s, struct executor *e, executor_done done, void *data);
+void session_record(struct session *s); /* something has changed that is in its record */
+void session_free_kept(struct session *s);
+/* Rows of those that were left. -1 when out of memory. */
+int sessions_add_left(const struct sessions *sessions, const json_t *tags, json_t *list);
+json_t *session_left_row(const json_t *record);
+
+/* session_facts.c: "2026-11-22T13:05:10Z" */
+json_t *session_moment_json(uint64_t ms);
 
 /* sessions_end.c */
 void sessions_schedule(struct sessions *sessions);

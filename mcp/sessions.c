@@ -1,4 +1,5 @@
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
@@ -142,6 +143,12 @@ static int unknown_session(const struct sessions *sessions, const char *name, st
         free(text);
         return -1;
     }
+    if (!text && kept_exists(name)) {
+        return error_set(err, ERROR_NOT_FOUND,
+                         "session \"%s\" was left by another server: attach it first, with "
+                         "create_session (\"attach\": \"%s\") or `cellblock attach`",
+                         name, name);
+    }
     return error_set(err, ERROR_NOT_FOUND,
                      "there is no session \"%.64s\" in this server. A session's id (\"s-\" and 8 "
                      "characters) is in the result of the call that made it; call run_code "
@@ -232,7 +239,9 @@ static struct session *make_in(struct sessions *sessions, struct place_slot *slo
     char id[SESSION_ID_SIZE];
     struct session *s;
 
-    if (new_id(sessions, id, err) < 0) {
+    if (options->id) {
+        (void)snprintf(id, sizeof(id), "%s", options->id);
+    } else if (new_id(sessions, id, err) < 0) {
         return NULL;
     }
     s = session_new(sessions, slot, id, options, err);

@@ -8,7 +8,8 @@
 enum {
     JUPYTER_CAPABILITIES = CAP_STATEFUL | CAP_EPHEMERAL | CAP_SHELL | CAP_COPY | CAP_STDIN |
                            CAP_NETWORK_ALL | CAP_INTERRUPT | CAP_KEEPS_FILES | CAP_KERNELSPECS |
-                           CAP_USAGE | CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM,
+                           CAP_USAGE | CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM |
+                           CAP_REATTACH,
 };
 
 #endif

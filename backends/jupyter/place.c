@@ -11,6 +11,8 @@ struct jupyter_machine {
     struct jupyter_session *session; /* NULL until there is a server */
     bool waiting;                    /* for our own server */
     bool closing;
+    char *tag;     /* of one that may outlive us */
+    json_t *where; /* the one that is sought; NULL: a new one */
     uv_timer_t soon;
     struct error failure; /* of a start, until it is told */
     bool killed;
@@ -35,6 +37,7 @@ static void maybe_closed(struct jupyter_place *place);
 static void on_started(void *data, struct link *link)
 {
     struct jupyter_machine *m = data;
+
     m->base.events.on_started(m->base.data, link);
 }
 
@@ -57,7 +60,8 @@ static void start_session(struct jupyter_machine *m)
     static const struct jupyter_session_events events = {on_started, on_waiting, on_exit_event};
     struct jupyter_place *place = place_of(m);
     const struct environment *env = place->base.env;
-    struct jupyter_session_options options = {.kernel_id = env->kernel_id, .env = env->env};
+    struct jupyter_session_options options = {
+        .kernel_id = env->kernel_id, .env = env->env, .tag = m->tag, .where = m->where};
     struct error err = {0};
 
     m->waiting = false;
@@ -188,13 +192,41 @@ static void on_own_ended(void *data, const struct error *err)
     own_server_ended(data, err);
 }
 
+/* One that was left is on the server that it was left on. No mounts: they are refused before. */
+static int take_request(struct jupyter_machine *m, const struct start_request *request,
+                        struct error *err)
+{
+    const char *url = json_string_value(json_object_get(request->where, "url"));
+    const struct jupyter_place *place = place_of(m);
+
+    if (request->where &&
+        (!url || !place->records || strcmp(url, records_url(place->records)) != 0)) {
+        return error_set(err, ERROR_REFUSED,
+                         "it was left on the Jupyter server at %.200s, and environment \"%s\" has "
+                         "another url now",
+                         url ? url : "another place", place->base.env->name);
+    }
+    if (request->tag && !m->tag) {
+        m->tag = strdup(request->tag);
+        m->where = request->where ? json_deep_copy(request->where) : NULL;
+        if (!m->tag || (request->where && !m->where)) {
+            return error_set(err, ERROR_INTERNAL, "out of memory");
+        }
+    }
+    return 0;
+}
+
 static void machine_start(struct machine *base, const struct start_request *request)
 {
     struct jupyter_machine *m = machine_of(base);
     struct jupyter_place *place = place_of(m);
     struct error err = {0};
 
-    (void)request; /* no mounts: they are refused before */
+    if (take_request(m, request, &err) < 0) {
+        fail_soon(m, &err);
+        error_clear(&err);
+        return;
+    }
     if (place->own && own_server_is_gone(place->own)) {
         (void)error_set(&err, ERROR_LOST, "the Jupyter server that was started here has ended: %s",
                         own_server_last_words(place->own));
@@ -262,6 +294,8 @@ static void on_timer_closed(uv_handle_t *handle)
         }
     }
     error_clear(&m->failure);
+    free(m->tag);
+    json_decref(m->where);
     free(m);
     closed(data);
     maybe_closed(place);
@@ -285,6 +319,29 @@ static void machine_close(struct machine *base, void (*closed)(void *data), void
         jupyter_session_close(m->session, on_session_closed, m);
     } else {
         on_session_closed(m);
+    }
+}
+
+static json_t *machine_where(const struct machine *base)
+{
+    const struct jupyter_machine *m = (const struct jupyter_machine *)base;
+    const struct jupyter_place *place = place_of(m);
+    json_t *where = m->session ? jupyter_session_where(m->session) : NULL;
+
+    if (where && place->records) {
+        json_object_set_new(where, "url", json_string(records_url(place->records)));
+        /* From now on another record leads to it, and it is no orphan when we are gone. */
+        records_remove(place->records, json_string_value(json_object_get(where, "kernel")));
+    }
+    return where;
+}
+
+static void machine_leave(struct machine *base, bool interrupt)
+{
+    const struct jupyter_machine *m = machine_of(base);
+
+    if (m->session) {
+        jupyter_session_leave(m->session, interrupt);
     }
 }
 
@@ -354,6 +411,12 @@ static int check_settings(const struct environment *env, struct error *err)
                          "kernel_id: a kernel that is there already cannot be used %s",
                          env->own_server ? "on a server that is only started here"
                                          : "in ephemeral mode, where each run gets a fresh one");
+    }
+    if (env->keep && (env->own_server || env->kernel_id)) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "keep: %s; leave out \"keep\", or use the backend jupyter with a url",
+                         env->own_server ? "the server that local-jupyter starts ends with this one"
+                                         : "a kernel that \"kernel_id\" names is not ours to keep");
     }
     return 0;
 }
@@ -429,7 +492,9 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->base = (struct place){
         .ops = &jupyter_module_ops, .loop = loop, .env = env, .kernel = &jupyter_kernel};
     if (env->kernel_id) {
-        place->base.lacks = CAP_EPHEMERAL;
+        place->base.lacks = CAP_EPHEMERAL | CAP_REATTACH;
+    } else if (env->own_server) {
+        place->base.lacks = CAP_REATTACH;
     }
     if (open_server(place, err) < 0) {
         place_free(place);
@@ -532,4 +597,6 @@ const struct place_ops jupyter_module_ops = {
     .machine_kill = machine_kill,
     .machine_close = machine_close,
     .machine_folder = machine_folder,
+    .machine_where = machine_where,
+    .machine_leave = machine_leave,
 };

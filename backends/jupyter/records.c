@@ -150,6 +150,11 @@ struct records *records_new(const char *url)
     return r;
 }
 
+const char *records_url(const struct records *r)
+{
+    return r->url;
+}
+
 static void close_file(struct records *r, bool remove)
 {
     if (r->fd < 0) {

@@ -27,6 +27,8 @@ enum {
 
 /* NULL when out of memory. */
 struct records *records_new(const char *url);
+/* The server's address without user, password and query. */
+const char *records_url(const struct records *r);
 void records_add(struct records *r, const char *id);
 void records_remove(struct records *r, const char *id);
 /* A record that still has kernels stays, for the next one. */

@@ -60,6 +60,8 @@ struct jupyter_session_options {
     const char *workspace; /* absolute folder there to work in ("/workspace", in a container of
                             * ours); NULL: a new private one, removed at the end */
     json_t *env;           /* object of strings for the session's kernels, or NULL */
+    const char *tag;       /* it may be left, and shows this when it is found; NULL: neither */
+    const json_t *where;   /* the one that is to be found (jupyter_session_where), or NULL */
 };
 
 struct jupyter_session_events {
@@ -85,6 +87,10 @@ void jupyter_session_put_cancel(struct jupyter_session *s);
 void jupyter_session_file(struct jupyter_session *s, const struct file_request *request,
                           file_done done, void *data);
 const char *jupyter_session_folder(const struct jupyter_session *s);
+/* Of one with a tag, once it has started: what leads to it, a new object of texts; and that a close
+ * that follows leaves its Python kernel and its folder as they are. `interrupt`: not the run. */
+json_t *jupyter_session_where(const struct jupyter_session *s);
+void jupyter_session_leave(struct jupyter_session *s, bool interrupt);
 /* The server goes with all that is on it (a container of ours): a close that follows asks nothing
  * of it any more. */
 void jupyter_session_abandon(struct jupyter_session *s);

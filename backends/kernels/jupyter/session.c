@@ -124,6 +124,8 @@ static void session_free(struct jupyter_session *s)
 {
     json_decref(s->env);
     free(s->kernel_id);
+    free(s->tag);
+    free(s->found);
     free(s->kernelspec);
     free(s->workspace);
     free(s->folder);
@@ -146,7 +148,8 @@ struct jupyter_session *jupyter_session_new(struct jupyter_server *server,
 
     if (!s || copy_text(&s->kernel_id, options->kernel_id) < 0 ||
         copy_text(&s->kernelspec, options->kernelspec) < 0 ||
-        copy_text(&s->workspace, options->workspace) < 0) {
+        copy_text(&s->workspace, options->workspace) < 0 || copy_text(&s->tag, options->tag) < 0 ||
+        session_take_where(s, options->where) < 0) {
         if (s) {
             session_free(s);
         }
@@ -158,7 +161,9 @@ struct jupyter_session *jupyter_session_new(struct jupyter_server *server,
     s->data = data;
     s->env = json_incref(options->env);
     s->link.session = s;
-    jupyter_make_id(s->name);
+    if (!s->found) {
+        jupyter_make_id(s->name);
+    }
     uv_timer_init(server->loop, &s->watch);
     uv_timer_init(server->loop, &s->soon);
     s->watch.data = s->soon.data = s;
@@ -199,8 +204,9 @@ void jupyter_session_start(struct jupyter_session *s)
         session_soon(s);
         return;
     }
-    s->events.on_waiting(s->data, s->kernel_id ? "connecting to the kernel"
-                                               : "starting a kernel on the Jupyter server");
+    s->events.on_waiting(s->data, s->kernel_id || s->found
+                                      ? "connecting to the kernel"
+                                      : "starting a kernel on the Jupyter server");
     session_kernel_start(session_kernel_new(s, "python"));
 }
 
@@ -342,7 +348,7 @@ static bool is_on_its_way(const struct session_kernel *k)
 static void close_step(struct jupyter_session *s)
 {
     struct session_kernel *python = session_python(s);
-    bool asks_bye = !s->lost && !s->bye_said;
+    bool asks_bye = !s->lost && !s->bye_said && !session_leaves_python(s);
 
     if (s->saying_bye && asks_bye) {
         return;

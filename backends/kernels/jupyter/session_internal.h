@@ -69,6 +69,8 @@ struct jupyter_session {
     struct jupyter_session_events events;
     void *data;
     char *kernel_id, *kernelspec, *workspace;
+    char *tag;   /* that its kernel shows; NULL: none */
+    char *found; /* id of the kernel that was left, until it has shown the tag; NULL: none */
     json_t *env;
     enum session_state state;
     struct session_kernel *kernels; /* Python's is the first */
@@ -91,6 +93,7 @@ struct jupyter_session {
     uv_timer_t watch;
     uv_timer_t soon;
     bool closing;
+    bool left; /* the Python kernel and the folder outlive us */
     bool saying_bye;
     bool bye_said;
     bool cleaning; /* a kernel is there only for what is left */
@@ -118,6 +121,14 @@ struct session_kernel *session_kernel_new(struct jupyter_session *s, const char 
 void session_kernel_start(struct session_kernel *k);
 void session_kernel_close(struct session_kernel *k);
 void session_kernel_failed(struct session_kernel *k, const struct error *err);
+
+/* session_left.c */
+/* What the options say of one that was left. -1 when that cannot be, or out of memory. */
+int session_take_where(struct jupyter_session *s, const json_t *where);
+/* Not ours to end: it was left, or has not shown that it is the one that was. */
+bool session_leaves_python(const struct jupyter_session *s);
+/* The answer of the kernel that was left. -1 with `err`: it is another one. */
+int session_check_tag(struct jupyter_session *s, const json_t *answer, struct error *err);
 
 /* session_ask.c */
 void session_ask(struct session_kernel *k, json_t *content_owned, const void *buffer, size_t size,

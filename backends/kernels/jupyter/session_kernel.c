@@ -75,7 +75,7 @@ static void kill_quickly(struct session_kernel *k)
 void session_kernel_close(struct session_kernel *k)
 {
     struct jupyter_session *s = k->session;
-    bool given = is_main(k) && s->kernel_id;
+    bool given = is_main(k) && (s->kernel_id || session_leaves_python(s));
 
     if (k->closing) {
         return;
@@ -230,10 +230,21 @@ static json_t *hello_request(const struct session_kernel *k)
     if (request && s->env) {
         json_object_set(request, "env", s->env);
     }
+    if (request && is_main(k) && s->tag) {
+        /* One that was left is to say the tag itself. */
+        json_object_set_new(request, s->found ? "attach" : "tag",
+                            s->found ? json_true() : json_string(s->tag));
+    }
     if (request) {
         json_object_set_new(request, "session", json_string(name));
     }
     return request;
+}
+
+/* Is it the one that was left, and has not answered? */
+static bool is_found(const struct session_kernel *k)
+{
+    return is_main(k) && k->session->found;
 }
 
 static void send_setup(struct session_kernel *k)
@@ -248,7 +259,9 @@ static void send_setup(struct session_kernel *k)
         abort();
     }
     k->hello_sent = true;
-    (void)send_execute(k, (const char *)setup->data, k->setup_id);
+    if (!is_found(k)) { /* that one has its helper */
+        (void)send_execute(k, (const char *)setup->data, k->setup_id);
+    }
     (void)send_execute(k, code, k->hello_id);
     free(code);
     free(text);
@@ -312,6 +325,15 @@ static void take_hello(struct session_kernel *k, json_t *content)
     const char *failed = json_string_value(json_object_get(answer, "failed"));
     const char *folder = json_string_value(json_object_get(answer, "folder"));
 
+    if (is_found(k)) {
+        struct error err = {0};
+
+        if (session_check_tag(s, answer, &err) < 0) {
+            session_kernel_failed(k, &err);
+            error_clear(&err);
+            return;
+        }
+    }
     if (!json_is_object(answer) || failed) {
         fail_with(k, "the kernel could not be made ready for a session%s%s", failed ? ": " : "",
                   failed ? failed : "");
@@ -458,7 +480,7 @@ static void on_specs(void *data, long status, json_t *body, const struct error *
     static const struct remote_events events = {on_open, on_message, on_end};
     struct session_kernel *k = data;
     struct jupyter_session *s = k->session;
-    const char *kernel_id = is_main(k) ? s->kernel_id : NULL;
+    const char *kernel_id = !is_main(k) ? NULL : s->found ? s->found : s->kernel_id;
     struct error err = {0};
     const char *spec = NULL;
 

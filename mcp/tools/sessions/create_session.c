@@ -63,6 +63,7 @@ static struct session *create(struct call *call, const struct policy *policy, st
         .base = find_base(call, err),
         .derived = &derived,
         .variables = json_object_get(arguments, "env"),
+        .wishes = (json_t *)arguments,
     };
     struct session *s = NULL;
 
@@ -277,7 +278,12 @@ static bool ask(struct call *call, const struct error *err)
 static void start(struct call *call)
 {
     struct error err = {0};
-    struct session *s = check_start(call, &err) == 0 ? create(call, policy_of(call), &err) : NULL;
+    struct session *s;
+
+    if (attach_session_start(call)) {
+        return;
+    }
+    s = check_start(call, &err) == 0 ? create(call, policy_of(call), &err) : NULL;
 
     if (s || !ask(call, &err)) {
         go_on(call, s, &err);

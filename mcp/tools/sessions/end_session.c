@@ -67,13 +67,66 @@ static int end(struct call *call, struct session *s, struct error *err)
     return 0;
 }
 
+/* One that was left is found first, so it takes as long as that. */
+static void on_left_gone(void *data, const struct error *err)
+{
+    struct end_call *ec = data;
+
+    if (ec->call && err) {
+        call_fail(ec->call, err);
+    } else if (ec->call) {
+        answer(ec->call, ec->id, "; nothing of it is left.");
+    }
+    free(ec);
+}
+
+static void on_left_cancelled(void *data)
+{
+    struct end_call *ec = data;
+
+    session_tool_say(ec->call, ec->id, "The session is ending.");
+    ec->call = NULL;
+}
+
+static bool is_left(const struct call *call)
+{
+    json_t *facts =
+        sessions_left_facts(json_string_value(json_object_get(call_arguments(call), "session")));
+
+    json_decref(facts);
+    return facts != NULL;
+}
+
+static int end_left(struct call *call, const char *id, struct error *err)
+{
+    struct end_call *ec = calloc(1, sizeof(*ec));
+
+    if (!ec) {
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "end_session");
+    }
+    *ec = (struct end_call){.call = call};
+    strncpy(ec->id, id, sizeof(ec->id) - 1);
+    if (sessions_end_left(server_sessions(call_server(call)), id, on_left_gone, ec, err) < 0) {
+        free(ec);
+        return -1;
+    }
+    call_on_cancel(call, on_left_cancelled, ec);
+    return 0;
+}
+
 static void start(struct call *call)
 {
     struct sessions *sessions = server_sessions(call_server(call));
     struct error err = {0};
     struct session *s = session_argument(call, &err);
 
-    if (!s && err.kind == ERROR_LOST) { /* it has ended already, which is what was asked for */
+    if (!s && is_left(call)) {
+        if (end_left(call, json_string_value(json_object_get(call_arguments(call), "session")),
+                     &err) < 0) {
+            call_fail(call, &err);
+        }
+    } else if (!s &&
+               err.kind == ERROR_LOST) { /* it has ended already, which is what was asked for */
         const char *name = json_string_value(json_object_get(call_arguments(call), "session"));
 
         answer(call, sessions_ended_id(sessions, name), ". There was nothing to do.");

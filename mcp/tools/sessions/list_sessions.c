@@ -8,10 +8,11 @@ enum {
 
 static void start(struct call *call)
 {
+    struct sessions *sessions = server_sessions(call_server(call));
     const json_t *tags = json_object_get(call_arguments(call), "tags");
-    json_t *list = sessions_list(server_sessions(call_server(call)), tags,
-                                 argument_bool(call, "ended", false));
+    json_t *list = sessions_list(sessions, tags, argument_bool(call, "ended", false));
 
+    sessions_sweep(sessions);
     session_tool_show(
         call, NULL,
         session_tool_page("sessions", list, session_argument_number(call, "offset", 0), ROWS));

@@ -18,6 +18,9 @@ extern const struct tool end_session_tool;
  * end. NULL with an error. */
 struct session *session_argument(struct call *call, struct error *err);
 
+/* create_session with `attach`: false when that was not given. */
+bool attach_session_start(struct call *call);
+
 /* A whole number that the schema has checked. */
 size_t session_argument_number(const struct call *call, const char *key, size_t otherwise);
 

@@ -145,6 +145,7 @@ class Helper:
         self.last = None
         self.folder = None
         self.own = True
+        self.tag = None
         self.puts = self.files = None
         self.begun = -1
         self.seen = collections.deque(maxlen=SEEN)
@@ -195,6 +196,9 @@ class Helper:
 
     def hello(self, request):
         """The session's folder and environment; what this kernel is."""
+        if request.get("attach"):
+            return self._found_again()
+        self.tag = request.get("tag")
         self.own = bool(request.get("own", True))
         end_before(request.get("before"))
         self._make_folder(request)
@@ -206,6 +210,17 @@ class Helper:
         commands.home = self.workspace if self.own else os.getcwd()
         if self.worker is None:
             self._make_worker()
+        return self._greeting(begun)
+
+    def _found_again(self):
+        """A session that was left goes on as it is: the tag says that it is the right one."""
+        if self.tag is None or self.worker is None:
+            raise LookupError("no session was left in this kernel")
+        begun = os.pread(self.begun, 64, 0).decode("ascii", "replace").strip()
+        return dict(self._greeting(begun), tag=self.tag)
+
+    def _greeting(self, begun):
+        """What this kernel is."""
         greeting = json.loads(session._greeting_of(self.shell))
         greeting.update(
             folder=self.folder,

@@ -1,0 +1,150 @@
+"""Sessions that outlive the server which made them: left, found again by their id, ended."""
+
+import json
+import os
+import time
+
+import pytest
+from box import Box
+
+KEPT = {"keep": True}
+reattach = pytest.mark.needs("reattach")
+
+
+@pytest.fixture(scope="module")
+def another(launch, scratch, variant):
+    """another(**settings) starts a server; all of them know of the same sessions."""
+    state = scratch / f"state-{variant.name}"
+    state.mkdir(mode=0o700, exist_ok=True)
+
+    def start(**environment):
+        return launch(environment={**KEPT, **environment}, env={"XDG_STATE_HOME": str(state)})
+
+    start.state = state
+    return start
+
+
+def make(client, **arguments):
+    """A session that is started."""
+    made = client.tool("create_session", {"start": True, **arguments}, timeout=400)
+    assert not made.is_error, made
+    box = Box(client)
+    box.id = made.session
+    return box
+
+
+def attach(client, session, **arguments):
+    """create_session with attach, whatever becomes of it."""
+    return client.tool("create_session", {"attach": session, **arguments}, timeout=120)
+
+
+def attached(client, session, **arguments):
+    """The session, in this server."""
+    result = attach(client, session, **arguments)
+    assert not result.is_error and result.session == session, result
+    box = Box(client)
+    box.id = session
+    return box
+
+
+def rows(client, **arguments):
+    """list_sessions: id → row."""
+    result = client.tool("list_sessions", arguments)
+    assert not result.is_error, result
+    return {row["session"]: row for row in json.loads(result.text())["sessions"]}
+
+
+@reattach
+def test_a_session_goes_on(another):
+    """Variables, functions, files, name and tags are there after the server's end."""
+    with another() as first:
+        box = make(first, name="long", tags={"job": "7"}, env={"WORD": "one"})
+        box.ok("import os, threading\nx = [41]\ndef more(): return x[0] + 1\n"
+               "open('note.txt', 'w').write('kept')\nos.chdir('/tmp')")
+    with another() as second:
+        row = rows(second, tags={"job": "7"})[box.id]
+        assert row["state"] == "detached" and row["name"] == "long" and row["runs"] == 1
+        facts = json.loads(second.tool("get_session", {"session": box.id}).text())
+        assert facts["state"] == "detached" and facts["env"] == ["WORD"]
+        early = second.tool("run_code", {"session": box.id, "code": "1"})
+        assert early.is_error and "attach" in early.text()
+        again = attached(second, box.id, env={"WORD": "two"})
+        assert again.value("more()") == "42"
+        assert again.printed("print(os.environ['WORD'], os.getcwd())") == "two /tmp\n"
+        read = second.tool("read_file", {"session": box.id, "path": "/workspace/note.txt"})
+        assert read.text() == "kept", read
+        assert rows(second)[box.id]["state"] == "idle"
+        with another() as third:
+            assert rows(third)[box.id]["state"] == "attached elsewhere"
+            refused = attach(third, box.id)
+            assert refused.is_error and str(second.pid) in refused.text(), refused
+        ended = again.call("end_session")
+        assert not ended.is_error and box.id not in rows(second)
+    with another() as last:
+        gone = attach(last, box.id)
+        assert gone.is_error and "end with the server" in gone.text(), gone
+    assert not list((another.state / "cellblock/sessions").iterdir())
+
+
+@reattach
+def test_a_killed_server_leaves_it_too(another):
+    """Nobody had the time to say good-bye; the run that was going on is not lost on the next."""
+    first = another()
+    box = make(first)
+    box.ok("x = 5")
+    first.kill()
+    with another() as second:
+        assert attached(second, box.id).value("x") == "5"
+    with another() as third:
+        box = attached(third, box.id)
+        assert box.value("x") == "5"
+        assert not box.call("end_session", how="kill").is_error
+
+
+@reattach
+def test_one_that_is_left_can_be_ended(another):
+    """By its id, without being attached."""
+    with another() as first:
+        box = make(first)
+    with another() as second:
+        ended = second.tool("end_session", {"session": box.id})
+        assert not ended.is_error, ended
+        assert box.id not in rows(second)
+
+
+@reattach
+def test_its_lifetime_goes_on(another):
+    """One that is past it is ended by the next server that looks."""
+    with another() as first:
+        box = make(first, max_lifetime_seconds=3)
+    time.sleep(3)
+    with another() as second:
+        late = attach(second, box.id)
+        assert late.is_error and "lived as long" in late.text(), late
+        deadline = time.monotonic() + 30
+        while any((another.state / "cellblock/sessions").iterdir()):
+            assert time.monotonic() < deadline, os.listdir(another.state / "cellblock/sessions")
+            time.sleep(0.05)
+
+
+@reattach
+def test_what_is_gone_is_said_to_be_gone(another):
+    """The sandbox died while nobody looked: no other one takes its place."""
+    with another() as first:
+        box = make(first)
+        box.ok("import os, subprocess, sys\n"
+               "subprocess.Popen(['sh', '-c', f'sleep 1; kill -9 {os.getpid()}'])")
+    time.sleep(1.5)
+    with another() as second:
+        gone = attach(second, box.id)
+        assert gone.is_error and "gone" in gone.text(), gone
+        assert box.id not in rows(second)
+
+
+@pytest.mark.lacking("reattach")
+def test_what_ends_with_the_server_says_so(another):
+    """A session is not made where it could not be kept."""
+    with another() as client:
+        refused = client.tool("create_session", {"start": True})
+        assert refused.is_error and "keep" in refused.text(), refused
+        assert "ends with the server" in refused.text() and "jupyter" in refused.text(), refused
