@@ -58,22 +58,18 @@ struct session_options {
     const char *name;               /* checked (mcp/session_tags.h); NULL: none */
     json_t *tags;                   /* checked; NULL: none. Borrowed, as is: */
     json_t *variables;              /* of each run, as run_request.env; NULL: none */
-};
-
-/* Never the default one. NULL with an error: the name is another session's, there are too many, the
- * place does not open. */
     json_t *wishes;                 /* what `derived` came of, for one that is kept; NULL: none */
     /* One that was left: its id, its record, and the hold on it, which is taken (mcp/kept.h). */
     const char *id;
     const json_t *record;
     struct kept_hold **hold;
+};
+
+/* Never the default one. NULL with an error: the name is another session's, there are too many, the
+ * place does not open. */
 struct session *sessions_create(struct sessions *sessions, const struct session_options *options,
                                 struct error *err);
 
-/* What may be changed of a session. All of it is done, or nothing. */
-struct session_changes {
-    double timeout_seconds; /* it ends so long from now, if it lives no longer than policy allows;
-                             * 0: as before */
 /*
  * Sessions that outlive the server (environment.keep): recorded by mcp/kept.h, left running at the
  * server's end, and found again by their id. `variables` are as in session_options, since values
@@ -99,6 +95,10 @@ json_t *sessions_left_facts(const char *id);
 /* Those past their lifetime are ended, once in a server's life. */
 void sessions_sweep(struct sessions *sessions);
 
+/* What may be changed of a session. All of it is done, or nothing. */
+struct session_changes {
+    double timeout_seconds; /* it ends so long from now, if it lives no longer than policy allows;
+                             * 0: as before */
     const char *name;       /* NULL: as before */
     const json_t *tags;     /* a text sets one, null removes it; NULL: as before */
     bool consented;         /* a person has agreed to the time, if policy lets it be asked for */

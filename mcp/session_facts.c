@@ -218,13 +218,14 @@ static json_t *last_run(const struct session *s)
 json_t *session_facts(struct session *s, size_t log_lines)
 {
     json_t *object = row(s);
-    json_t *more = json_pack(
-        "{ss ss sI so so so so* so so* ss* so}", "backend", s->env->backend, "mode",
-        mode_name(s->env->mode), "remaining_seconds", (json_int_t)(left(s, s->end_at) / 1000),
-        "limits", limits(s->env), "shares", shares(s), "env", variable_names(s), "secrets",
-        secrets(s), "last_run", last_run(s), "packages",
-        json_array_size(s->env->packages) ? json_incref(s->env->packages) : NULL, "image",
-        s->env->image, "log_tail", session_log_tail(&s->log, log_lines, LOG_LIMIT));
+    json_t *more =
+        json_pack("{ss ss sI so so so so* so so* ss* so}", "backend", s->env->backend, "mode",
+                  mode_name(s->env->mode), "remaining_seconds",
+                  (json_int_t)(left(s, s->end_at) / 1000), "limits", limits(s->env), "shares",
+                  shares(s), "env", variable_names(s), "secrets", secrets(s), "last_run",
+                  last_run(s), "packages",
+                  json_array_size(s->env->packages) ? json_incref(s->env->packages) : NULL, "image",
+                  s->env->image, "log_tail", session_log_tail(&s->log, log_lines, LOG_LIMIT));
     uint64_t idle_at = s->used_at + (uint64_t)(s->env->idle_timeout_seconds * 1000);
 
     if (!object || !more || json_object_update(object, more) < 0) {
@@ -330,8 +331,8 @@ int session_change(struct session *s, const struct session_changes *changes, str
         s->end_at = uv_now(s->owner->loop) + (uint64_t)(seconds * 1000);
         sessions_schedule(s->owner);
     }
-    return 0;
     session_record(s);
+    return 0;
 }
 
 /* --- its runs --- */

@@ -135,6 +135,12 @@ static int unknown_session(const struct sessions *sessions, const char *name, st
 {
     char *text = sessions_tell_end(sessions, name);
 
+    if (!text && kept_exists(name)) {
+        return error_set(err, ERROR_NOT_FOUND,
+                         "session \"%s\" was left by another server: attach it first, with "
+                         "create_session (\"attach\": \"%s\") or `cellblock attach`",
+                         name, name);
+    }
     if (text) {
         error_set(err, ERROR_LOST,
                   "%s; its variables and files are gone. Call run_code without "
@@ -142,12 +148,6 @@ static int unknown_session(const struct sessions *sessions, const char *name, st
                   text);
         free(text);
         return -1;
-    }
-    if (!text && kept_exists(name)) {
-        return error_set(err, ERROR_NOT_FOUND,
-                         "session \"%s\" was left by another server: attach it first, with "
-                         "create_session (\"attach\": \"%s\") or `cellblock attach`",
-                         name, name);
     }
     return error_set(err, ERROR_NOT_FOUND,
                      "there is no session \"%.64s\" in this server. A session's id (\"s-\" and 8 "
