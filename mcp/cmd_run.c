@@ -13,6 +13,7 @@
 #include "backends/share.h"
 #include "mcp/cmd.h"
 #include "mcp/one_run.h"
+#include "mcp/secrets.h"
 
 enum {
     CODE_CAP = 16 * 1024 * 1024, /* bytes of a file with code */
@@ -22,6 +23,10 @@ enum {
 struct job {
     struct one_run run;
     const struct options *options;
+    const json_t *table; /* the config's secrets */
+    json_t *secrets;     /* those of the environment, once they are read; NULL: it has none */
+    json_t *env;
+    struct mask_stream masks[2]; /* by enum stream */
     struct log *log;
     char *code;
     size_t code_size;
@@ -45,18 +50,34 @@ static bool write_all(int fd, const char *bytes, size_t size)
     return true;
 }
 
-static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+static void to_stdout(void *data, const char *bytes, size_t size)
 {
     struct job *job = data;
-    int fd = stream == STREAM_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
 
-    if (job->unheard && stream == STREAM_STDOUT) {
-        return;
-    }
-    if (!write_all(fd, bytes, size) && stream == STREAM_STDOUT) {
+    if (!job->unheard && !write_all(STDOUT_FILENO, bytes, size)) {
         job->unheard = true;
         one_run_stop(&job->run, SIGPIPE);
     }
+}
+
+static void to_stderr(void *data, const char *bytes, size_t size)
+{
+    (void)data;
+    write_all(STDERR_FILENO, bytes, size);
+}
+
+static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct job *job = data;
+
+    mask_stream_write(&job->masks[stream], bytes, size,
+                      stream == STREAM_STDOUT ? to_stdout : to_stderr, job);
+}
+
+/* Through the mask as well, after all that was printed. */
+static void say(struct job *job, const char *text)
+{
+    on_output(job, STREAM_STDERR, text, strlen(text));
 }
 
 /* The text form of a value or a figure, as an interpreter in a terminal shows it. */
@@ -72,8 +93,9 @@ static void on_display(void *data, const struct display *display)
 
 static void on_note(void *data, const char *text)
 {
-    (void)data;
-    fprintf(stderr, "cellblock: %s\n", text);
+    say(data, "cellblock: ");
+    say(data, text);
+    say(data, "\n");
 }
 
 static void on_waiting(void *data, const char *what)
@@ -83,18 +105,21 @@ static void on_waiting(void *data, const char *what)
     log_write(job->log, LOG_LEVEL_INFO, "%s", what);
 }
 
-static void print_end(const struct outcome *outcome)
+static void print_end(struct job *job, const struct outcome *outcome)
 {
     const struct run_error *error = &outcome->error;
 
     if (error->traceback && error->traceback[0]) {
-        size_t size = strlen(error->traceback);
-        fprintf(stderr, "%s%s", error->traceback, error->traceback[size - 1] == '\n' ? "" : "\n");
+        say(job, error->traceback);
+        say(job, error->traceback[strlen(error->traceback) - 1] == '\n' ? "" : "\n");
     } else if (error->etype && !outcome->note) {
-        fprintf(stderr, "%s: %s\n", error->etype, error->evalue ? error->evalue : "");
+        say(job, error->etype);
+        say(job, ": ");
+        say(job, error->evalue ? error->evalue : "");
+        say(job, "\n");
     }
     if (outcome->note) {
-        fprintf(stderr, "cellblock: %s\n", outcome->note);
+        on_note(job, outcome->note);
     }
 }
 
@@ -264,9 +289,12 @@ static void on_done(void *data, const struct outcome *outcome)
 {
     struct job *job = data;
 
+    mask_stream_flush(&job->masks[STREAM_STDOUT], to_stdout, job);
+    mask_stream_flush(&job->masks[STREAM_STDERR], to_stderr, job);
     if (!job->unheard) {
-        print_end(outcome);
+        print_end(job, outcome);
     }
+    mask_stream_flush(&job->masks[STREAM_STDERR], to_stderr, job);
     job->status = outcome_status(outcome, job->run.signal);
 }
 
@@ -278,9 +306,33 @@ static const struct run_events events = {
     .on_done = on_done,
 };
 
+/* The environment's secrets, into the run's variables and the masks of what it prints. */
+static int read_secrets(struct job *job, struct error *err)
+{
+    const json_t *names = job->run.env->secrets;
+    struct mask *mask;
+
+    if (json_array_size(names) == 0) {
+        return 0;
+    }
+    job->secrets = secrets_fetch_now(job->table, names, err);
+    if (!job->secrets) {
+        return -1;
+    }
+    job->env = json_object();
+    mask = secrets_mask(job->secrets);
+    mask_stream_init(&job->masks[STREAM_STDOUT], mask);
+    mask_stream_init(&job->masks[STREAM_STDERR], mask);
+    mask_unref(mask);
+    if (!mask || !job->env || secrets_to_env(job->table, job->secrets, job->env) < 0) {
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "secrets");
+    }
+    return 0;
+}
+
 static int execute(struct job *job, struct error *err)
 {
-    if (read_code(job, err) < 0 || open_shares(job, err) < 0) {
+    if (read_code(job, err) < 0 || open_shares(job, err) < 0 || read_secrets(job, err) < 0) {
         return -1;
     }
     job->run.request = (struct run_request){
@@ -288,6 +340,7 @@ static int execute(struct job *job, struct error *err)
         .language = is_shell_name(job->options->file) ? "shell" : "python",
         .code = job->code,
         .code_size = job->code_size,
+        .env = job->env,
         .timeout_seconds = job->run.env->timeout_seconds,
     };
     return one_run_execute(&job->run, err);
@@ -299,13 +352,19 @@ static void release(struct job *job)
         share_free(job->run.shares[i]);
     }
     free(job->run.shares);
+    json_decref(job->env);
+    secrets_wipe(job->secrets);
+    mask_stream_deinit(&job->masks[STREAM_STDOUT]);
+    mask_stream_deinit(&job->masks[STREAM_STDERR]);
     free(job->code);
     log_free(job->log);
 }
 
 int cmd_run(const struct options *options, const struct config *config)
 {
-    struct job job = {.options = options, .log = log_new(STDERR_FILENO, config->log_level)};
+    struct job job = {.options = options,
+                      .table = config->secrets,
+                      .log = log_new(STDERR_FILENO, config->log_level)};
     struct error err = {0};
 
     job.run.env = config->default_environment;

@@ -1,4 +1,5 @@
 #include <stdio.h>
+#include <sys/resource.h>
 #include <unistd.h>
 #include <uv.h>
 
@@ -38,6 +39,17 @@ static int serve(uv_loop_t *loop, const struct server_options *options, struct e
     return 0;
 }
 
+/* Secrets are in our memory: a core dump would be a file of them. */
+static void leave_no_core(void)
+{
+    struct rlimit limit;
+
+    if (getrlimit(RLIMIT_CORE, &limit) == 0) {
+        limit.rlim_cur = 0;
+        (void)setrlimit(RLIMIT_CORE, &limit);
+    }
+}
+
 int cmd_serve(const struct config *config)
 {
     const struct tool *tools[TOOLSETS_TOOLS_CAP + 1];
@@ -47,6 +59,9 @@ int cmd_serve(const struct config *config)
     int status = STATUS_OK;
 
     greet_people();
+    if (json_object_size(config->secrets) > 0) {
+        leave_no_core();
+    }
     toolsets_tools(config->toolsets, tools);
     if (stdio_claim(&options.in_fd, &options.out_fd, &err) < 0 || uv_loop_init(&loop) < 0) {
         error_wrap(&err, "cannot start");

@@ -9,7 +9,6 @@
 #include <unistd.h>
 
 #include "mcp/host_path.h"
-#include "mcp/secrets.h"
 #include "mcp/session_private.h"
 #include "mcp/session_secrets.h"
 
@@ -275,7 +274,7 @@ void session_free(struct session *s)
     free(s->name);
     json_decref(s->tags);
     json_decref(s->variables);
-    secrets_wipe(s->secrets);
+    session_drop_secrets(s);
     mask_stream_deinit(&s->idle_masks[STREAM_STDOUT]);
     mask_stream_deinit(&s->idle_masks[STREAM_STDERR]);
     session_log_deinit(&s->log);
@@ -418,7 +417,7 @@ void session_close(struct session *s)
     s->last_closing = NULL;
     s->executor = NULL;
     close_executor(s, e, closing);
-    session_drop_secrets(s);
+    session_stop_secrets(s);
 }
 
 /* --- shares --- */

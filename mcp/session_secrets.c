@@ -163,10 +163,9 @@ void session_forget_secrets(struct session *s, struct secret_wait *wait)
     }
 }
 
-void session_drop_secrets(struct session *s)
+void session_stop_secrets(struct session *s)
 {
     struct error err = {0};
-    json_t *values = s->secrets;
 
     if (s->secret_fetch) {
         secret_fetch_cancel(s->secret_fetch);
@@ -175,6 +174,12 @@ void session_drop_secrets(struct session *s)
         tell(s, &err);
         error_clear(&err);
     }
+}
+
+void session_drop_secrets(struct session *s)
+{
+    json_t *values = s->secrets;
+
     if (values) {
         s->secrets = NULL;
         (void)remake_mask(s->owner);

@@ -23,7 +23,9 @@ int session_need_secrets(struct session *s, struct secret_wait *wait, struct err
 /* `ready` is not called any more. */
 void session_forget_secrets(struct session *s, struct secret_wait *wait);
 
-/* The session ends. Who waits is told so. */
+/* The session ends: who waits is told so. */
+void session_stop_secrets(struct session *s);
+/* All of it has ended, and it is out of the table: the values are wiped. */
 void session_drop_secrets(struct session *s);
 
 /* The values of all live sessions, each by its name; NULL: there are none. Borrowed. */

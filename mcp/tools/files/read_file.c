@@ -4,7 +4,9 @@
 
 #include "backends/base/strings.h"
 #include "mcp/base64.h"
+#include "mcp/mask.h"
 #include "mcp/mime.h"
+#include "mcp/session_secrets.h"
 #include "mcp/text.h"
 #include "mcp/tools/files/file_call.h"
 #include "mcp/tools/files/files_tools.h"
@@ -111,6 +113,15 @@ static void fail_as_text(struct file_call *fc, const struct file_reply *reply, s
     error_clear(&err);
 }
 
+/* A secret that begins here and goes on past the end is left to the next call, which can mask it.
+ */
+static size_t before_secret(const struct file_call *fc, const char *bytes, size_t size)
+{
+    size_t begun = mask_open_end(session_mask(fc->session), bytes, size);
+
+    return begun < size ? size - begun : size;
+}
+
 static void answer_text(struct file_call *fc, const struct file_reply *reply)
 {
     const char *bytes = reply->size > 0 ? reply->bytes : "";
@@ -121,6 +132,9 @@ static void answer_text(struct file_call *fc, const struct file_reply *reply)
     if (prefix.invalid || (prefix.cut && (at_end || prefix.size == 0))) {
         fail_as_text(fc, reply, prefix.size);
         return;
+    }
+    if (!at_end || prefix.cut) {
+        prefix.size = before_secret(fc, bytes, prefix.size);
     }
     finish(fc, reply, json_stringn_nocheck(bytes, prefix.size), prefix.size); /* it was checked */
 }
