@@ -1,8 +1,10 @@
 /* add_share and reset_session over fake executors. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "mcp/policy_ask.h"
 #include "tests/unit/cmocka_all.h"
 #include "tests/unit/tool-trial.h"
 
@@ -148,6 +150,89 @@ static void shares_are_refused_where_the_backend_has_none(void **state)
                       "not supported by backend \"plain\"");
 }
 
+/* --- consent --- */
+
+static struct policy_ask *allow_asking(struct server *s, char *nothing[1])
+{
+    struct policy_ask *asking = calloc(1, sizeof(*asking));
+
+    nothing[0] = NULL;
+    s->config.share_roots = nothing;
+    asking->shares = json_pack("[s]", s->root);
+    s->config.policy.ask = asking;
+    return asking;
+}
+
+static void begin_asking(struct server *s, struct call *call, const char *dest)
+{
+    call_init(call, s, ERA_LEGACY, share_arguments(s, "mount", dest));
+    call->can_ask = true;
+    add_share_tool.start(call);
+    turn(call);
+}
+
+static void a_person_may_allow_a_share(void **state)
+{
+    struct server *s = *state;
+    struct policy_ask *asking;
+    struct call call;
+    json_t *result;
+    char *nothing[1], moved[90];
+
+    asking = allow_asking(s, nothing);
+    begin_asking(s, &call, "/data/a");
+    assert_int_equal(call.answers, 0);
+    assert_says(call.question.message, s->file);
+    assert_says(call.question.message, "\"/data/a\" in the default session");
+    assert_says(call.question.message, "to be read and not changed");
+    assert_says(call.question.what, s->file);
+    assert_int_equal(fake_counts.executors, 0); /* no session is made for a question */
+    /* What was opened is what is used, also by a reset, wherever its name leads by then. */
+    snprintf(moved, sizeof(moved), "%s-moved", s->file);
+    assert_int_equal(rename(s->file, moved), 0);
+    call.question.go_on(&call, call.question.data);
+    turn(&call);
+    assert_says(part(call.result, "note"), "mounted read-only at /data/a");
+    result = answer_of(s, ERA_LEGACY, &reset_session_tool, json_object());
+    assert_true(json_is_false(json_object_get(result, "isError")));
+    json_decref(result);
+    unlink(moved);
+    assert_call_fails(s, ERA_LEGACY, &reset_session_tool, json_object(), "was removed");
+    free(call.question.message);
+    free(call.question.what);
+    call_deinit(&call);
+    policy_ask_free(asking);
+    s->config.policy.ask = NULL;
+}
+
+static void a_share_that_is_not_allowed_leaves_nothing(void **state)
+{
+    struct server *s = *state;
+    struct policy_ask *asking;
+    struct call call;
+    char *nothing[1];
+
+    asking = allow_asking(s, nothing);
+    begin_asking(s, &call, "/data/a");
+    question_drop(&call); /* valgrind sees the rest */
+    assert_int_equal(fake_counts.executors, 0);
+    call_deinit(&call);
+    assert_call_fails(s, ERA_LEGACY, &add_share_tool, share_arguments(s, "copy", "/d"),
+                      "not shared");
+    /* What could not be done anyhow is not asked. */
+    call_init(&call, s, ERA_LEGACY,
+              json_pack("{ss ss ss ss}", "type", "copy", "source", s->file, "dest", "/d", "session",
+                        "s-unknown1"));
+    call.can_ask = true;
+    add_share_tool.start(&call);
+    turn(&call);
+    assert_null(call.question.message);
+    assert_says(json_string_value(call.result), "no session");
+    call_deinit(&call);
+    policy_ask_free(asking);
+    s->config.policy.ask = NULL;
+}
+
 /* --- reset_session --- */
 
 static void a_reset_cancels_the_run_and_keeps_the_id(void **state)
@@ -205,6 +290,8 @@ int main(void)
         TEST(a_refused_path_makes_no_session),
         TEST(takes_the_clients_roots),
         TEST(shares_are_refused_where_the_backend_has_none),
+        TEST(a_person_may_allow_a_share),
+        TEST(a_share_that_is_not_allowed_leaves_nothing),
         TEST(a_reset_cancels_the_run_and_keeps_the_id),
         TEST(a_reset_needs_a_session_in_the_modern_era),
         TEST(a_reset_without_its_source_resets_nothing),

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "mcp/policy.h"
+#include "mcp/policy_ask.h"
 
 struct world {
     struct environment base;
@@ -210,6 +210,87 @@ static void words_that_are_near_are_not_the_same(void **state)
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* --- what a person may be asked for --- */
+
+static json_t *wants(struct world *w, const char *wishes)
+{
+    json_t *object = json_loads(wishes, 0, NULL);
+    json_t *lines = policy_ask_wants(&w->policy, &w->base, object);
+
+    assert_non_null(object);
+    json_decref(object);
+    return lines;
+}
+
+static void assert_wants(struct world *w, const char *wishes, const char *says)
+{
+    json_t *lines = wants(w, wishes);
+    char *text = lines ? json_dumps(lines, 0) : NULL;
+
+    assert_non_null(lines);
+    if (!strstr(text, says)) {
+        fail_msg("%s: %s lacks %s", wishes, text, says);
+    }
+    free(text);
+    json_decref(lines);
+}
+
+static void what_is_between_is_asked_for(void **state)
+{
+    struct world *w = *state;
+
+    allow(w, "{\"max_memory_mib\": 2048, \"packages\": [\"a\"], \"ask\": {\"max_memory_mib\": "
+             "4096, \"max_timeout_seconds\": 7200, \"packages\": [\"b\"], \"images\": [\"i\"], "
+             "\"networks\": [\"all\"], \"wait_seconds\": 7}}");
+    assert_true(w->policy.ask->wait_seconds == 7);
+    assert_null(wants(w, "{\"memory_mib\": 2048, \"packages\": [\"a\", \"numpy\"]}"));
+    assert_wants(w, "{\"memory_mib\": 2049, \"packages\": [\"a\"]}",
+                 "[\"2049 MiB of memory (without asking: 2048)\"]");
+    assert_wants(w, "{\"timeout_seconds\": 7200}",
+                 "[\"runs that take up to 7200 seconds (2 hours) (without asking: 3600 seconds (60 "
+                 "minutes))\"]");
+    assert_wants(w, "{\"packages\": [\"a\", \"b\"], \"image\": \"i\"}",
+                 "[\"the image \\\"i\\\"\", \"the package \\\"b\\\"\"]");
+    assert_wants(w, "{\"network\": \"all\", \"mode\": \"ephemeral\"}",
+                 "everything that this computer can reach\"]");
+    /* All of it may be had, or nobody is asked. */
+    assert_null(wants(w, "{\"memory_mib\": 4097}"));
+    assert_null(wants(w, "{\"memory_mib\": 4096, \"disk_mib\": 4096}"));
+    assert_null(wants(w, "{\"packages\": [\"b\", \"c\"]}"));
+    assert_null(wants(w, "{\"network\": \"packages\"}"));
+}
+
+static void what_was_agreed_to_is_derived(void **state)
+{
+    struct world *w = *state;
+    json_t *wishes = json_pack("{si sf}", "memory_mib", 4096, "timeout_seconds", 7200.0);
+    struct derived derived = {0};
+
+    allow(w, "{\"ask\": {\"max_memory_mib\": 4096, \"max_timeout_seconds\": 7200}}");
+    assert_refused(w, "{\"memory_mib\": 4096}", "1024 at most");
+    assert_int_equal(policy_derive(&w->policy.ask->most, &w->base, wishes, &derived, NULL), 0);
+    assert_int_equal(derived.env->memory_mib, 4096);
+    assert_true(derived.env->timeout_seconds == 7200 && derived.env->max_timeout_seconds == 7200);
+    derived_deinit(&derived);
+    json_decref(wishes);
+}
+
+static void folders_are_resolved(void **state)
+{
+    struct world *w = *state;
+    json_t *object = json_pack("{s{s[ss]}}", "ask", "shares", "/usr/../usr/bin/", "/none/such");
+    struct error err = {0};
+
+    assert_int_equal(policy_fill(&w->policy, object, &err), -1);
+    assert_non_null(strstr(err.message, "policy.ask.shares[1]: \"/none/such\""));
+    error_clear(&err);
+    policy_deinit(&w->policy);
+    json_array_remove(json_object_get(json_object_get(object, "ask"), "shares"), 1);
+    assert_int_equal(policy_fill(&w->policy, object, NULL), 0);
+    assert_string_equal(json_string_value(json_array_get(w->policy.ask->shares, 0)), "/usr/bin");
+    json_decref(object);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -222,6 +303,9 @@ int main(void)
         TEST(policy_widens),
         TEST(a_policy_below_the_environment_takes_nothing_away),
         TEST(words_that_are_near_are_not_the_same),
+        TEST(what_is_between_is_asked_for),
+        TEST(what_was_agreed_to_is_derived),
+        TEST(folders_are_resolved),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);
