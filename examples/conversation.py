@@ -67,6 +67,8 @@ class Server:
             if block["type"] == "image":
                 images.append(base64.b64decode(block["data"]))
                 print(f"<<< {part}: {block['mimeType']}, {len(images[-1])} bytes")
+            elif block["type"] == "resource_link":
+                print(f"<<< {part}: {block['name']}, {block['size']} bytes: {block['uri']}")
             elif "text" in block:
                 print(f"<<< {part}: " + block["text"].rstrip("\n").replace("\n", "\n    "))
         print()

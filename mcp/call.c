@@ -193,6 +193,25 @@ int call_begin(struct server *s, enum protocol version, const struct message *m,
     return 0;
 }
 
+struct call *call_open(struct server *s, enum protocol version, const struct message *m,
+                       struct batch *batch, json_t *arguments_owned, struct fault *fault)
+{
+    struct call *call = NULL;
+    if (s->call_count >= CALLS_CAP) {
+        fault_set(fault, JSONRPC_INTERNAL_ERROR,
+                  "%d requests are in flight, the most there may be; wait for some to end.",
+                  CALLS_CAP);
+    } else if (!arguments_owned || !(call = call_new(s, version, m, batch))) {
+        fault_set(fault, JSONRPC_INTERNAL_ERROR, "Out of memory.");
+    }
+    if (!call) {
+        json_decref(arguments_owned);
+        return NULL;
+    }
+    call->arguments = arguments_owned;
+    return call;
+}
+
 struct call *call_find(const struct server *s, const json_t *id)
 {
     for (struct call *call = s->calls; call; call = call->next) {
@@ -326,6 +345,17 @@ void call_finish(struct call *call, json_t *result_owned)
         fault_set(&fault, JSONRPC_INTERNAL_ERROR, "Out of memory while the result was built.");
         message = jsonrpc_fault(call->id, &fault);
     }
+    call_free(call);
+    server_reply(s, batch, message);
+    server_call_ended(s);
+}
+
+void call_finish_fault(struct call *call, struct fault *fault)
+{
+    struct server *s = call->server;
+    struct batch *batch = call->batch;
+    json_t *message = call->cancelled ? NULL : jsonrpc_fault(call->id, fault);
+    json_decref(fault->data);
     call_free(call);
     server_reply(s, batch, message);
     server_call_ended(s);

@@ -270,6 +270,7 @@ static void say_apart(struct content *c, const struct content_run *run, const st
     char kept[28];
 
     if (full->path && run->files_kept && !o->files_lost && full->total > CONTENT_TEXT_LIMIT) {
+        c->full_named[stream] = true;
         content_say(c, "%s of %s (%s bytes) is in %s.",
                     full->kept < full->total ? "The beginning" : "All",
                     stream == STREAM_STDOUT ? "stdout" : "stderr", text_number(full->kept, kept),
@@ -298,6 +299,7 @@ static void say_full(struct content *c, const struct content_run *run, const str
         return;
     }
     text_number(full->kept, kept);
+    c->full_named[stream] = true;
     content_say(c,
                 "%s has %s bytes; the middle was left out here. %s%s%s in %s: read a part with "
                 "run_code: print(open(\"%s\").read()[a:b]), or tail and grep with language "
@@ -305,6 +307,25 @@ static void say_full(struct content *c, const struct content_run *run, const str
                 name, total, full->kept < full->total ? "The first " : "All of it is",
                 full->kept < full->total ? kept : "", full->kept < full->total ? " bytes are" : "",
                 full->path, full->path);
+}
+
+static void say_artifacts(struct content *c, const struct content_run *run, const struct outcome *o)
+{
+    char number[28];
+
+    if (run->artifacts_left_out > 0) {
+        content_say(c, "The run made or changed %s more files, which are not linked here.",
+                    text_number(run->artifacts_left_out, number));
+    }
+    if (o->changed.partial) {
+        content_say(c, "There is too much in the workspace to look through: which files a run "
+                       "makes or changes is not told.");
+    }
+}
+
+bool content_named_full(const struct content *c, enum stream stream)
+{
+    return c->full_named[stream];
 }
 
 static void say_rest(struct content *c, const struct content_run *run, const struct outcome *o)
@@ -320,6 +341,7 @@ static void say_rest(struct content *c, const struct content_run *run, const str
     if (o->note) {
         content_note(c, o->note);
     }
+    say_artifacts(c, run, o);
     say_full(c, run, o, STREAM_STDOUT);
     say_full(c, run, o, STREAM_STDERR);
     if (run->hint) {
@@ -330,7 +352,7 @@ static void say_rest(struct content *c, const struct content_run *run, const str
 /* The last notes are ours and must be told: the room for them is taken from what came before. */
 static void make_room_for_notes(struct content *c)
 {
-    const unsigned own = 6;
+    const unsigned own = 8;
 
     while (c->note_count > CONTENT_NOTES - own) {
         json_decref(c->notes[--c->note_count].text);
@@ -351,7 +373,7 @@ json_t *content_finish(struct content *c, const struct content_run *run,
 
     blocks = content_blocks(c, run, outcome);
     if (c->structured) {
-        structured = content_structured(c, outcome);
+        structured = content_structured(c, run, outcome);
     }
     make_room_for_notes(c);
     say_rest(c, run, outcome);

@@ -29,6 +29,7 @@ enum {
     CONTENT_STORE_LIMIT = 8 * 1024 * 1024, /* of all displays while the run goes on */
     CONTENT_DISPLAYS = 64,                 /* displays that are kept */
     CONTENT_NOTES = 16,                    /* notes that are kept */
+    CONTENT_LINKS = 32,                    /* links to artifacts */
     CONTENT_NOTE_LIMIT = 2000,             /* bytes of one of them */
 };
 
@@ -40,7 +41,10 @@ struct content_run {
     const char *run;         /* "r-…" */
     const char *environment; /* its name */
     const char *backend;
-    const char *hint;   /* a last note, about the session; NULL: none */
+    const char *hint;        /* a last note, about the session; NULL: none */
+    const json_t *artifacts; /* links {uri, name, size, mimeType?} to files that it changed; NULL:
+                              * none */
+    uint64_t artifacts_left_out;
     bool files_kept;    /* files of the run can still be read by the next one */
     bool streams_apart; /* stdout and stderr are told elsewhere: they get no blocks */
 };
@@ -53,6 +57,9 @@ void content_free(struct content *c);
 void content_output(struct content *c, enum stream stream, const char *bytes, size_t size);
 void content_display(struct content *c, const struct display *display);
 void content_note(struct content *c, const char *text);
+
+/* Did content_finish name the file of this stream's full output? Until content_free. */
+bool content_named_full(const struct content *c, enum stream stream);
 
 /* The CallToolResult. NULL when out of memory. */
 json_t *content_finish(struct content *c, const struct content_run *run,

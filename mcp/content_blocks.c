@@ -7,7 +7,7 @@
 #include "mcp/mime.h"
 
 enum {
-    PART_CAP = 2 + 2 * CONTENT_DISPLAYS + 1,
+    PART_CAP = 2 + 2 * CONTENT_DISPLAYS + CONTENT_LINKS + 1,
     RESOURCE_LIMIT = CONTENT_TEXT_LIMIT / 2, /* of all embedded resources: whole or not at all */
 };
 
@@ -21,7 +21,8 @@ struct part {
     size_t grant;
     unsigned tail_percent;
     bool *ret_cut;
-    json_t *block; /* NULL: a text */
+    json_t *block;       /* NULL: a text */
+    const char *session; /* named in its _meta; NULL: not */
 };
 
 struct assembly {
@@ -195,6 +196,30 @@ static void add_items(struct assembly *a)
     }
 }
 
+/* They are short by themselves (ARTIFACTS_LINK_BYTES), and leave the rest of the room to the text.
+ */
+static void add_artifacts(struct assembly *a)
+{
+    struct part *part;
+    size_t i, size;
+    json_t *link;
+
+    json_array_foreach(a->run->artifacts, i, link)
+    {
+        json_t *block = i < CONTENT_LINKS ? json_copy(link) : NULL;
+
+        if (!block) {
+            continue;
+        }
+        json_object_set_new(block, "type", json_string("resource_link"));
+        size = json_dumpb(block, NULL, 0, JSON_COMPACT);
+        a->text_room -= size < a->text_room ? size : a->text_room;
+        part = add_part(a, "artifact", ++a->c->seq);
+        part->block = block;
+        part->session = a->run->session;
+    }
+}
+
 /* The traceback and, where that does not say it (a time-out interrupts with a KeyboardInterrupt),
  * the error. NULL when there is none; to be freed. */
 static char *error_text(const struct run_error *error)
@@ -258,15 +283,16 @@ static void grant(struct assembly *a)
     }
 }
 
-static json_t *part_meta(const char *name, unsigned seq)
+static json_t *part_meta(const char *name, unsigned seq, const char *session)
 {
-    return json_pack("{ss si}", "cellblock/part", name, "cellblock/seq", (int)seq);
+    return json_pack("{ss si ss*}", "cellblock/part", name, "cellblock/seq", (int)seq,
+                     "cellblock/session", session);
 }
 
 static json_t *text_block(json_t *text_owned, const char *name, unsigned seq)
 {
     return json_pack("{ss so so}", "type", "text", "text", text_owned, "_meta",
-                     part_meta(name, seq));
+                     part_meta(name, seq, NULL));
 }
 
 /* Makes the part's block and lets go of what the part owns. */
@@ -276,7 +302,7 @@ static json_t *part_block(struct part *part)
     bool cut = false;
 
     if (block) {
-        json_object_set_new(block, "_meta", part_meta(part->name, part->seq));
+        json_object_set_new(block, "_meta", part_meta(part->name, part->seq, part->session));
     } else {
         block = text_block(text_render(&part->text, part->grant, part->tail_percent, &cut),
                            part->name, part->seq);
@@ -306,6 +332,7 @@ json_t *content_blocks(struct content *c, const struct content_run *run,
         add_stream(a, STREAM_STDERR);
     }
     add_items(a);
+    add_artifacts(a);
     add_error(a, &outcome->error);
     grant(a);
     for (unsigned i = 0; i < a->count; i++) {

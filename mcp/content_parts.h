@@ -30,6 +30,7 @@ struct content {
     struct capture streams[2]; /* by enum stream */
     unsigned stream_seq[2];    /* 0: nothing came yet */
     bool stream_cut[2];
+    bool full_named[2]; /* the file of its full output is in a note */
     struct content_item items[CONTENT_DISPLAYS];
     unsigned item_count;
     unsigned items_dropped; /* past CONTENT_DISPLAYS */
@@ -49,7 +50,8 @@ json_t *content_blocks(struct content *c, const struct content_run *run,
 int content_add_notes(const struct content *c, json_t *blocks);
 
 /* What structuredContent has beside the outcome's fields and the notes. NULL when out of memory. */
-json_t *content_structured(struct content *c, const struct outcome *outcome);
+json_t *content_structured(struct content *c, const struct content_run *run,
+                           const struct outcome *outcome);
 /* … and those, when all of them are known. -ENOMEM. */
 int content_structured_end(const struct content *c, json_t *structured,
                            const json_t *outcome_fields);

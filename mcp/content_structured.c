@@ -114,12 +114,19 @@ static json_t *error_fields(const struct run_error *error, bool *ret_cut)
                      traceback_lines(error->traceback ? error->traceback : "", ret_cut));
 }
 
-json_t *content_structured(struct content *c, const struct outcome *outcome)
+/* Copies: what is in the blocks is made to fit the client's revision. */
+static json_t *artifacts(const struct content_run *run)
 {
-    return json_pack("{so so so so so s[]}", "stdout", stream_text(c, STREAM_STDOUT), "stderr",
+    return run->artifacts ? json_deep_copy(run->artifacts) : json_array();
+}
+
+json_t *content_structured(struct content *c, const struct content_run *run,
+                           const struct outcome *outcome)
+{
+    return json_pack("{so so so so so so}", "stdout", stream_text(c, STREAM_STDOUT), "stderr",
                      stream_text(c, STREAM_STDERR), "result", result_text(c), "rich_outputs",
                      rich_outputs(c), "error", error_fields(&outcome->error, &c->truncated),
-                     "artifacts");
+                     "artifacts", artifacts(run));
 }
 
 int content_structured_end(const struct content *c, json_t *structured,

@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mcp/resources.h"
 #include "mcp/server_internal.h"
 
 /* A request on its way to its method. */
@@ -97,8 +98,28 @@ static int do_tools_call(struct server *s, const struct request *r, json_t **ret
     return call_begin(s, r->version, r->message, r->batch, fault);
 }
 
-/* Nothing here ever changes, so no kind of notification is agreed to; the stream stays open as the
- * client wants it. */
+static int do_resources_list(struct server *s, const struct request *r, json_t **ret,
+                             struct fault *fault)
+{
+    return resources_list(s, r->version, r->message->params, ret, fault);
+}
+
+static int do_resources_templates(struct server *s, const struct request *r, json_t **ret,
+                                  struct fault *fault)
+{
+    (void)s;
+    return resources_templates(r->version, r->message->params, ret, fault);
+}
+
+static int do_resources_read(struct server *s, const struct request *r, json_t **ret,
+                             struct fault *fault)
+{
+    *ret = NULL;
+    return resources_read(s, r->version, r->message, r->batch, fault);
+}
+
+/* Only the list of resources ever changes, so no other kind of notification is agreed to; the
+ * stream stays open as the client wants it. */
 static int do_listen(struct server *s, const struct request *r, json_t **ret, struct fault *fault)
 {
     json_t *id = r->message->id;
@@ -114,11 +135,12 @@ static int do_listen(struct server *s, const struct request *r, json_t **ret, st
             "one first.",
             SUBSCRIPTIONS_CAP);
     }
-    json_array_append(s->subscriptions, id);
+    json_t *agreed =
+        resources_subscribe(s, json_object_get(r->message->params, "notifications"), id);
     server_send(s, jsonrpc_notification("notifications/subscriptions/acknowledged",
-                                        json_pack("{s:{s:O}, s:{}}", "_meta",
+                                        json_pack("{s:{s:O}, s:o}", "_meta",
                                                   "io.modelcontextprotocol/subscriptionId", id,
-                                                  "notifications")));
+                                                  "notifications", agreed)));
     *ret = NULL;
     return 0;
 }
@@ -131,6 +153,9 @@ static const struct method {
     {"initialize", LEGACY | UNINITIALIZED, do_initialize},
     {"logging/setLevel", LEGACY, do_set_level},
     {"ping", LEGACY | UNINITIALIZED, do_ping},
+    {"resources/list", LEGACY | MODERN, do_resources_list},
+    {"resources/read", LEGACY | MODERN, do_resources_read},
+    {"resources/templates/list", LEGACY | MODERN, do_resources_templates},
     {"server/discover", MODERN, do_discover},
     {"subscriptions/listen", MODERN, do_listen},
     {"tools/call", LEGACY | MODERN, do_tools_call},
@@ -218,6 +243,7 @@ static void handle_cancelled(struct server *s, const struct message *m)
         call_cancel(call);
     } else if (is_listening(s, id, &index)) {
         json_array_remove(s->subscriptions, index);
+        json_array_remove(s->subscribed_resources, index);
     }
 }
 

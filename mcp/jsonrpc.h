@@ -27,6 +27,7 @@ enum jsonrpc_code {
     JSONRPC_INVALID_PARAMS = -32602,
     JSONRPC_INTERNAL_ERROR = -32603,
     JSONRPC_UNSUPPORTED_VERSION = -32022, /* MCP 2026-07-28 */
+    JSONRPC_RESOURCE_NOT_FOUND = -32002,  /* MCP before that; now it is -32602 */
 };
 
 struct fault {

@@ -105,9 +105,9 @@ static json_t *server_info(enum protocol v)
 
 json_t *protocol_initialize(enum protocol v)
 {
-    return json_pack("{s:s, s:{s:{}, s:{}}, s:o, s:s}", "protocolVersion", names[v], "capabilities",
-                     "tools", "logging", "serverInfo", server_info(v), "instructions",
-                     instructions);
+    return json_pack("{s:s, s:{s:{}, s:{}, s:{s:b}}, s:o, s:s}", "protocolVersion", names[v],
+                     "capabilities", "tools", "logging", "resources", "listChanged", 1,
+                     "serverInfo", server_info(v), "instructions", instructions);
 }
 
 static void add_cache_hints(json_t *result)
@@ -118,9 +118,9 @@ static void add_cache_hints(json_t *result)
 
 json_t *protocol_discover(void)
 {
-    json_t *result =
-        json_pack("{s:[s], s:{s:{}}, s:s}", "supportedVersions", names[PROTOCOL_2026_07_28],
-                  "capabilities", "tools", "instructions", instructions);
+    json_t *result = json_pack("{s:[s], s:{s:{}, s:{s:b}}, s:s}", "supportedVersions",
+                               names[PROTOCOL_2026_07_28], "capabilities", "tools", "resources",
+                               "listChanged", 1, "instructions", instructions);
     add_cache_hints(result);
     return result;
 }

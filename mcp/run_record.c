@@ -7,6 +7,7 @@
 
 #include "mcp/content.h"
 #include "mcp/mime.h"
+#include "mcp/run_artifacts.h"
 #include "mcp/server.h"
 #include "mcp/session_secrets.h"
 #include "mcp/text.h"
@@ -31,7 +32,8 @@ struct run_record {
     char title[RUN_TITLE_SIZE];
     char *hint;
     char *waiting_for;
-    bool background, ephemeral, keep_log, started;
+    bool background, ephemeral, keep_log, started, structured;
+    bool ending;                 /* the run is done, and its result waits for images */
     uint64_t began_at, ended_at; /* uv_now: when it was asked for, or when the code started */
     enum cause cause;
     struct mask_stream masks[2]; /* by enum stream; values that it must not tell */
@@ -113,7 +115,7 @@ static struct run_record **one_too_many(const struct run_record *record)
 
     for (; (other = *link); link = &other->next) {
         all += other->background;
-        if (!other->background || other->run) {
+        if (!other->background || other->run || other->ending) {
             continue;
         }
         bytes += other->size;
@@ -294,8 +296,17 @@ static void on_note(void *data, const char *text)
 
 /* --- its end --- */
 
-static void finish_content(struct run_record *record, const struct outcome *outcome)
+static void on_images(void *data);
+
+/* True: the result is there, but for images that are on their way; on_images follows. */
+static bool finish_content(struct run_record *record, const struct outcome *outcome)
 {
+    struct artifacts *artifacts = session_artifacts(record->session);
+    struct artifact_origin origin = {
+        .session = record->session_id,
+        .run = record->id,
+        .executor = record->executor ? record->executor : session_executor(record->session),
+    };
     struct content_run run = {
         .session = record->session_id,
         .run = record->id,
@@ -309,17 +320,25 @@ static void finish_content(struct run_record *record, const struct outcome *outc
     if (outcome->cause != CAUSE_OK && record->failure_note) {
         content_note(record->content, record->failure_note);
     }
+    run_artifacts_link(artifacts, &origin, outcome, &run);
     record->result = content_finish(record->content, &run, outcome);
+    run_artifacts_add_output(artifacts, &origin, outcome, record->content, record->result);
     content_free(record->content);
     record->content = NULL;
+    record->ending =
+        !record->structured && run_images_start(record->owner->loop, &origin, outcome,
+                                                run.artifacts, record->result, on_images, record);
+    json_decref((json_t *)run.artifacts);
+    return record->ending;
 }
 
-/* What waited for more output is told, and the outcome without any secret. */
-static void make_result(struct run_record *record, const struct outcome *outcome)
+/* What waited for more output is told, and the outcome without any secret. True as above. */
+static bool make_result(struct run_record *record, const struct outcome *outcome)
 {
     struct piece pieces[] = {{record, STREAM_STDOUT}, {record, STREAM_STDERR}};
     struct outcome shown = *outcome;
     char *texts[4];
+    bool waits;
 
     for (int i = 0; i < 2; i++) {
         mask_stream_flush(&record->masks[pieces[i].stream], take_output, &pieces[i]);
@@ -328,10 +347,11 @@ static void make_result(struct run_record *record, const struct outcome *outcome
     shown.error.evalue = (char *)masked(record, outcome->error.evalue, &texts[1]);
     shown.error.traceback = (char *)masked(record, outcome->error.traceback, &texts[2]);
     shown.note = (char *)masked(record, outcome->note, &texts[3]);
-    finish_content(record, &shown);
+    waits = finish_content(record, &shown);
     for (int i = 0; i < 4; i++) {
         free(texts[i]);
     }
+    return waits;
 }
 
 /* Lets go of the session and of an executor of its own, which closes in the background. */
@@ -351,15 +371,8 @@ static void leave_session(struct run_record *record)
     }
 }
 
-static void on_done(void *data, const struct outcome *outcome)
+static void finish(struct run_record *record)
 {
-    struct run_record *record = data;
-
-    record->run = NULL;
-    record->cause = outcome->cause;
-    record->ended_at = uv_now(record->owner->loop);
-    session_note_run(record->session, outcome);
-    make_result(record, outcome);
     tell_done(record);
     leave_session(record);
     if (record->background) {
@@ -368,6 +381,27 @@ static void on_done(void *data, const struct outcome *outcome)
     } else {
         take_out(record);
         record_free(record);
+    }
+}
+
+static void on_images(void *data)
+{
+    struct run_record *record = data;
+
+    record->ending = false;
+    finish(record);
+}
+
+static void on_done(void *data, const struct outcome *outcome)
+{
+    struct run_record *record = data;
+
+    record->run = NULL;
+    record->cause = outcome->cause;
+    record->ended_at = uv_now(record->owner->loop);
+    session_note_run(record->session, outcome);
+    if (!make_result(record, outcome)) {
+        finish(record);
     }
 }
 
@@ -433,6 +467,7 @@ static struct run_record *record_new(struct run_records *records, const struct r
     record->session = plan->session;
     record->tool = plan->tool;
     record->failure_note = plan->failure_note;
+    record->structured = plan->structured;
     record->ephemeral = plan->ephemeral;
     record->keep_log = plan->may_turn || plan->background;
     record->began_at = uv_now(records->loop);

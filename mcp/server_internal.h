@@ -83,8 +83,9 @@ struct server {
     enum log_level log_level; /* of legacy notifications/message */
     struct call *calls;
     size_t call_count;
-    json_t *subscriptions; /* ids of open subscriptions/listen */
-    struct buffer scratch; /* a message being written */
+    json_t *subscriptions;        /* ids of open subscriptions/listen */
+    json_t *subscribed_resources; /* in the same order: is it told of resources/list_changed? */
+    struct buffer scratch;        /* a message being written */
 
     enum server_state state;
     bool linger;      /* the client still reads: give it the last answers */
@@ -116,6 +117,12 @@ void dispatch_line(struct server *s, const char *line, size_t size);
 /* tools/call. 0 when the call has been started (it answers by itself), -1 with the fault. */
 int call_begin(struct server *s, enum protocol version, const struct message *m,
                struct batch *batch, struct fault *fault);
+/* Another request that is answered later, in the ways of a tools/call: it can be cancelled, and the
+ * end waits for it. Takes the arguments. NULL with the fault. */
+struct call *call_open(struct server *s, enum protocol version, const struct message *m,
+                       struct batch *batch, json_t *arguments_owned, struct fault *fault);
+/* Answers such a one with a fault, whose data are taken. */
+void call_finish_fault(struct call *call, struct fault *fault);
 /* The call with this id, NULL when none is in flight. */
 struct call *call_find(const struct server *s, const json_t *id);
 /* The client takes it back: tells the tool, and nothing is sent. Idempotent. */

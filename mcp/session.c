@@ -127,6 +127,7 @@ static void give_shares(struct share_list *list, struct executor *e)
 /* An executor of a session that is being closed. */
 struct closing {
     struct session *session;
+    struct executor *executor;
     struct share_op *ops; /* answered; kept until the executor cannot call back any more */
     executor_done done;
     void *data;
@@ -304,6 +305,11 @@ struct executor *session_executor(struct session *s)
     return s->executor;
 }
 
+struct artifacts *session_artifacts(struct session *s)
+{
+    return s->owner->artifacts;
+}
+
 char *session_take_notice(struct session *s)
 {
     char *notice = s->notice;
@@ -398,14 +404,25 @@ static void fail_ops(struct share_op *ops)
     error_clear(&err);
 }
 
+/* What its runs have left has been brought in. */
+static void close_now(void *data)
+{
+    struct closing *closing = data;
+
+    session_stop_executor(closing->session, closing->executor, on_session_executor_closed, closing);
+}
+
 static void close_executor(struct session *s, struct executor *e, struct closing *closing)
 {
     closing->session = s;
+    closing->executor = e;
     closing->ops = s->ops;
     s->ops = NULL;
     s->closing++;
     fail_ops(closing->ops);
-    session_stop_executor(s, e, on_session_executor_closed, closing);
+    if (!artifacts_rescue(s->owner->artifacts, e, close_now, closing)) {
+        close_now(closing);
+    }
 }
 
 void session_close(struct session *s)
@@ -601,12 +618,21 @@ static void on_ephemeral_closed(void *data, const struct error *err)
     place_slot_release(owner, slot);
 }
 
+static void ephemeral_close_now(void *data)
+{
+    struct ephemeral *e = data;
+
+    executor_close(e->executor, on_ephemeral_closed, e);
+}
+
 void ephemeral_close(struct ephemeral *e)
 {
     if (!e->closing) {
         e->closing = true;
         e->session = NULL;
-        executor_close(e->executor, on_ephemeral_closed, e);
+        if (!artifacts_rescue(e->owner->artifacts, e->executor, ephemeral_close_now, e)) {
+            ephemeral_close_now(e);
+        }
     }
 }
 

@@ -23,10 +23,14 @@
  */
 struct sessions;
 struct session;
+struct artifacts;
 
 struct sessions *sessions_new(uv_loop_t *loop, const struct config *config, struct log *log);
 /* Cancels everything, closes executors and places; `closed` when nothing is left. Frees itself. */
 void sessions_close(struct sessions *sessions, void (*closed)(void *data), void *data);
+/* What their runs have left to be read (mcp/artifacts.h), also after a session's end. */
+struct artifacts *sessions_artifacts(struct sessions *sessions);
+struct artifacts *session_artifacts(struct session *s);
 /* Starts what makes the first run quick, in the default environment (--warm). */
 void sessions_warm(struct sessions *sessions);
 

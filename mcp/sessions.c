@@ -19,7 +19,10 @@ struct sessions *sessions_new(uv_loop_t *loop, const struct config *config, stru
         return NULL;
     }
     sessions->slots = calloc(config->environment_count, sizeof(*sessions->slots));
-    if (!sessions->slots) {
+    sessions->artifacts = artifacts_new(loop);
+    if (!sessions->slots || !sessions->artifacts) {
+        artifacts_free(sessions->artifacts);
+        free(sessions->slots);
         free(sessions);
         return NULL;
     }
@@ -34,6 +37,11 @@ struct sessions *sessions_new(uv_loop_t *loop, const struct config *config, stru
     uv_unref((uv_handle_t *)&sessions->timer);
     sessions->timer.data = sessions;
     return sessions;
+}
+
+struct artifacts *sessions_artifacts(struct sessions *sessions)
+{
+    return sessions->artifacts;
 }
 
 void sessions_on_idle_output(struct sessions *sessions,
@@ -408,6 +416,7 @@ static void on_timer_closed(uv_handle_t *handle)
         ended_session_deinit(&sessions->ended[i]);
     }
     mask_unref(sessions->mask);
+    artifacts_free(sessions->artifacts);
     free(sessions->slots);
     free(sessions);
     closed(data);
@@ -491,6 +500,7 @@ void sessions_close(struct sessions *sessions, void (*closed)(void *data), void 
     sessions->closing = true;
     sessions->closed = closed;
     sessions->closed_data = data;
+    artifacts_stop(sessions->artifacts);
     uv_timer_stop(&sessions->timer);
     for (struct session *s = sessions->list; s; s = next) {
         next = s->next;

@@ -130,6 +130,17 @@ def test_files(tmp_path):
     assert report.rstrip() in done.stdout.replace("\n    ", "\n")
 
 
+def test_artifacts(tmp_path):
+    """Two files are made; both are read when their session has ended."""
+    done = subprocess.run(["/usr/bin/python3", EXAMPLES / "artifacts.py", "--server", binary(),
+                           "--out", tmp_path],
+                          capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "text/csv" in done.stdout and "application/octet-stream, 63 bytes" in done.stdout
+    assert (tmp_path / "waves.csv").read_text().startswith("x,sin,cos\n0.0,0.0,1.0\n")
+    assert len((tmp_path / "waves.bin").read_bytes()) == 63
+
+
 def test_sessions():
     """Two sessions with limits of their own; one is ended, and the list says so."""
     done = subprocess.run(["/usr/bin/python3", EXAMPLES / "sessions.py", "--server", binary()],

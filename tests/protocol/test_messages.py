@@ -169,7 +169,7 @@ def test_an_id_that_is_in_flight_is_refused(client):
 
 def test_unknown_method(client):
     """Methods that are not offered are -32601."""
-    for method in ("no/such", "resources/list", "prompts/list", "", "tools/call/x"):
+    for method in ("no/such", "resources/subscribe", "prompts/list", "", "tools/call/x"):
         answer = client.wait(client.begin(method), 10)
         assert answer["error"]["code"] == NOT_FOUND, method
 

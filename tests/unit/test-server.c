@@ -64,8 +64,8 @@ static void a_call_is_answered(void **state)
     assert_string_equal(answer_text(&w, 6),
                         "invalid arguments for run_code: code: missing, expected a string at most "
                         "8388608 characters long");
-    wire_send(&w, "{'jsonrpc':'2.0','id':7,'method':'resources/list'}");
-    expect_error(&w, -32601, "resources/list");
+    wire_send(&w, "{'jsonrpc':'2.0','id':7,'method':'prompts/list'}");
+    expect_error(&w, -32601, "prompts/list");
     wire_send(&w, "{'jsonrpc':'2.0','id':8,'method':'tools/list','params':{'cursor':'x'}}");
     expect_error(&w, -32602, "cursor");
     wire_close(&w);

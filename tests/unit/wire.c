@@ -6,6 +6,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "mcp/artifacts.h"
 #include "mcp/run_record.h"
 #include "mcp/session.h"
 #include "mcp/session_secrets.h"
@@ -21,6 +22,7 @@ struct sessions {
     uv_timer_t timer;
     void (*closed)(void *data);
     void *data;
+    struct artifacts *artifacts;
 };
 
 struct sessions *sessions_new(uv_loop_t *loop, const struct config *config, struct log *log)
@@ -28,10 +30,17 @@ struct sessions *sessions_new(uv_loop_t *loop, const struct config *config, stru
     struct sessions *s = calloc(1, sizeof *s);
     (void)config;
     (void)log;
+    s->artifacts = artifacts_new(loop);
     uv_timer_init(loop, &s->timer);
     s->timer.data = s;
     fake_sessions.opened++;
     return s;
+}
+
+/* Runs leave nothing here to be read. */
+struct artifacts *sessions_artifacts(struct sessions *sessions)
+{
+    return sessions->artifacts;
 }
 
 static void on_sessions_closed(uv_handle_t *handle)
@@ -39,6 +48,7 @@ static void on_sessions_closed(uv_handle_t *handle)
     struct sessions *s = handle->data;
     fake_sessions.closed++;
     s->closed(s->data);
+    artifacts_free(s->artifacts);
     free(s);
 }
 

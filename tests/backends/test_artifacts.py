@@ -1,0 +1,37 @@
+"""Artifacts: the files that a run made or changed, linked in its result and read as resources."""
+
+import base64
+
+import pytest
+
+pytestmark = pytest.mark.needs("files")
+
+
+def links(result):
+    """The resource_link blocks by name."""
+    return {b["name"]: b for b in result.parts("artifact") if b["type"] == "resource_link"}
+
+
+def read(server, link):
+    """The bytes that a link stands for."""
+    contents, = server.request("resources/read", {"uri": link["uri"]})["contents"]
+    return (contents["text"].encode() if "text" in contents
+            else base64.b64decode(contents["blob"]))
+
+
+def test_one_session_with_its_files(box, server, has):
+    """Made, changed, by code and by a command; read while it lives and after its end."""
+    made = links(box.ok("import os\nos.makedirs('art/deep', exist_ok=True)\n"
+                        "open('art/deep/é.csv', 'w').write('1,2\\n')\n"
+                        "open('art/raw', 'wb').write(bytes(range(256)))"))
+    assert {"art/deep/é.csv", "art/raw"} == set(made) and made["art/raw"]["size"] == 256
+    assert read(server, made["art/raw"]) == bytes(range(256))
+    assert not box.ok("2").parts("artifact")
+    failed = box.run("open('art/raw', 'w').write('short'); 1 / 0")
+    assert failed.cause == "error" and set(links(failed)) == {"art/raw"}
+    assert read(server, made["art/raw"]) == b"short"
+    if "shell" in has:
+        changed = links(box.shell("echo 3,4 >> art/deep/é.csv; mv art/raw art/named"))
+        assert {"art/deep/é.csv", "art/named"} == set(changed)
+    box.end()
+    assert read(server, made["art/deep/é.csv"]).startswith(b"1,2\n")
