@@ -65,6 +65,7 @@ enum setting {
     SETTING_TOKEN = 1u << 18,
     SETTING_URL = 1u << 19,
     SETTING_USER = 1u << 20,
+    SETTING_GPU = 1u << 21,
 };
 
 struct environment {
@@ -86,8 +87,10 @@ struct environment {
     char *kernel_id;     /* jupyter: a kernel that is there already */
     json_t *command;     /* command: array of strings; never NULL, empty when not given */
     enum mode mode;
-    char *python;    /* path of the interpreter as the user gave it, NULL: found by the backend */
-    json_t *env;     /* object of strings: added to the sandbox's environment; never NULL */
+    char *python;  /* path of the interpreter as the user gave it, NULL: found by the backend */
+    char *workdir; /* absolute: where runs and commands begin, made when it is missing; NULL: as the
+                    * backend has it, /workspace */
+    json_t *env;   /* object of strings: added to the sandbox's environment; never NULL */
     json_t *secrets; /* array of names (mcp/secrets.h), for the runs' environment; never NULL */
     enum network network;
     enum isolation isolation;

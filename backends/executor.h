@@ -101,9 +101,11 @@ struct run_request {
     size_t code_size;
     const char *const *argv; /* NULL-terminated, UTF-8: then language and code are not looked at */
     bool python;             /* argv are the arguments of the session's own Python */
-    const char *workdir;    /* of a command (argv, or language shell): absolute, or from /workspace;
-                             * NULL: the session's. One that is no folder is the run's error */
-    bool stdin_open;        /* of a command: stdin goes on after stdin_text, by run_write */
+    const char *folder;  /* where the session works, from its first run on; made when missing. The
+                          * executor's to fill in, from the place's environment */
+    const char *workdir; /* of a command (argv, or language shell): absolute, or from /workspace;
+                          * NULL: the session's. One that is no folder is the run's error */
+    bool stdin_open;     /* of a command: stdin goes on after stdin_text, by run_write */
     const char *stdin_text; /* UTF-8, stdin_size bytes; NULL: end of file at once, never a wait */
     size_t stdin_size;
     json_t *env;            /* object of strings for this run only, or NULL */

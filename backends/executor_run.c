@@ -65,6 +65,7 @@ static int copy_request(struct run *run, const struct run_request *from)
     *to = *from;
     memcpy(run->id, from->id, strlen(from->id) + 1);
     to->id = run->id;
+    to->folder = run->executor->place->env->workdir;
     to->code_size = code ? from->code_size : 0;
     to->code = copy_bytes(from->code, to->code_size);
     to->argv = from->argv ? run_copy_argv(from->argv) : NULL;

@@ -64,7 +64,7 @@ const struct backend backends[] = {
 static const char *const setting_names[] = {
     "apt_packages", "cells", "command", "cpu", "disk_mib", "headers", "host", "image", "isolation",
     "kernel", "kernel_id", "memory_mib", "packages", "pool", "processes", "python",
-    "read_only_root", "runtime", "token", "url", "user",
+    "read_only_root", "runtime", "token", "url", "user", "gpu",
 };
 /* clang-format on */
 
@@ -183,10 +183,17 @@ int backend_check_settings(const struct backend *backend, const struct environme
             list_add(&list, b->name);
         }
     }
-    error_set(err, ERROR_UNSUPPORTED,
-              "%s: the backend \"%s\" has no such setting and would ignore it; it is one of: %s. "
-              "Leave it out, or choose another backend",
-              setting_names[index], backend->name, list ? list : "?");
+    if (list && !*list) {
+        error_set(err, ERROR_UNSUPPORTED,
+                  "%s: no backend that is built in can book one, \"%s\" would ignore it. Leave it "
+                  "out; code on a Jupyter server or behind a command uses what is there",
+                  setting_names[index], backend->name);
+    } else {
+        error_set(err, ERROR_UNSUPPORTED,
+                  "%s: the backend \"%s\" has no such setting and would ignore it; it is one of: "
+                  "%s. Leave it out, or choose another backend",
+                  setting_names[index], backend->name, list ? list : "?");
+    }
     free(list);
     return -1;
 }

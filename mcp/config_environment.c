@@ -298,6 +298,26 @@ static int set_command(struct environment *env, const json_t *value, struct erro
     return set_words(env->command, value, err);
 }
 
+/* Which there are, and how many, is for a backend to know. */
+static int set_gpu(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)env;
+    (void)value;
+    (void)err;
+    return 0;
+}
+
+static int set_workdir(struct environment *env, const json_t *value, struct error *err)
+{
+    if (json_string_value(value)[0] != '/') {
+        return error_set(err, ERROR_INVALID,
+                         "\"%.200s\" is not an absolute path in the session, such as "
+                         "/workspace/project",
+                         json_string_value(value));
+    }
+    return set_text(&env->workdir, value, err);
+}
+
 static int set_headers(struct environment *env, const json_t *value, struct error *err)
 {
     const char *name;
@@ -350,6 +370,7 @@ static const struct key {
     {"cpu", set_cpu, SETTING_CPU},
     {"disk_mib", set_disk, SETTING_DISK_MIB},
     {"env", set_env},
+    {"gpu", set_gpu, SETTING_GPU},
     {"headers", set_headers, SETTING_HEADERS},
     {"host", set_host, SETTING_HOST},
     {"idle_timeout_seconds", set_idle_timeout},
@@ -376,6 +397,7 @@ static const struct key {
     {"token", set_token, SETTING_TOKEN},
     {"url", set_url, SETTING_URL},
     {"user", set_user, SETTING_USER},
+    {"workdir", set_workdir},
 };
 
 /* A default that the file did not set follows the one that it did set. */

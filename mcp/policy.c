@@ -247,8 +247,8 @@ int policy_check(const struct policy *policy, const struct environment *base, co
 /* --- the environment that comes of it --- */
 
 /* What changes the sandboxes themselves, and what is only about when they end. */
-static const char *const place_keys[] = {"cpu",  "disk_mib", "image",   "memory_mib",
-                                         "mode", "network",  "packages"};
+static const char *const place_keys[] = {"cpu",  "disk_mib", "gpu",      "image",  "memory_mib",
+                                         "mode", "network",  "packages", "workdir"};
 static const char *const session_keys[] = {"timeout_seconds", "idle_timeout_seconds",
                                            "max_lifetime_seconds", "secrets"};
 

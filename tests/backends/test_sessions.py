@@ -11,6 +11,7 @@ def asked(server, has):
     """It is made with less memory where memory can be held back; started."""
     less = {"memory_mib": 512} if "memory_limit" in has else {}
     made = server.tool("create_session", {"name": "asked", "env": {"GREETING": "hello"},
+                                          "workdir": "/workspace/deep/down",
                                           "tags": {"chapter": "sessions"}, "start": True, **less},
                        timeout=400)
     assert not made.is_error, made
@@ -50,6 +51,17 @@ def test_its_variables_are_in_each_run(asked, py):
 def test_its_variables_are_in_a_shell(asked):
     """A shell is a run like another."""
     assert asked.shell("echo $GREETING").text("stdout") == "hello\n"
+
+
+@pytest.mark.needs("stateful")
+def test_it_works_in_its_folder(asked, has):
+    """Which was made for it; what the code changes, stays."""
+    where = "import os; print(os.getcwd())"
+    assert asked.printed(where).endswith("/deep/down\n")
+    if "commands" in has:
+        assert asked.call("run_command", argv=["pwd"]).text("stdout").endswith("/deep/down\n")
+    assert asked.printed("os.chdir('..')\n" + where).endswith("/deep\n")
+    assert asked.printed(where).endswith("/deep\n")
 
 
 @pytest.mark.needs("stateful", "ephemeral", "memory_limit")

@@ -248,7 +248,9 @@ def test_the_time_of_its_runs(server, make):
     ({"environment": "wrk"}, ("did you mean \"work\"",)),
     ({"memory_mib": 1}, ("memory_mib",)),
     ({"timeout_seconds": 0}, ("timeout_seconds",)),
-    ({"gpu": "H100"}, ("gpu",)),
+    ({"gpu": "H100"}, ("gpu", "no backend", "Leave it out")),
+    ({"workdir": "sub"}, ("workdir", "absolute")),
+    ({"workdir": "/a\nb"}, ("workdir", "control character")),
     ({"secrets": ["openai"]}, ("secrets",)),
     ({"attach": "s-7k2m9q4d"}, ("attach",)),
     ({"env": {"A B": "1"}}, ("A B",)),
@@ -266,7 +268,7 @@ def test_what_is_refused(server, arguments, words):
 def test_null_is_left_out(server, make):
     """As in every tool."""
     names = ("environment", "name", "tags", "mode", "start", "env", "cpu", "memory_mib",
-             "disk_mib", "network", "image", "packages", "timeout_seconds",
+             "disk_mib", "network", "image", "packages", "timeout_seconds", "workdir", "gpu",
              "idle_timeout_seconds", "max_lifetime_seconds")
     session = make(**dict.fromkeys(names))
     assert facts(server, session)["limits"]["memory_mib"] == 1024

@@ -85,7 +85,7 @@ def test_what_is_no_number_is_no_message(server, number):
     ("runtime", '"runc"'), ("user", '"0"'), ("read_only_root", "false"), ("processes", "65536"),
     ("max_timeout_seconds", "604800"), ("pool", "16"), ("apt_packages", '["x"]'),
     ("shares", '[{"type": "mount", "source": "/", "dest": "/host"}]'), ("kernel_id", '"x"'),
-    ("secrets", '["x"]'), ("gpu", '"H100"'), ("attach", '"s-22222222"'), ("policy", "{}"),
+    ("secrets", '["x"]'), ("attach", '"s-22222222"'), ("policy", "{}"),
     ("Memory_mib", "4096"), ("memory_mib ", "4096"),
 ])
 def test_keys_of_an_environment_that_are_none_of_the_tool(server, key, value):

@@ -200,7 +200,11 @@ static void unknown_keys_and_values_name_the_nearest(void **state)
                    "dato", "did you mean \"data\"");
     assert_refused(*state, "{\"environments\":{\"a\":{\"network\":\"packages\"}}}",
                    "environments.a.network", "not supported yet");
-    assert_refused(*state, "{\"environments\":{\"a\":{\"gpu\":\"x\"}}}", "gpu", "");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"gpus\":\"x\"}}}", "gpus", "gpu");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"workdir\":\"a/b\"}}}", "workdir",
+                   "absolute");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"workdir\":\"/a\\n\"}}}", "workdir",
+                   "control");
 }
 
 static void wrong_values_are_named(void **state)

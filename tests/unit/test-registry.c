@@ -97,6 +97,11 @@ static void test_a_setting_that_a_backend_does_not_know(void **state)
     assert_non_null(strstr(err.message, "user: the backend \"local\""));
     assert_non_null(strstr(err.message, "one of: docker."));
     error_clear(&err);
+    env.given = SETTING_GPU;
+    assert_int_equal(backend_check_settings(local, &env, &err), -1);
+    assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "gpu: no backend that is built in"));
+    error_clear(&err);
     environment_deinit(&env);
 }
 
@@ -110,8 +115,8 @@ static void test_capabilities_have_names(void **state)
         bits |= (unsigned)capability;
         count++;
     }
-    assert_int_equal(count, 22);
-    assert_int_equal(bits, (1u << 22) - 1);
+    assert_int_equal(count, 23);
+    assert_int_equal(bits, (1u << 23) - 1);
     assert_string_equal(capability_name(4, &capability), "mount");
     assert_int_equal(capability, CAP_MOUNT);
 }

@@ -63,7 +63,8 @@ static void test_run_frame_of_a_command(void **state)
 {
     struct host *h = *state;
     const char *const argv[] = {"a b", "", "\xc3\xbc", NULL};
-    struct run_request request = {.id = "r-1", .argv = argv, .workdir = "w", .stdin_open = true};
+    struct run_request request = {
+        .id = "r-1", .argv = argv, .workdir = "w", .folder = "/f", .stdin_open = true};
 
     greeted(h);
     json_t *run = sent_run(h, &request);
@@ -71,6 +72,7 @@ static void test_run_frame_of_a_command(void **state)
     assert_string_equal(json_string_value(json_array_get(json_object_get(run, "argv"), 2)),
                         "\xc3\xbc");
     assert_string_equal(json_string_value(json_object_get(run, "workdir")), "w");
+    assert_string_equal(json_string_value(json_object_get(run, "folder")), "/f");
     assert_true(json_is_true(json_object_get(run, "stdin_open")));
     assert_null(json_object_get(run, "python"));
     assert_null(json_object_get(run, "code"));
@@ -80,6 +82,7 @@ static void test_run_frame_of_a_command(void **state)
     run = sent_run(h, &request);
     assert_true(json_is_true(json_object_get(run, "python")));
     assert_null(json_object_get(run, "workdir"));
+    assert_null(json_object_get(run, "folder"));
     assert_null(json_object_get(run, "stdin_open"));
     json_decref(run);
 }

@@ -136,7 +136,7 @@ class Worker:
     def send(self, kind, payload=b""):
         self.socket.sendall(HEADER.pack(len(payload), kind) + payload)
 
-    def start(self, code, language="python", stdin=None, env=None):
+    def start(self, code, language="python", stdin=None, env=None, **fields):
         """Sends a run without waiting."""
         self.count += 1
         request = {
@@ -145,6 +145,7 @@ class Worker:
             "code": code,
             "stdin": stdin,
             "env": env,
+            **fields,
         }
         self.send(RUN, json.dumps(request).encode())
 
@@ -177,8 +178,8 @@ class Worker:
             self._drain(result)
         return result
 
-    def run(self, code, language="python", stdin=None, env=None, timeout=30):
-        self.start(code, language, stdin, env)
+    def run(self, code, language="python", stdin=None, env=None, timeout=30, **fields):
+        self.start(code, language, stdin, env, **fields)
         return self.finish(timeout)
 
     def sh(self, code, **options):

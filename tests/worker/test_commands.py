@@ -74,6 +74,16 @@ def test_folders(fresh):
     assert run(fresh, "pwd", workdir=".").out.strip() == os.path.realpath(fresh.cwd)
 
 
+def test_the_folder_of_the_session(fresh):
+    """Entered once, before the first run; one that cannot be made is every run's error."""
+    for _ in range(2):
+        failed = fresh.run("x = 1", folder="/proc/none")
+        assert failed.status == "error" and "workdir: /proc/none" in failed.error["evalue"]
+    assert run(fresh, "pwd", folder="/workspace/a/b").out.strip().endswith("/a/b")
+    assert fresh.run("import os; print(os.getcwd())", folder="/x").out.strip().endswith("/a/b")
+    assert fresh.run("x", folder="/x").status == "error"
+
+
 @pytest.mark.parametrize("name", ["missing", "/etc/passwd", "/workspace/missing", "x\n"])
 def test_no_such_folder(worker, name):
     result = run(worker, "pwd", workdir=name)

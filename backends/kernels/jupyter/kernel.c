@@ -179,6 +179,12 @@ static bool may_run(struct jupyter *j, const struct run_request *request)
                         request->language);
         return false;
     }
+    if (request->folder) {
+        (void)error_set(&j->refused, ERROR_UNSUPPORTED,
+                        "workdir: python and shell begin in %.200s, a kernel of \"%.60s\" cannot",
+                        request->folder, request->language);
+        return false;
+    }
     return true;
 }
 

@@ -40,6 +40,9 @@ void kernel_add_command(json_t *object, const struct run_request *request)
         json_object_set(object, "argv", argv);
         json_object_set_new(object, "python", json_boolean(request->python));
     }
+    if (request->folder) {
+        json_object_set_new(object, "folder", json_string(request->folder));
+    }
     if (request->workdir) {
         json_object_set_new(object, "workdir", json_string(request->workdir));
     }

@@ -18,7 +18,8 @@
  * to worker   RUN      {"run":"r-…","language":"python"|"shell","code":"…","stdin":"…"|null,
  *                       "env":{name:value}|null}, and of a command "argv":["…"] instead of language
  *                       and code ("python":true: of the worker's own interpreter), "workdir":"…",
- *                       "stdin_open":true, where there is one
+ *                       "stdin_open":true, where there is one; "folder":"…": the worker goes
+ *                       there before its first run, and makes it when it is missing
  * to worker   ACK      empty: the answer to a frame with "sync":true, when it has been taken in
  * to worker   STDIN    raw: u8 1 for the end of it or 0, u8 size of the run's id, the id, then more
  *                       stdin of that run, which said "stdin_open"

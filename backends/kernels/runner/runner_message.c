@@ -437,7 +437,7 @@ static json_t *argv_json(const char *const *argv)
     return list;
 }
 
-/* What only commands have, where they have it. */
+/* What only some have, where they have it. */
 static int add_command(json_t *run, const struct run_request *request)
 {
     int r = 0;
@@ -447,6 +447,9 @@ static int add_command(json_t *run, const struct run_request *request)
     }
     if (request->argv && request->python) {
         r |= json_object_set_new(run, "python", json_true());
+    }
+    if (request->folder) {
+        r |= json_object_set_new(run, "folder", json_string(request->folder));
     }
     if (request->workdir) {
         r |= json_object_set_new(run, "workdir", json_string(request->workdir));

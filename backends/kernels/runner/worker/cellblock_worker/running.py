@@ -28,13 +28,28 @@ class NoFolder(Exception):
     """There is no such working directory."""
 
 
-def folder_of(workdir):
-    """Where a command works: `workdir` as it is named in a session whose root is its own."""
-    if workdir is None:
-        return None
+def _path_of(workdir):
+    """A folder as it is named in a session whose root is its own."""
     if workdir == WORKSPACE or workdir.startswith(WORKSPACE + "/"):
         workdir = "." + workdir[len(WORKSPACE) :]
-    path = os.path.normpath(os.path.join(commands.home, workdir))
+    return os.path.normpath(os.path.join(commands.home, workdir))
+
+
+def enter(folder):
+    """The session works there; it is made when it is missing."""
+    path = _path_of(folder)
+    try:
+        os.makedirs(path, exist_ok=True)
+        os.chdir(path)
+    except OSError as error:
+        raise NoFolder("workdir: %s: %s" % (path, os.strerror(error.errno))) from None
+
+
+def folder_of(workdir):
+    """Where a command works: None where the session does."""
+    if workdir is None:
+        return None
+    path = _path_of(workdir)
     try:
         os.stat(os.path.join(path, ""))
         missing = not os.access(path, os.X_OK) and errno.EACCES

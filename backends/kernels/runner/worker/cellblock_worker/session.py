@@ -155,6 +155,7 @@ class Worker:
         self.publisher.attach(channel, self.stdio)
         self.count = 0
         self._child_cpu = 0.0
+        self._entered = False
         self._trouble = None
         figures.adopt()
         figures.install(shell.present)
@@ -284,6 +285,12 @@ class Worker:
 
     def _run(self, request, had_stdin):
         """Runs the code of the request."""
+        if request.get("folder") and not self._entered:
+            try:
+                running.enter(request["folder"])
+            except running.NoFolder as error:
+                return _no_folder(error)
+            self._entered = True
         if _is_command(request):
             return _run_command(self.channel, request)
         language = request.get("language", "python")
@@ -342,14 +349,17 @@ def _run_command(channel, request):
         write_err("%s\n" % error)
         return Outcome("exit", exit_code=error.code)
     except running.NoFolder as error:
-        return Outcome(
-            "error", error={"etype": "NoFolder", "evalue": str(error), "traceback": None}
-        )
+        return _no_folder(error)
     except KeyboardInterrupt:
         return Outcome("interrupted")
     if status < 0:
         return Outcome("signal", signal=-status)
     return Outcome("exit" if status else "ok", exit_code=status)
+
+
+def _no_folder(error):
+    """The run has not begun."""
+    return Outcome("error", error={"etype": "NoFolder", "evalue": str(error), "traceback": None})
 
 
 def _set_environment(values):
