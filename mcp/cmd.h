@@ -23,6 +23,10 @@ int cmd_serve(const struct config *config);
 int cmd_run(const struct options *options, const struct config *config);
 int cmd_doctor(const struct options *options, const struct config *config);
 int cmd_backends(const struct options *options);
+int cmd_sessions(const struct options *options, const struct config *config);
+int cmd_attach(const struct options *options, const struct config *config);
+int cmd_logs(const struct options *options);
+int cmd_stop(const struct options *options, const struct config *config);
 
 /* The status that `cellblock run` ends with. `signal`: the one that made us cancel it, or 0. */
 int outcome_status(const struct outcome *outcome, int signal);

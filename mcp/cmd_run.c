@@ -13,11 +13,8 @@
 #include "backends/share.h"
 #include "mcp/cmd.h"
 #include "mcp/one_run.h"
+#include "mcp/print_run.h"
 #include "mcp/secrets.h"
-
-enum {
-    CODE_CAP = 16 * 1024 * 1024, /* bytes of a file with code */
-};
 
 /* `cellblock run`: what goes in and what comes out of it; how it is done is one_run.c's. */
 struct job {
@@ -36,25 +33,11 @@ struct job {
 
 /* --- what it says --- */
 
-static bool write_all(int fd, const char *bytes, size_t size)
-{
-    while (size > 0) {
-        ssize_t n = write(fd, bytes, size);
-
-        if (n < 0 && errno != EINTR) {
-            return false;
-        }
-        bytes += n > 0 ? n : 0;
-        size -= n > 0 ? (size_t)n : 0;
-    }
-    return true;
-}
-
 static void to_stdout(void *data, const char *bytes, size_t size)
 {
     struct job *job = data;
 
-    if (!job->unheard && !write_all(STDOUT_FILENO, bytes, size)) {
+    if (!job->unheard && !print_bytes(STDOUT_FILENO, bytes, size)) {
         job->unheard = true;
         one_run_stop(&job->run, SIGPIPE);
     }
@@ -63,7 +46,7 @@ static void to_stdout(void *data, const char *bytes, size_t size)
 static void to_stderr(void *data, const char *bytes, size_t size)
 {
     (void)data;
-    write_all(STDERR_FILENO, bytes, size);
+    print_bytes(STDERR_FILENO, bytes, size);
 }
 
 static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
@@ -228,28 +211,6 @@ static int open_shares(struct job *job, struct error *err)
     return open_configured_shares(job, err) < 0 ? -1 : open_named_shares(job, err);
 }
 
-static char *read_up_to_cap(int fd, size_t *ret_size, struct error *err)
-{
-    char *bytes = malloc(CODE_CAP + 1);
-    size_t size = 0;
-    ssize_t n = 0;
-
-    while (bytes && size <= CODE_CAP) {
-        n = read(fd, bytes + size, CODE_CAP + 1 - size);
-        if (n == 0 || (n < 0 && errno != EINTR)) {
-            break;
-        }
-        size += n > 0 ? (size_t)n : 0;
-    }
-    if (bytes && n >= 0 && size <= CODE_CAP) {
-        *ret_size = size;
-        return bytes;
-    }
-    error_set_code(err, ERROR_INVALID, !bytes ? ENOMEM : n < 0 ? errno : EFBIG, "cannot be read");
-    free(bytes);
-    return NULL;
-}
-
 /* Python's own readers skip the mark that some editors put first; so do we. */
 static void skip_byte_order_mark(struct job *job)
 {
@@ -269,7 +230,7 @@ static int read_code(struct job *job, struct error *err)
     if (fd < 0) {
         return error_set_code(err, ERROR_INVALID, errno, "%.200s cannot be opened", path);
     }
-    job->code = read_up_to_cap(fd, &job->code_size, err);
+    job->code = read_code_of(fd, &job->code_size, err);
     if (!is_stdin) {
         close(fd);
     }

@@ -33,6 +33,12 @@ static int with_config(const struct options *options, const struct config *confi
         return cmd_run(options, config);
     case COMMAND_DOCTOR:
         return cmd_doctor(options, config);
+    case COMMAND_SESSIONS:
+        return cmd_sessions(options, config);
+    case COMMAND_ATTACH:
+        return cmd_attach(options, config);
+    case COMMAND_STOP:
+        return cmd_stop(options, config);
     default:
         return cmd_serve(config);
     }
@@ -69,6 +75,8 @@ static int dispatch(const struct options *options)
         return STATUS_OK;
     case COMMAND_BACKENDS:
         return cmd_backends(options);
+    case COMMAND_LOGS:
+        return cmd_logs(options);
     default:
         return load_and_run(options);
     }

@@ -15,8 +15,11 @@ enum {
 };
 
 static const char *const command_names[] = {
-    [COMMAND_SERVE] = "serve",       [COMMAND_RUN] = "run",         [COMMAND_DOCTOR] = "doctor",
-    [COMMAND_BACKENDS] = "backends", [COMMAND_VERSION] = "version", NULL,
+    [COMMAND_SERVE] = "serve",       [COMMAND_RUN] = "run",
+    [COMMAND_DOCTOR] = "doctor",     [COMMAND_BACKENDS] = "backends",
+    [COMMAND_SESSIONS] = "sessions", [COMMAND_ATTACH] = "attach",
+    [COMMAND_LOGS] = "logs",         [COMMAND_STOP] = "stop",
+    [COMMAND_VERSION] = "version",   NULL,
 };
 
 const char *command_name(enum command command)
@@ -225,9 +228,9 @@ const struct option_row option_rows[] = {
      "auto (default), bwrap, landlock, or none: no sandbox at all\n"
      "(only with --network all)"},
     {"--warm", NULL, FOR_SERVE, take_warm, "start the interpreter now, not at the first call"},
-    {"--log-level", "LEVEL", FOR_SERVE | FOR_RUN, take_log_level,
+    {"--log-level", "LEVEL", FOR_SERVE | FOR_RUN | FOR_LEFT, take_log_level,
      "debug, info, notice, warning (default), error, …: log on stderr"},
-    {"--json", NULL, FOR_DOCTOR | FOR_BACKENDS, take_json, "answer in JSON"},
+    {"--json", NULL, FOR_DOCTOR | FOR_BACKENDS | FOR_SESSIONS, take_json, "answer in JSON"},
     {"--help", NULL, FOR_ALL, take_help, "show this"},
     {0},
 };
@@ -327,24 +330,32 @@ static int parse_option(struct options *o, int argc, char *const *argv, int *at,
     return row->take(o, value, err) < 0 ? error_wrap(err, "%s", row->name) : 0;
 }
 
+/* A file, or a session's id. */
+static bool takes_one(enum command command)
+{
+    return command == COMMAND_RUN || command == COMMAND_ATTACH || command == COMMAND_LOGS ||
+           command == COMMAND_STOP;
+}
+
 static int parse_positional(struct options *o, const char *text, struct error *err)
 {
     const char *nearest;
 
-    if (o->command == COMMAND_RUN && !o->file) {
+    if (takes_one(o->command) && !o->file) {
         o->file = text;
         return 0;
     }
-    if (o->command == COMMAND_RUN) {
+    if (takes_one(o->command)) {
         return error_set(err, ERROR_INVALID,
-                         "\"%.200s\": `cellblock run` takes one file, and \"%.200s\" is given "
+                         "\"%.200s\": `cellblock %s` takes one %s, and \"%.200s\" is given "
                          "already",
-                         text, o->file);
+                         text, command_names[o->command],
+                         o->command == COMMAND_RUN ? "file" : "session", o->file);
     }
     nearest = nearest_word(text, command_names);
     return error_set(err, ERROR_INVALID,
                      "unexpected argument \"%.64s\"%s%s%s; the commands are: serve, run, doctor, "
-                     "backends, version",
+                     "backends, sessions, attach, logs, stop, version",
                      text, nearest ? ", did you mean " : "", nearest ? nearest : "",
                      nearest ? "?" : "");
 }
@@ -382,6 +393,11 @@ static int check_together(const struct options *o, struct error *err)
     if (o->command == COMMAND_RUN && !o->file) {
         return error_set(err, ERROR_INVALID,
                          "`cellblock run` needs a file with code, or - for standard input");
+    }
+    if (takes_one(o->command) && !o->file) {
+        return error_set(err, ERROR_INVALID,
+                         "`cellblock %s` needs a session's id; `cellblock sessions` lists them",
+                         command_names[o->command]);
     }
     return 0;
 }

@@ -22,6 +22,10 @@ enum command {
     COMMAND_RUN,
     COMMAND_DOCTOR,
     COMMAND_BACKENDS,
+    COMMAND_SESSIONS,
+    COMMAND_ATTACH,
+    COMMAND_LOGS,
+    COMMAND_STOP,
     COMMAND_VERSION,
 };
 
@@ -46,7 +50,7 @@ struct options {
     size_t share_root_count;
     const char **shares; /* of `run`: SRC:DEST[:rw] */
     size_t share_count;
-    const char *file; /* of `run`: a path, or "-" */
+    const char *file; /* of `run`: a path, or "-"; of `attach`, `logs`, `stop`: a session's id */
 };
 
 /* 0, or -1 with an error that names the argument, what is allowed and the nearest right one.

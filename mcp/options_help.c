@@ -42,6 +42,31 @@ static const struct command_help {
                           "Lists where code can run, and what each place can do.",
                           "Example:\n"
                           "  cellblock backends --json\n"},
+    [COMMAND_SESSIONS] =
+        {"cellblock sessions [options]",
+         "Lists the sessions that have outlived the server which made them, as those of an\n"
+         "environment with \"keep\": true do. Those past their lifetime are ended.",
+         "Example:\n"
+         "  cellblock sessions --json | jq -r '.sessions[].session'\n"},
+    [COMMAND_ATTACH] =
+        {"cellblock attach [options] ID",
+         "Runs what is typed in a session that was left: a line at a time, and what begins with a\n"
+         "line that ends in a colon up to an empty line. Standard input that is no terminal is "
+         "one\n"
+         "run. At the end the session is left as it is; the next server may attach it.",
+         "Examples:\n"
+         "  cellblock attach s-7k2m9q4d\n"
+         "  echo 'print(len(df))' | cellblock attach s-7k2m9q4d\n"},
+    [COMMAND_LOGS] = {"cellblock logs [options] ID",
+                      "Prints the last of what a session that was left had printed between its "
+                      "runs.",
+                      "Example:\n"
+                      "  cellblock logs s-7k2m9q4d\n"},
+    [COMMAND_STOP] = {"cellblock stop [options] ID",
+                      "Ends a session that was left: its variables, files and processes are gone "
+                      "then.",
+                      "Example:\n"
+                      "  cellblock stop s-7k2m9q4d\n"},
     [COMMAND_VERSION] = {"cellblock version", "Prints the version.", ""},
 };
 
@@ -82,6 +107,10 @@ static void print_commands(FILE *out)
           "  run       run one file in a sandbox, without MCP\n"
           "  doctor    what works here, and the command that mends what does not\n"
           "  backends  where code can run, and what each place can do\n"
+          "  sessions  the sessions that outlived their server\n"
+          "  attach    go on in one of them\n"
+          "  logs      what it printed between its runs\n"
+          "  stop      end it\n"
           "  version   the version\n\n",
           out);
 }
@@ -101,5 +130,5 @@ void options_help(enum command command, FILE *out)
         }
     }
     fprintf(out, "\n%s%s%s", help->end, help->end[0] ? "\n" : "",
-            command == COMMAND_RUN ? run_exit_codes : exit_codes);
+            command == COMMAND_RUN || command == COMMAND_ATTACH ? run_exit_codes : exit_codes);
 }

@@ -12,7 +12,9 @@ enum {
     FOR_RUN = 1u << COMMAND_RUN,
     FOR_DOCTOR = 1u << COMMAND_DOCTOR,
     FOR_BACKENDS = 1u << COMMAND_BACKENDS,
-    FOR_SANDBOX = FOR_SERVE | FOR_RUN | FOR_DOCTOR, /* what says how a sandbox is made */
+    FOR_SESSIONS = 1u << COMMAND_SESSIONS,
+    FOR_LEFT = FOR_SESSIONS | 1u << COMMAND_ATTACH | 1u << COMMAND_STOP,
+    FOR_SANDBOX = FOR_SERVE | FOR_RUN | FOR_DOCTOR | FOR_LEFT, /* how a sandbox is made */
     FOR_ALL = (1u << (COMMAND_VERSION + 1)) - 1,
 };
 

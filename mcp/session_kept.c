@@ -12,6 +12,8 @@
 
 enum {
     RECORD_VERSION = 1,
+    LOG_LINES = 200, /* of what it printed between runs, in the record */
+    LOG_BYTES = 16 * 1024,
 };
 
 /* --- one that is kept --- */
@@ -119,6 +121,9 @@ void session_record(struct session *s)
         return;
     }
     record = record_of(s);
+    if (record) {
+        json_object_set_new(record, "log", session_log_tail(&s->log, LOG_LINES, LOG_BYTES));
+    }
     if (!record || kept_write(s->kept, record, &err) < 0) {
         log_write(s->owner->log, LOG_LEVEL_WARNING, "session %s cannot be attached later: %s",
                   s->id, err.message ? err.message : "out of memory");

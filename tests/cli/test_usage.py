@@ -8,7 +8,7 @@ import subprocess
 import pytest
 from support.client import ROOT
 
-COMMANDS = ["serve", "run", "doctor", "backends", "version"]
+COMMANDS = ["serve", "run", "doctor", "backends", "sessions", "attach", "logs", "stop", "version"]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
