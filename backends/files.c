@@ -108,6 +108,70 @@ char *file_name_text(const char *name)
     return text;
 }
 
+static int hex_digit(char c)
+{
+    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
+    const char *at = c ? strchr(digits, c) : NULL;
+
+    return at ? (int)((at - digits) % 16) : -1;
+}
+
+/* The byte that the escape at `at` stands for, or -1 when it is none; *ret is its length. */
+static int unescape(const char *at, size_t *ret)
+{
+    int high = -1, low = -1;
+
+    switch (at[1]) {
+    case '\\':
+        *ret = 2;
+        return '\\';
+    case 'n':
+        *ret = 2;
+        return '\n';
+    case 'r':
+        *ret = 2;
+        return '\r';
+    case 't':
+        *ret = 2;
+        return '\t';
+    case 'x':
+        high = hex_digit(at[2]);
+        low = high < 0 ? -1 : hex_digit(at[3]);
+        *ret = 4;
+        return low < 0 ? -1 : high * 16 + low;
+    default:
+        return -1;
+    }
+}
+
+int file_name_parse(const char *text, char **ret, struct error *err)
+{
+    char *name = malloc(strlen(text) + 1), *out = name;
+
+    if (!name) {
+        return error_set_code(err, ERROR_INTERNAL, ENOMEM, "a name");
+    }
+    for (const char *at = text; *at;) {
+        size_t size = 1;
+        int byte = *at == '\\' ? unescape(at, &size) : (unsigned char)*at;
+
+        if (byte <= 0) {
+            free(name);
+            return error_set(err, ERROR_INVALID,
+                             byte == 0 ? "\\x00 at byte %zu: no name holds a NUL"
+                                       : "the backslash at byte %zu begins no escape: there are "
+                                         "\\\\ (for a backslash), \\n, \\r, \\t and \\xHH (for a "
+                                         "byte), as list_files shows names",
+                             (size_t)(at - text));
+        }
+        *out++ = (char)byte;
+        at += size;
+    }
+    *out = '\0';
+    *ret = name;
+    return 0;
+}
+
 const char *file_type_name(enum file_type type)
 {
     switch (type) {

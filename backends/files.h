@@ -98,6 +98,9 @@ const char *file_type_name(enum file_type type);
  * doubled, and each byte of what is a control character, no UTF-8 or invisible as \xHH (\n, \r and
  * \t as these). To be freed; NULL when out of memory. */
 char *file_name_text(const char *name);
+/* The name or path that such a line stands for; what is no escape is itself. 0 and *ret, to be
+ * freed, or -1 with ERROR_INVALID: a backslash that begins no escape, a NUL. */
+int file_name_parse(const char *text, char **ret, struct error *err);
 
 enum { FILE_TEMPORARY_SIZE = 40 };
 /* A name that nobody can guess, for what is not in place yet: ".cellblock-" and digits. 0 or -EIO.

@@ -192,7 +192,12 @@ def test_names_that_are_no_text(py, here):
     assert names == [" blank ", "-rf", "a -> b", "back\\\\slash", "tab\\t", "two\\nlines",
                      "\\xe2\\x80\\xaeevil", "\\xff\\xfe"]
     assert "two\\nlines" in done(py, "stat_file", path=f"{here}/two\nlines")
-    done(py, "remove_file", path=f"{here}/-rf")
+    done(py, "move_file", source=f"{here}/\\xff\\xfe", dest=f"{here}/\\xff")
+    for name in [*names[:-1], "\\xff"]:  # as they are shown
+        assert f"\t{here}/{name}\n" in done(py, "stat_file", path=f"{here}/{name}") + "\n"
+        done(py, "remove_file", path=f"{here}/{name}")
+    assert not listed(py, here)
+    assert "backslash" in refused(py, "stat_file", path=f"{here}/a\\b")
     done(py, "remove_file", path=here, recursive=True)
     refused(py, "stat_file", path=here)
 
@@ -391,6 +396,10 @@ def test_upload_and_download_of_a_folder(py, here, host):
     (host / "tree" / "a").write_text("a")
     (host / "tree" / "sub" / "b").write_text("")
     (host / "tree" / "link").symlink_to("a")
+    (host / "a\\tb").write_text("b")  # paths of the host have no escapes
+    done(py, "upload", source=str(host / "a\\tb"), dest=f"{here}/\\xff")
+    done(py, "download", source=f"{here}/\\xff", dest=str(host / "b\\x41"))
+    assert (host / "b\\x41").read_text() == "b"
     os.mkfifo(host / "tree" / "pipe")
     told = done(py, "upload", source=str(host / "tree"), dest=f"{here}/tree")
     assert "2 files (1 bytes)" in told and "Left out: 2" in told

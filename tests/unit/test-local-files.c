@@ -364,8 +364,47 @@ static void test_names_as_text(void **state)
     (void)state;
     for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]); i++) {
         char *text = file_name_text(pairs[i][0]);
+        char *name = NULL;
         assert_string_equal(text, pairs[i][1]);
+        assert_int_equal(file_name_parse(text, &name, NULL), 0);
+        assert_string_equal(name, pairs[i][0]);
+        free(name);
         free(text);
+    }
+}
+
+/* Every byte comes back, alone and beside another. */
+static void test_names_there_and_back(void **state)
+{
+    char bytes[3] = "", *text, *name;
+
+    (void)state;
+    for (unsigned i = 1; i < 256; i++) {
+        for (unsigned j = 0; j < 256; j++) {
+            bytes[0] = (char)i;
+            bytes[1] = (char)j;
+            text = file_name_text(bytes);
+            assert_int_equal(file_name_parse(text, &name, NULL), 0);
+            assert_string_equal(name, bytes);
+            free(name);
+            free(text);
+        }
+    }
+}
+
+static void test_escapes_that_are_none(void **state)
+{
+    static const char *const wrong[] = {"a\\",   "\\q",   "\\x", "\\x1",
+                                        "\\x1g", "\\xg1", "\\N", "\\x00"};
+    struct error err = {0};
+    char *name = NULL;
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_int_equal(file_name_parse(wrong[i], &name, &err), -1);
+        assert_int_equal(err.kind, ERROR_INVALID);
+        assert_null(name);
+        error_clear(&err);
     }
 }
 
@@ -867,6 +906,8 @@ int main(void)
         CASE(test_a_tree_is_listed_from_its_top_on),
         CASE(test_names_may_be_any_bytes),
         cmocka_unit_test(test_names_as_text),
+        cmocka_unit_test(test_names_there_and_back),
+        cmocka_unit_test(test_escapes_that_are_none),
         CASE(test_removing),
         CASE(test_copying),
         CASE(test_moving),

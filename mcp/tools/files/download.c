@@ -250,10 +250,12 @@ static void on_stat(void *data, const struct file_reply *reply, const struct err
     } else if (reply->entry.type == FILE_DIRECTORY) {
         list(d);
     } else if (reply->entry.type == FILE_OTHER) {
+        char *shown = file_shown(d->t.source);
         error_set(&own, ERROR_INVALID,
                   "source %s is neither a file nor a folder; pipes, sockets and devices are not "
                   "downloaded",
-                  d->t.source);
+                  shown);
+        free(shown);
         fail(d, &own);
     } else if (transfer_check_size(reply->entry.size, &own) < 0 ||
                host_copy_open(&d->copy, NULL,
@@ -306,7 +308,7 @@ static void start(struct call *call)
         call_fail(call, &err);
     } else {
         d->copy = (struct host_copy){.parent = -1, .tree = -1, .file = -1};
-        if (transfer_init(&d->t, call, &err) < 0) {
+        if (transfer_init(&d->t, call, false, &err) < 0) {
             fail(d, &err);
         } else {
             call_roots(call, on_roots, d);

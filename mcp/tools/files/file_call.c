@@ -17,10 +17,22 @@
 
 /* ---- arguments ---- */
 
-int file_argument_path(const struct file_call *fc, const char *key, const char **ret,
-                       struct error *err)
+int file_argument_path(struct file_call *fc, const char *key, const char **ret, struct error *err)
 {
-    return argument_name(fc->call, key, ret, err);
+    char **name = &fc->names[fc->names[0] != NULL];
+    const char *text = NULL;
+
+    if (argument_name(fc->call, key, &text, err) < 0) {
+        return -1;
+    }
+    if (text && strchr(text, '\\')) {
+        if (file_name_parse(text, name, err) < 0) {
+            return error_wrap(err, "%s", key);
+        }
+        text = *name;
+    }
+    *ret = text;
+    return 0;
 }
 
 uint64_t file_argument_number(const struct file_call *fc, const char *key, uint64_t otherwise)
@@ -86,6 +98,8 @@ void file_call_deinit(struct file_call *fc)
     }
     free(fc->hint);
     free(fc->owned);
+    free(fc->names[0]);
+    free(fc->names[1]);
 }
 
 void file_call_do(struct file_call *fc, const struct file_request *request, file_done done,

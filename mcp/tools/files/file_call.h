@@ -27,6 +27,7 @@ struct file_call {
     const struct file_tool *tool;
     struct file_request request; /* of the operation that is going; texts are borrowed */
     void *owned;                 /* freed at the end */
+    char *names[2];              /* paths that came with escapes; freed likewise */
     int state;                   /* the tool's own */
 };
 
@@ -56,9 +57,9 @@ void file_call_say(struct file_call *fc, const char *format, ...)
     __attribute__((format(printf, 2, 3)));
 void file_call_fail(struct file_call *fc, const struct error *err);
 
-/* A required path; NUL in it is refused. */
-int file_argument_path(const struct file_call *fc, const char *key, const char **ret,
-                       struct error *err);
+/* A path in the sandbox, given as list_files shows it (file_name_text); *ret lives as long as the
+ * call, NULL when it was left out. NUL in it is refused. */
+int file_argument_path(struct file_call *fc, const char *key, const char **ret, struct error *err);
 /* For an operation from one path to another: source, dest and replace into fc->request; and the
  * answer "Copied SOURCE to DEST." */
 int file_call_take_pair(struct file_call *fc, struct error *err);

@@ -6,12 +6,14 @@
 #include "mcp/text.h"
 #include "mcp/tools/result.h"
 
-int transfer_init(struct transfer *t, struct call *call, struct error *err)
+int transfer_init(struct transfer *t, struct call *call, bool uploads, struct error *err)
 {
+    const char **far = uploads ? &t->dest : &t->source, **here = uploads ? &t->source : &t->dest;
+
     t->fc.call = call;
     t->replace = argument_bool(call, "replace", false);
-    if (file_argument_path(&t->fc, "source", &t->source, err) < 0 ||
-        file_argument_path(&t->fc, "dest", &t->dest, err) < 0) {
+    if (file_argument_path(&t->fc, uploads ? "dest" : "source", far, err) < 0 ||
+        argument_name(call, uploads ? "source" : "dest", here, err) < 0) {
         return -1;
     }
     if (!*t->source || !*t->dest) {

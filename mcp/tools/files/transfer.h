@@ -26,8 +26,9 @@ struct transfer {
     uint64_t bytes;
 };
 
-/* source, dest, replace and session out of the arguments. */
-int transfer_init(struct transfer *t, struct call *call, struct error *err);
+/* source, dest, replace and session out of the arguments. `uploads`: dest is the one in the
+ * sandbox; the other is of the host, and taken as it is. */
+int transfer_init(struct transfer *t, struct call *call, bool uploads, struct error *err);
 
 /* Takes the session, and hears of cancellation from then on. */
 int transfer_enter(struct transfer *t, bool makes, struct error *err);

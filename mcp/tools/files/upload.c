@@ -227,14 +227,14 @@ static void on_stat(void *data, const struct file_reply *reply, const struct err
 {
     struct upload *u = data;
     struct error taken = {0};
+    char *dest = file_shown(u->t.dest);
 
     (void)reply;
     if (err && err->kind != ERROR_NOT_FOUND) {
         fail(u, err);
     } else if (!err && !u->t.replace) {
         error_set(&taken, ERROR_INVALID,
-                  "dest %s is there already: choose another name, or pass \"replace\": true",
-                  u->t.dest);
+                  "dest %s is there already: choose another name, or pass \"replace\": true", dest);
         fail(u, &taken);
         error_clear(&taken);
     } else if (u->is_directory) {
@@ -242,6 +242,7 @@ static void on_stat(void *data, const struct file_reply *reply, const struct err
     } else {
         step(u);
     }
+    free(dest);
 }
 
 /* A name beside dest that nothing has. */
@@ -251,9 +252,12 @@ static int set_temp(struct upload *u, struct error *err)
     char temp[FILE_TEMPORARY_SIZE];
 
     if (!*name || strcmp(name, ".") == 0 || strcmp(name, "..") == 0) {
-        return error_set(err, ERROR_INVALID,
-                         "dest %s does not end in a name: give the new file's or folder's own name",
-                         dest);
+        char *shown = file_shown(dest);
+        error_set(err, ERROR_INVALID,
+                  "dest %s does not end in a name: give the new file's or folder's own name",
+                  shown);
+        free(shown);
+        return -1;
     }
     if (file_temporary_name(temp) < 0) {
         return error_set_code(err, ERROR_INTERNAL, EIO, "upload");
@@ -309,7 +313,7 @@ static void start(struct call *call)
         call_fail(call, &err);
     } else {
         u->fd = u->file = -1;
-        if (transfer_init(&u->t, call, &err) < 0 || set_temp(u, &err) < 0) {
+        if (transfer_init(&u->t, call, true, &err) < 0 || set_temp(u, &err) < 0) {
             fail(u, &err);
         } else {
             call_roots(call, on_roots, u);
