@@ -21,13 +21,14 @@ def read(server, link):
 
 def test_one_session_with_its_files(box, server, has):
     """Made, changed, by code and by a command; read while it lives and after its end."""
-    made = links(box.ok("import os\nos.makedirs('art/deep', exist_ok=True)\n"
-                        "open('art/deep/é.csv', 'w').write('1,2\\n')\n"
-                        "open('art/raw', 'wb').write(bytes(range(256)))"))
+    made = links(box.ok("from pathlib import Path\n"
+                        "Path('art/deep').mkdir(parents=True, exist_ok=True)\n"
+                        "_ = Path('art/deep/é.csv').write_text('1,2\\n')\n"
+                        "_ = Path('art/raw').write_bytes(bytes(range(256)))"))
     assert {"art/deep/é.csv", "art/raw"} == set(made) and made["art/raw"]["size"] == 256
     assert read(server, made["art/raw"]) == bytes(range(256))
     assert not box.ok("2").parts("artifact")
-    failed = box.run("open('art/raw', 'w').write('short'); 1 / 0")
+    failed = box.run("Path('art/raw').write_text('short'); 1 / 0")
     assert failed.cause == "error" and set(links(failed)) == {"art/raw"}
     assert read(server, made["art/raw"]) == b"short"
     if "shell" in has:

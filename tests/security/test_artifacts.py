@@ -1,4 +1,4 @@
-"""Attacks through what a run leaves behind: the names, links and counts that the far side claims."""
+"""Attacks through what a run leaves behind: names, links and counts that the far side claims."""
 
 import base64
 import json
