@@ -1,5 +1,6 @@
 #include "mcp/mask.h"
 
+#include <ctype.h>
 #include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -139,6 +140,20 @@ static int add_pattern(struct mask *m, const char *name, const char *form, size_
     return 0;
 }
 
+/* Jansson writes \u00E9 where Python and browsers write \u00e9. */
+static void lower_escapes(char *form, size_t size)
+{
+    for (size_t i = 0; i + 1 < size; i++) {
+        if (form[i] != '\\') {
+            continue;
+        }
+        for (size_t digit = i + 2; form[i + 1] == 'u' && digit < i + 6 && digit < size; digit++) {
+            form[digit] = (char)tolower((unsigned char)form[digit]);
+        }
+        i++;
+    }
+}
+
 /* As json.dumps has it, without the quotes. */
 static size_t json_form(const char *value, size_t flags, char form[FORM_ROOM])
 {
@@ -150,6 +165,7 @@ static size_t json_form(const char *value, size_t flags, char form[FORM_ROOM])
         return 0;
     }
     memmove(form, form + 1, size - 2);
+    lower_escapes(form, size - 2);
     return size - 2;
 }
 
@@ -536,7 +552,7 @@ size_t mask_open_end(const struct mask *mask, const char *text, size_t size)
     return mask ? mask->nodes[state].depth : 0;
 }
 
-static json_t *masked_array(struct mask *mask, json_t *array, int keys)
+static json_t *masked_array(struct mask *mask, json_t *array, bool keys)
 {
     json_t *copy = NULL, *value, *masked;
     size_t index;
@@ -570,7 +586,7 @@ static bool is_binary(const json_t *object, const char *key)
 }
 
 /* Puts the member into the copy; two keys that become one share it. */
-static int put_member(struct mask *mask, json_t *copy, const char *key, json_t *value, int keys)
+static int put_member(struct mask *mask, json_t *copy, const char *key, json_t *value, bool keys)
 {
     size_t size;
     char *name = keys ? mask_text(mask, key, strlen(key), &size) : NULL;
@@ -580,7 +596,7 @@ static int put_member(struct mask *mask, json_t *copy, const char *key, json_t *
     return r;
 }
 
-static json_t *masked_object(struct mask *mask, json_t *object, int keys)
+static json_t *masked_object(struct mask *mask, json_t *object, bool keys)
 {
     json_t *copy = json_object(), *value, *masked;
     bool changed = false;
@@ -614,7 +630,7 @@ static json_t *masked_string(struct mask *mask, json_t *string)
     return masked;
 }
 
-json_t *mask_json(struct mask *mask, json_t *value, int keys)
+json_t *mask_json(struct mask *mask, json_t *value, bool keys)
 {
     if (mask && json_is_string(value)) {
         return masked_string(mask, value);

@@ -2,6 +2,7 @@
 #define CELLBLOCK_MCP_MASK_H
 
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -11,7 +12,7 @@
  *
  * A value is looked for as it is, and as Python's repr and JSON write it. One automaton
  * (Aho-Corasick) finds all of them in one pass: the time is linear in the text, whatever was
- * printed. What overlaps is one mark, with the name of the longest.
+ * printed. What overlaps is one mark, with the name of one of them.
  *
  * A mask does not change, and is shared by counting.
  */
@@ -80,6 +81,6 @@ size_t mask_open_end(const struct mask *mask, const char *text, size_t size);
 /* The value with every text in it masked, keys of objects too with `keys`; the data of images,
  * which is base64, is left as it is. A new reference, of the same value when nothing was found.
  * NULL when out of memory. */
-json_t *mask_json(struct mask *mask, json_t *value, int keys);
+json_t *mask_json(struct mask *mask, json_t *value, bool keys);
 
 #endif
