@@ -9,6 +9,7 @@
 #include "mcp/artifact_name.h"
 #include "mcp/artifacts_private.h"
 #include "mcp/jsonrpc.h"
+#include "mcp/mask.h"
 
 enum { LINK_ROOM = 160 }; /* what a link takes beside its URI and its name, about */
 
@@ -48,9 +49,16 @@ void artifacts_free(struct artifacts *a)
         artifact_free(a->list[i]);
     }
     if (a) {
+        mask_unref(a->mask);
         free(a->list);
     }
     free(a);
+}
+
+void artifacts_mask(struct artifacts *a, struct mask *mask)
+{
+    mask_unref(a->mask);
+    a->mask = mask_ref(mask);
 }
 
 void artifacts_on_change(struct artifacts *a, void (*changed)(void *data), void *data)

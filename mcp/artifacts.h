@@ -39,6 +39,10 @@ struct artifacts;
 struct artifacts *artifacts_new(uv_loop_t *loop);
 /* When no rescue is going on (artifacts_stop). NULL is allowed. */
 void artifacts_free(struct artifacts *a);
+/* Secrets to be taken out of text that is kept past its session's end (mcp/mask.h); NULL: none. */
+struct mask;
+void artifacts_mask(struct artifacts *a, struct mask *mask);
+
 /* `changed` is called when what artifacts_list gives has changed, at most once for each function
  * called here. */
 void artifacts_on_change(struct artifacts *a, void (*changed)(void *data), void *data);

@@ -35,6 +35,7 @@ struct artifacts {
     size_t kept;     /* bytes of all */
     uint64_t secret; /* what cursors are sealed with */
     struct rescue *rescues;
+    struct mask *mask; /* of secrets that live; NULL: none */
     bool stopped;
     void (*on_change)(void *data);
     void *data;

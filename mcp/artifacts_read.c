@@ -4,6 +4,7 @@
 
 #include "mcp/artifact_name.h"
 #include "mcp/artifacts_private.h"
+#include "mcp/mask.h"
 #include "mcp/text.h"
 
 /* Contents of artifacts: out of a sandbox that lives, or from memory when it does not any more. */
@@ -282,11 +283,18 @@ static void on_rescue_limit(uv_timer_t *timer)
 
 static void keep(struct artifacts *a, struct artifact *artifact, const struct file_reply *reply)
 {
-    char *bytes = malloc(reply->size + 1);
+    size_t size = reply->size;
+    bool is_text = false;
+    char *bytes;
 
-    if (bytes) {
+    /* It may be read when nobody knows the session's secrets any more. */
+    (void)artifact_mime_of(artifact->path, reply->bytes, reply->size, &is_text);
+    bytes = is_text ? mask_text(a->mask, reply->bytes, reply->size, &size) : NULL;
+    if (!bytes && (bytes = malloc(reply->size + 1))) {
         memcpy(bytes, reply->bytes, reply->size);
-        artifact_keep(a, artifact, bytes, reply->size);
+    }
+    if (bytes) {
+        artifact_keep(a, artifact, bytes, size);
     } else {
         artifact_gone(a, artifact, "its session ended, and there was no memory to keep it");
     }

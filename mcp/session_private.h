@@ -2,9 +2,9 @@
 #define CELLBLOCK_MCP_SESSION_PRIVATE_H
 
 #include "backends/place.h"
-#include "mcp/mask.h"
 #include "mcp/artifacts.h"
 #include "mcp/kept.h"
+#include "mcp/mask.h"
 #include "mcp/session.h"
 #include "mcp/session_log.h"
 
@@ -76,12 +76,12 @@ struct session {
     char id[SESSION_ID_SIZE];
     char *name; /* NULL: none */
     json_t *tags;
-    json_t *variables;             /* of each of its runs; NULL: none */
-    json_t *secrets;               /* {name: value} once they are read (session_secrets.h) */
+    json_t *variables;                 /* of each of its runs; NULL: none */
+    json_t *secrets;                   /* {name: value} once they are read (session_secrets.h) */
     struct secret_fetch *secret_fetch; /* while they are read */
     struct secret_wait *secret_waits;
     struct mask_stream idle_masks[2]; /* by enum stream */
-    const struct environment *env; /* `own`, or the configured one it comes from: */
+    const struct environment *env;    /* `own`, or the configured one it comes from: */
     struct environment *own;
     const struct environment *base;
     struct place_slot *slot;   /* NULL once all is closed of a session with a place of its own */
@@ -145,7 +145,7 @@ struct sessions {
     uint64_t finish_ms;   /* SESSION_FINISH_MS; tests make it shorter */
     struct session *list; /* all, the ended ones too until nobody uses them */
     unsigned live;
-    bool swept; /* of those past their lifetime that were left */
+    bool swept;        /* of those past their lifetime that were left */
     struct mask *mask; /* of the secrets of all of them; NULL: there are none */
     struct ephemeral *ephemerals;
     struct ended_session ended[SESSIONS_REMEMBERED]; /* a ring */

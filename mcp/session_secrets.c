@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mcp/artifacts.h"
 #include "mcp/secrets.h"
 #include "mcp/session_private.h"
 
@@ -78,6 +79,7 @@ static int remake_mask(struct sessions *sessions)
     if (r == 0) {
         mask_unref(sessions->mask);
         sessions->mask = mask;
+        artifacts_mask(sessions->artifacts, mask);
     }
     return r;
 }

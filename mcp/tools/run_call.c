@@ -392,7 +392,7 @@ static struct run_ask *ask_copy(const struct run_ask *from)
         strings_add_all(&argv, from->request.argv);
         ask->request.argv = (const char *const *)argv.list;
     }
-    if ((from->title && !ask->title) || strings_ok(&argv) < 0) {
+    if ((from->title && !ask->title) || (from->request.argv && strings_ok(&argv) < 0)) {
         strings_free(&argv);
         ask->request.argv = NULL;
         ask_free(ask);
