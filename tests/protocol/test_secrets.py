@@ -90,8 +90,8 @@ def test_output_is_masked(server, session):
     assert run.text("stdout") == 'a[secret openai]b\n"[secret github]"\n'
     assert run.text("stderr") == "[secret openai]\n"
     assert "[secret openai]" in run.text("result") + run.text("display")
-    assert server.run("import os\n{'k': os.environ['GITHUB_TOKEN']}", session=session).text("result") == (
-        "{'k': '[secret github]'}")
+    shown = server.run("import os\n{'k': os.environ['GITHUB_TOKEN']}", session=session)
+    assert shown.text("result") == "{'k': '[secret github]'}"
 
 
 def test_an_error_is_masked(server, session):
