@@ -123,6 +123,33 @@ def test_sdk_roots(tmp_path):
 
 
 @pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("action", ["accept", "decline"])
+def test_sdk_elicitation(mode, action, tmp_path):
+    """What policy leaves to be asked for reaches the SDK's callback, in both eras."""
+    import json
+
+    import mcp_types
+    asked = []
+    config = tmp_path / "config.json"
+    config.write_text(json.dumps({"policy": {"ask": {"max_memory_mib": 2048}}}))
+
+    async def elicit(context, params):
+        asked.append(params)
+        content = {"allow": True} if action == "accept" else None
+        return mcp_types.ElicitResult(action=action, content=content)
+
+    async def talk():
+        async with sdk(mode, "--config", str(config), "--toolsets", "sessions",
+                       elicitation_callback=elicit) as client:
+            result = await client.call_tool("create_session", {"memory_mib": 2048})
+            assert result.is_error == (action == "decline"), result
+            assert (result.content[0].text.count("said no")) == (action == "decline")
+    asyncio.run(talk())
+    assert len(asked) == 1 and "2048 MiB of memory" in asked[0].message
+    assert asked[0].requested_schema["required"] == ["allow"]
+
+
+@pytest.mark.parametrize("mode", MODES)
 def test_sdk_files(mode, tmp_path):
     """Every tool of the toolset `files`, listed and called."""
     (tmp_path / "up").write_text("from the host")
