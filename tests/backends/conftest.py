@@ -12,7 +12,7 @@ from box import Box
 from engines import ENGINES
 from matrix import FOUND, TRAITS, abilities, matrix
 from support.client import Client
-from variants import LIBRARIES, Setup, Variant, chosen, own_folder
+from variants import LIBRARIES, SECRET, Setup, Variant, chosen, own_folder
 
 
 def pytest_configure(config):
@@ -155,6 +155,9 @@ def launch(variant, setup, scratch):
     """launch(*args, environment={…}) starts a server of the variant."""
     folder, shared = own_folder(scratch / variant.name), own_folder(scratch / "shared")
     count = iter(range(10_000))
+    key = folder / "suite.key"
+    key.write_text(SECRET + "\n", encoding="utf-8")
+    key.chmod(0o600)
 
     def start(*args, environment=None, environments=None, max_foreground_seconds=0, **options):
         default = {"backend": variant.backend, **variant.environment, **setup.environment,
@@ -163,8 +166,10 @@ def launch(variant, setup, scratch):
         all_of_them = {"default": default, **{name: {**default, **other} for name, other in
                                               (environments or {}).items()}}
         # A run is answered by its own call, also when an image is built first.
-        config.write_text(json.dumps({"environments": all_of_them, "max_foreground_seconds":
-                                      max_foreground_seconds}), encoding="utf-8")
+        config.write_text(json.dumps({
+            "environments": all_of_them, "max_foreground_seconds": max_foreground_seconds,
+            "secrets": {"suite": {"variable": "SUITE_SECRET", "file": str(key)}},
+            "policy": {"secrets": ["suite"]}}), encoding="utf-8")
         options.setdefault("era", "modern")
         options["env"] = {**setup.env, **options.get("env", {})}
         client = Client("--config", config, "--share-root", shared, "--toolsets", "all",

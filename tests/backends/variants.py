@@ -17,6 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from engines import jupyter  # noqa: E402
 
+SECRET = "suite-0123456789-secret"  # of the name "suite": its variable is SUITE_SECRET
 LIBRARIES = frozenset({"ipython", "numpy", "pandas", "matplotlib", "pip"})
 NESTED_DENIED = """#!/bin/sh
 # What a profile does that lets bwrap work but takes every capability from its children.
