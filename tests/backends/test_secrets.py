@@ -44,7 +44,8 @@ def test_a_shell_has_it(keeper):
 @pytest.mark.needs("stateful", "files")
 def test_a_file_of_it_is_masked(keeper):
     """What read_file gives."""
-    keeper.ok("import os; open('kept.txt', 'w').write('k=' + os.environ['SUITE_SECRET'])")
+    keeper.ok("import os\nwith open('kept.txt', 'w') as f:\n"
+              "    f.write('k=' + os.environ['SUITE_SECRET'])")
     read = keeper.call("read_file", path="kept.txt")
     assert read.text("file") == f"k={MARK}"
 
