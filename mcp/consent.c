@@ -65,16 +65,18 @@ static void take_out(const struct asked *asked)
     *at = asked->next;
 }
 
-/* Frees it; `keep`: but what its question holds. */
-static void asked_free(struct asked *asked, bool keep)
+/* One that is in no list. */
+static void asked_destroy(struct asked *asked)
 {
-    take_out(asked);
-    if (keep) {
-        asked->question.drop = NULL;
-    }
     drop_question(&asked->question);
     json_decref(asked->arguments);
     free(asked);
+}
+
+static void asked_free(struct asked *asked)
+{
+    take_out(asked);
+    asked_destroy(asked);
 }
 
 static double wait_seconds(const struct server *s)
@@ -149,14 +151,12 @@ static void settle(struct asked *asked, struct call *call, enum verdict verdict)
     if (verdict == VERDICT_YES) {
         struct consent_question question = asked->question;
 
-        asked->question.message = asked->question.what = NULL;
-        asked_free(asked, true);
-        free(question.message);
-        free(question.what);
+        asked->question.drop = NULL; /* what it holds goes on */
+        asked_free(asked);
         question.go_on(call, question.data);
     } else {
         fail(call, asked->question.what, reasons[verdict]);
-        asked_free(asked, false);
+        asked_free(asked);
     }
 }
 
@@ -198,7 +198,7 @@ static void on_cancelled(void *data)
 
     client_request_forget(call->server->requests, asked->request);
     call_finish(call, NULL); /* which is not sent */
-    asked_free(asked, false);
+    asked_free(asked);
 }
 
 static void ask_legacy(struct asked *asked, struct call *call)
@@ -241,7 +241,7 @@ static void on_timer(uv_timer_t *timer)
         next = a->next;
         if (!a->call && a->deadline <= now) {
             note(c->server, a->tool, VERDICT_LATE);
-            asked_free(a, false);
+            asked_free(a);
         }
     }
     schedule(c);
@@ -397,7 +397,7 @@ void consent_resume(struct call *call, const json_t *state, const json_t *respon
         call_fail(call, &err);
         error_clear(&err);
         if (asked) {
-            asked_free(asked, false); /* one try, right or wrong */
+            asked_free(asked); /* one try, right or wrong */
         }
     } else if (asked->deadline <= uv_now(call->server->loop)) {
         settle(asked, call, VERDICT_LATE);
@@ -435,7 +435,10 @@ static void on_closed(uv_handle_t *handle)
 void consent_close(struct consent *consent, void (*closed)(void *data), void *data)
 {
     while (consent->list) {
-        asked_free(consent->list, false);
+        struct asked *asked = consent->list;
+
+        consent->list = asked->next;
+        asked_destroy(asked);
     }
     consent->closed = closed;
     consent->closed_data = data;
