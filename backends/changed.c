@@ -11,10 +11,9 @@ static bool is_part(const char *part, size_t size)
 }
 
 /* Strings of JSON are UTF-8 already; what is left is where they lead. */
-static bool is_path(const json_t *said)
+static bool is_path(const char *path, size_t size)
 {
-    const char *path = json_string_value(said);
-    size_t size = json_string_length(said), part;
+    size_t part;
 
     if (size == 0 || size > CHANGED_PATH_CAP || strlen(path) != size) {
         return false;
@@ -33,7 +32,9 @@ static bool is_path(const json_t *said)
 static bool is_named(const struct changed *changed, const char *path)
 {
     for (unsigned i = 0; i < changed->count; i++) {
-        if (strcmp(changed->files[i].path, path) == 0) {
+        const char *known = changed->files[i].path;
+
+        if (known && strcmp(known, path) == 0) {
             return true;
         }
     }
@@ -43,16 +44,17 @@ static bool is_named(const struct changed *changed, const char *path)
 /* False: it is none, or finds no room. */
 static bool take_file(const json_t *said, struct changed *changed)
 {
-    const json_t *path = json_array_get(said, 0), *size = json_array_get(said, 1);
+    const json_t *name = json_array_get(said, 0), *size = json_array_get(said, 1);
+    const char *path = json_string_value(name);
     const json_t *mtime = json_array_get(said, 2);
     struct changed_file file = {.image = json_is_true(json_array_get(said, 3))};
 
-    if (changed->count == CHANGED_CAP || !is_path(path) || !json_is_integer(size) ||
-        json_integer_value(size) < 0 || !json_is_integer(mtime) ||
-        is_named(changed, json_string_value(path))) {
+    if (changed->count == CHANGED_CAP || !path || !is_path(path, json_string_length(name)) ||
+        !json_is_integer(size) || json_integer_value(size) < 0 || !json_is_integer(mtime) ||
+        is_named(changed, path)) {
         return false;
     }
-    file.path = strdup(json_string_value(path));
+    file.path = strdup(path);
     file.size = (uint64_t)json_integer_value(size);
     file.mtime_ns = json_integer_value(mtime);
     if (!file.path) {

@@ -1,6 +1,7 @@
 #include "mcp/artifact_name.h"
 
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -20,14 +21,6 @@ static bool is_plain(unsigned char c)
            (c && strchr("-._~/", c));
 }
 
-static char *put(char *to, const char *text)
-{
-    size_t size = strlen(text);
-
-    memcpy(to, text, size);
-    return to + size;
-}
-
 char *artifact_uri(const char *session, const char *run, const char *path)
 {
     size_t room = sizeof(scheme) + strlen(session) + strlen(run) + 3 * strlen(path) + 2;
@@ -36,11 +29,7 @@ char *artifact_uri(const char *session, const char *run, const char *path)
     if (!uri) {
         return NULL;
     }
-    to = put(uri, scheme);
-    to = put(to, session);
-    *to++ = '/';
-    to = put(to, run);
-    *to++ = '/';
+    to = uri + snprintf(uri, room, "%s%s/%s/", scheme, session, run);
     for (; *path; path++) {
         unsigned char c = (unsigned char)*path;
 

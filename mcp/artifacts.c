@@ -173,7 +173,7 @@ static void make_room(struct artifacts *a)
     a->kept -= a->list[at]->kept;
     artifact_free(a->list[at]);
     a->count--;
-    memmove(a->list + at, a->list + at + 1, (a->count - at) * sizeof(*a->list));
+    memmove(a->list + at, a->list + at + 1, (a->count - at) * sizeof(struct artifact *));
 }
 
 /* A full output is absolute, and in a folder of ours: what is before that is no part of its name.
