@@ -192,10 +192,11 @@ struct run *executor_run(struct executor *e, const struct run_request *request,
 void run_cancel(struct run *run);
 
 /*
- * A signal for a run that has not completed: to the command's process group, or, for code, SIGINT
- * alone, which it sees as KeyboardInterrupt. 0 when it was sent, which says nothing about what
- * came of it. -1: ERROR_UNSUPPORTED (the backend, or the signal for this kind of run),
- * ERROR_INVALID (no such signal; the run waits and has no process yet).
+ * A signal for a run that has not completed: to the command's process group. For code SIGINT, which
+ * it sees as KeyboardInterrupt, and where the place can (machine_signal) any other, to the
+ * interpreter's process: one that code has no handler for ends it. 0 when it was sent, which says
+ * nothing about what came of it. -1: ERROR_UNSUPPORTED (the backend, or the signal for this kind of
+ * run), ERROR_INVALID (no such signal; the run waits and has no process yet).
  */
 int run_signal(struct run *run, int number, struct error *err);
 

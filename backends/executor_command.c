@@ -131,18 +131,25 @@ static int not_taken(int code, struct error *err)
     return error_set(err, ERROR_LOST, "the run's sandbox does not take it any more");
 }
 
-/* Code has no process group of its own: an interrupt is what it is made for. */
 static int signal_code(struct run *run, int number, struct error *err)
 {
     struct executor *e = run->executor;
+    const struct place_ops *ops = e->place->ops;
+    int r = -ENOTSUP;
 
-    if (number != SIGINT) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "code takes SIGINT alone, as KeyboardInterrupt; end the run by cancelling "
-                         "it, or run a command");
+    if (number == SIGINT) {
+        ops->machine_interrupt(e->box->machine);
+        return 0;
     }
-    e->place->ops->machine_interrupt(e->box->machine);
-    return 0;
+    if (ops->machine_signal) {
+        r = ops->machine_signal(e->box->machine, number);
+    }
+    if (r == -ENOTSUP) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "code takes SIGINT alone here, as KeyboardInterrupt; end the run by "
+                         "cancelling it, or run a command");
+    }
+    return r < 0 ? error_set(err, ERROR_LOST, "the run's sandbox does not take it any more") : 0;
 }
 
 int run_signal(struct run *run, int number, struct error *err)

@@ -124,6 +124,9 @@ struct place_ops {
      * if it was there by then), and nothing half made is left at its dest. May be NULL. */
     void (*machine_put_cancel)(struct machine *m);
     void (*machine_interrupt)(struct machine *m);
+    /* A signal to the process that runs the code, and to no other. 0, or -ENOTSUP where that cannot
+     * be done; -ESRCH. NULL: it can nowhere. */
+    int (*machine_signal)(struct machine *m, int number);
     void (*machine_kill)(struct machine *m);
     void (*machine_close)(struct machine *m, void (*closed)(void *data), void *data);
     /* Creates a new file in the sandbox for the full output of a run, at an absolute path of our

@@ -113,6 +113,7 @@ void command_machine_put_cancel(struct machine *m);
 void command_machine_file(struct machine *m, const struct file_request *request, file_done done,
                           void *data);
 void command_machine_interrupt(struct machine *m);
+int command_machine_signal(struct machine *m, int number);
 void command_machine_kill(struct machine *m);
 void command_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 const char *command_machine_folder(const struct machine *m);

@@ -147,6 +147,15 @@ void command_machine_interrupt(struct machine *base)
     }
 }
 
+int command_machine_signal(struct machine *base, int number)
+{
+    const struct command_machine *m = of(base);
+
+    return m->carrier && !carrier_has_ended(m->carrier)
+               ? supervised_signal(carrier_supervised(m->carrier), number)
+               : -ESRCH;
+}
+
 static void carrier_closed(void *data);
 
 void command_machine_kill(struct machine *base)

@@ -215,6 +215,7 @@ const struct place_ops command_ops = {
     .machine_put_cancel = command_machine_put_cancel,
     .machine_file = command_machine_file,
     .machine_interrupt = command_machine_interrupt,
+    .machine_signal = command_machine_signal,
     .machine_kill = command_machine_kill,
     .machine_close = command_machine_close,
     .machine_folder = command_machine_folder,

@@ -230,6 +230,14 @@ void container_interrupt(struct container *c)
     }
 }
 
+int container_signal(struct container *c, int number)
+{
+    if (c->state != CONTAINER_UP || !c->link) {
+        return -ESRCH;
+    }
+    return c->occupant->ops->signal ? c->occupant->ops->signal(c->occupant, number) : -ENOTSUP;
+}
+
 static void on_kill_time(struct container *c)
 {
     container_fail(c, ERROR_LOST,

@@ -367,8 +367,9 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
                              const struct gateway_options *options,
                              const struct occupant_events *events, void *data, struct error *err)
 {
-    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,   interrupt,
-                                            kill_worker, put,   close_it,     put_cancel, file};
+    static const struct occupant_ops ops = {feed,       ended,       start_worker, attached,
+                                            interrupt,  kill_worker, put,          close_it,
+                                            put_cancel, file,        NULL};
     struct gateway *g = calloc(1, sizeof(*g));
 
     if (!g || make_token(g->token) < 0) {

@@ -119,6 +119,7 @@ void container_attached(struct container *c);
 void container_own(struct container *c, const struct container_events *events, void *owner);
 void container_start_worker(struct container *c); /* after on_worker_exit */
 void container_interrupt(struct container *c);
+int container_signal(struct container *c, int number); /* as place_ops.machine_signal */
 /* Ends the worker, or the container when it does not react. */
 void container_kill(struct container *c);
 void container_put(struct container *c, const struct share *share, executor_progress progress,
@@ -227,6 +228,7 @@ void docker_machine_put_cancel(struct machine *m);
 void docker_machine_file(struct machine *m, const struct file_request *request, file_done done,
                          void *data);
 void docker_machine_interrupt(struct machine *m);
+int docker_machine_signal(struct machine *m, int number);
 void docker_machine_kill(struct machine *m);
 void docker_machine_busy(struct machine *m, bool busy);
 void docker_machine_close(struct machine *m, void (*closed)(void *data), void *data);

@@ -193,6 +193,13 @@ void docker_machine_interrupt(struct machine *base)
     }
 }
 
+int docker_machine_signal(struct machine *base, int number)
+{
+    struct docker_machine *m = (struct docker_machine *)base;
+
+    return m->container ? container_signal(m->container, number) : -ESRCH;
+}
+
 void docker_machine_kill(struct machine *base)
 {
     struct docker_machine *m = (struct docker_machine *)base;

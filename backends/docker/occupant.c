@@ -60,6 +60,11 @@ static void file(struct occupant *o, const struct file_request *request, file_do
     supervised_file(of(o), request, done, data);
 }
 
+static int signal_worker(struct occupant *o, int number)
+{
+    return supervised_signal(of(o), number);
+}
+
 static void on_closed(void *data)
 {
     struct runner *r = data;
@@ -83,8 +88,9 @@ struct occupant *runner_occupant_new(uv_loop_t *loop, struct byte_stream *stream
                                      const struct supervised_options *options,
                                      const struct occupant_events *events, void *data)
 {
-    static const struct occupant_ops ops = {feed,        ended, start_worker, attached,   interrupt,
-                                            kill_worker, put,   close_it,     put_cancel, file};
+    static const struct occupant_ops ops = {feed,       ended,       start_worker, attached,
+                                            interrupt,  kill_worker, put,          close_it,
+                                            put_cancel, file,        signal_worker};
     struct runner *r = calloc(1, sizeof(*r));
 
     if (!r) {

@@ -24,6 +24,8 @@ struct occupant_ops {
     /* As place_ops.machine_file; NULL where there is none. */
     void (*file)(struct occupant *o, const struct file_request *request, file_done done,
                  void *data);
+    /* As place_ops.machine_signal; NULL where there is none. */
+    int (*signal)(struct occupant *o, int number);
 };
 
 struct occupant {

@@ -334,6 +334,7 @@ const struct place_ops docker_place_ops = {
     .machine_put_cancel = docker_machine_put_cancel,
     .machine_file = docker_machine_file,
     .machine_interrupt = docker_machine_interrupt,
+    .machine_signal = docker_machine_signal,
     .machine_kill = docker_machine_kill,
     .machine_close = docker_machine_close,
     .machine_busy = docker_machine_busy,

@@ -386,6 +386,15 @@ void cell_order(struct live_cell *cell, enum cell_order_type type)
     }
 }
 
+int cell_signal(struct live_cell *cell, int number)
+{
+    struct cell_order order = {.type = CELL_ORDER_SIGNAL, .number = (uint32_t)number};
+    int fd = cell->streams[CELL_FD_STATUS].fd;
+
+    return fd >= 0 && send(fd, &order, sizeof(order), MSG_NOSIGNAL | MSG_DONTWAIT) >= 0 ? 0
+                                                                                        : -ESRCH;
+}
+
 static void on_busy(uv_timer_t *timer)
 {
     struct live_cell *cell = timer->data;

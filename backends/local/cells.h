@@ -88,6 +88,7 @@ void cell_own(struct live_cell *cell, struct local_machine *owner);
 void cell_disown(struct live_cell *cell);
 
 void cell_order(struct live_cell *cell, enum cell_order_type type);
+int cell_signal(struct live_cell *cell, int number); /* to the worker. 0 or -ESRCH */
 /* A run begins or has ended: the watcher looks closely while one lasts. */
 void cell_busy(struct live_cell *cell, bool busy);
 /* Ends it; place_cell_gone follows, at the latest after KILL_LIMIT_MS. */

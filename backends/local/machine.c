@@ -164,6 +164,12 @@ void local_machine_interrupt(struct machine *base)
     }
 }
 
+int local_machine_signal(struct machine *base, int number)
+{
+    struct local_machine *m = (struct local_machine *)base;
+    return m->cell ? cell_signal(m->cell, number) : -ESRCH;
+}
+
 void local_machine_kill(struct machine *base)
 {
     struct local_machine *m = (struct local_machine *)base;

@@ -8,6 +8,7 @@ struct machine *local_machine_new(struct place *place, const struct machine_even
                                   void *data);
 void local_machine_start(struct machine *m, const struct start_request *request);
 void local_machine_interrupt(struct machine *m);
+int local_machine_signal(struct machine *m, int number);
 void local_machine_kill(struct machine *m);
 void local_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 void local_machine_busy(struct machine *m, bool busy);

@@ -417,6 +417,7 @@ const struct place_ops local_place_ops = {
     .machine_put = local_put,
     .machine_put_cancel = local_put_cancel,
     .machine_interrupt = local_machine_interrupt,
+    .machine_signal = local_machine_signal,
     .machine_kill = local_machine_kill,
     .machine_close = local_machine_close,
     .machine_spool_open = local_spool_open,

@@ -179,12 +179,35 @@ def test_code_is_interrupted(session):
     code = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
     run = session.call("run_code", code=code, background=True).meta["cellblock/run"]["run"]
     wait(session, run, "ready")
-    other = session.server.tool("signal_run", {"run": run, "signal": "SIGTERM"})
-    assert other.is_error and "SIGINT" in other.text()
     session.server.tool("signal_run", {"run": run, "signal": "SIGINT"})
     last, _seen = wait(session, run)
     assert last.outcome["error"]["etype"] == "KeyboardInterrupt", last
     assert session.value("kept") == "2"
+
+
+HANDLER = """
+import signal, time
+signal.signal(signal.SIGUSR1, lambda *_: print("caught", flush=True))
+print("ready", flush=True)
+while True: time.sleep(0.05)
+"""
+
+
+@needs("signal")
+def test_code_takes_signals(session, has):
+    """Where its process is ours to reach; a signal that it does not handle ends it."""
+    run = session.call("run_code", code=HANDLER, background=True).meta["cellblock/run"]["run"]
+    wait(session, run, "ready")
+    sent = session.server.tool("signal_run", {"run": run, "signal": "SIGUSR1"})
+    if "exit_status" not in has:
+        assert sent.is_error and "SIGINT" in sent.text()
+        session.server.tool("cancel_run", {"run": run})
+        return
+    wait(session, run, "caught")
+    session.server.tool("signal_run", {"run": run, "signal": "SIGTERM"})
+    last, _seen = wait(session, run)
+    assert last.cause == "killed" and last.outcome["signal"] == "SIGTERM", last
+    assert session.value("6 * 7") == "42"
 
 
 class TestRefused:

@@ -376,6 +376,14 @@ static void say_files(struct fake_machine *m)
     }
 }
 
+static int machine_signal(struct machine *machine, int number)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    m->place->signal = number;
+    return m->place->signal_answer;
+}
+
 static void machine_interrupt(struct machine *machine)
 {
     struct fake_machine *m = machine_of(machine);
@@ -474,6 +482,7 @@ static const struct place_ops fake_ops = {
     .machine_put = machine_put,
     .machine_put_cancel = machine_put_cancel,
     .machine_interrupt = machine_interrupt,
+    .machine_signal = machine_signal,
     .machine_kill = machine_kill,
     .machine_close = machine_close,
     .machine_spool_open = machine_spool_open,

@@ -38,6 +38,8 @@ struct fake_place {
     enum fake_put put;
     enum fake_file file;
     enum fake_interrupt interrupt;
+    int signal;        /* the last for the worker itself */
+    int signal_answer; /* what it comes to */
     bool kill_never;
     bool send_fails;
     void (*on_run)(struct fake_machine *m, const char *run); /* from the loop, after a RUN frame */

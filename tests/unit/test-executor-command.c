@@ -1,4 +1,5 @@
 /* The executor over a fake place: commands, their stdin while they go on, signals. */
+#include <errno.h>
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
@@ -219,7 +220,7 @@ static void test_signals(void **state)
     finish(c, &r, "r-1");
 }
 
-static void test_code_takes_an_interrupt_alone(void **state)
+static void test_signals_to_code(void **state)
 {
     struct context *c = *state;
     struct record r = {0};
@@ -230,7 +231,14 @@ static void test_code_takes_an_interrupt_alone(void **state)
     c->place.interrupt = FAKE_INTERRUPT_IGNORED;
     struct run *code = run(c, &r);
     turns(c, 3);
+    c->place.signal_answer = -ENOTSUP;
     not_signalled(code, SIGTERM, ERROR_UNSUPPORTED);
+    c->place.signal_answer = -ESRCH;
+    not_signalled(code, SIGHUP, ERROR_LOST);
+    c->place.signal_answer = 0;
+    assert_int_equal(run_signal(code, SIGUSR1, &err), 0);
+    assert_int_equal(c->place.signal, SIGUSR1);
+    assert_int_equal(c->place.interrupts, 0);
     assert_int_equal(run_signal(code, SIGINT, &err), 0);
     assert_int_equal(c->place.interrupts, 1);
     not_written(code, 1, ERROR_INVALID, "not open");
@@ -266,7 +274,7 @@ int main(void)
         CASE(test_stdin_goes_where_the_run_is),
         CASE(test_stdin_has_a_cap),
         CASE(test_signals),
-        CASE(test_code_takes_an_interrupt_alone),
+        CASE(test_signals_to_code),
         CASE(test_a_run_whose_sandbox_ended),
     };
 

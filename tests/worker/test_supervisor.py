@@ -178,6 +178,21 @@ import time; time.sleep(0.5)""")
         assert far.wait("done")["status"] == "interrupted"
         assert far.run("kept")["status"] == "ok"
 
+    def test_a_signal(self, far):
+        """To the worker alone; one that it does not handle ends it."""
+        far.begin("import signal, subprocess, time\n"
+                  "signal.signal(signal.SIGUSR1, lambda *_: print('caught', flush=True))\n"
+                  "child = subprocess.Popen(['sleep', '60'])\n"
+                  "print('ready', flush=True)\n"
+                  "while True: time.sleep(0.01)")
+        while "ready" not in far.text():
+            far.next()
+        far.send(INTERRUPT, b"\x0a")
+        while "caught" not in far.text():
+            far.next()
+        far.send(INTERRUPT, b"\x0f")
+        assert far.wait("exit")["signal"] == 15
+
     def test_kill(self, far):
         far.begin("import signal, time\nsignal.signal(signal.SIGINT, signal.SIG_IGN)\n"
                   "time.sleep(60)")

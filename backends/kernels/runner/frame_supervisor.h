@@ -17,7 +17,8 @@
  *                            "rlimits":bool,"warm":bool,"start":bool,"env":{name:value}}: once,
  *                            first; 0 is no limit; "start": a START goes with it
  * to supervisor  START      empty: make a worker; none may be there
- * to supervisor  INTERRUPT  empty: SIGINT to the worker's process group
+ * to supervisor  INTERRUPT  empty: SIGINT to the worker's process group; u8: that signal to the
+ *                            worker itself
  * to supervisor  KILL       empty: end the worker and all that it left; EXIT follows if one was
  *                            there
  * to supervisor  PUT        {"id":int,"dest":"/…","limit":bytes}: a share comes. dest is below the

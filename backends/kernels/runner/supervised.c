@@ -453,6 +453,16 @@ void supervised_interrupt(struct supervised *s)
     }
 }
 
+int supervised_signal(struct supervised *s, int number)
+{
+    unsigned char byte = (unsigned char)number;
+
+    if (s->phase != PHASE_UP || s->worker != WORKER_LIVE) {
+        return -ESRCH;
+    }
+    return supervised_send(s, FRAME_INTERRUPT, &byte, 1) < 0 ? -ESRCH : 0;
+}
+
 void supervised_kill(struct supervised *s)
 {
     if (s->phase == PHASE_UP && s->worker != WORKER_NONE && !s->kill_sent) {

@@ -102,11 +102,12 @@ enum cell_order_type {
     CELL_ORDER_KILL,          /* end the cell; CELL_SIGNALED follows */
     CELL_ORDER_BUSY,          /* a run is going: watch closely */
     CELL_ORDER_IDLE,
+    CELL_ORDER_SIGNAL, /* `number` to the worker itself */
 };
 
 struct cell_order {
     uint32_t type;
-    uint32_t reserved;
+    uint32_t number;
 };
 
 /* Makes what all cells share (the system call filter). 0 or -errno. Once, before cell_spawn. */

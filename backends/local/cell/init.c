@@ -142,6 +142,9 @@ static void take_order(struct init *init)
     case CELL_ORDER_IDLE:
         init->busy = false;
         break;
+    case CELL_ORDER_SIGNAL:
+        kill(init->worker, (int)order.number);
+        break;
     default:
         break;
     }

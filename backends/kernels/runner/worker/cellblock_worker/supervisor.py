@@ -388,10 +388,14 @@ class Supervisor:
     def _take_ack(self, _frame):
         """We have answered that ourselves."""
 
-    def _take_interrupt(self, _frame):
+    def _take_interrupt(self, frame):
+        """Ctrl-C for the worker's group, or the signal that is named for the worker itself."""
         if self._worker is not None:
             try:
-                os.killpg(self._worker.pid, signal.SIGINT)
+                if len(frame) > HEADER.size:
+                    os.kill(self._worker.pid, frame[HEADER.size])
+                else:
+                    os.killpg(self._worker.pid, signal.SIGINT)
             except OSError:
                 pass
 
