@@ -27,11 +27,10 @@ MODERN = ["server-stateless", "tools-list", "tools-call-simple-text", "tools-cal
           "tools-call-audio", "tools-call-embedded-resource", "tools-call-mixed-content",
           "tools-call-error", "tools-call-with-progress", "server-sse-multiple-streams",
           "dns-rebinding-protection", "caching"]
-# Checks of what the server does not offer: sampling, prompts, resources.
+# Checks of what the server does not offer: sampling, prompts; and a resource to be read at once.
 NOT_OFFERED = {
     "sep-2575-server-rejects-undeclared-capability", "sep-2575-missing-capability-http-400",
-    "sep-2549-prompts-list-caching-hints", "sep-2549-resources-list-caching-hints",
-    "sep-2549-resources-templates-list-caching-hints",
+    "sep-2549-prompts-list-caching-hints",
 }
 
 
