@@ -425,6 +425,7 @@ void secret_fetch_cancel(struct secret_fetch *fetch)
 }
 
 struct fetched {
+    struct secret_fetch *fetch; /* while it goes on */
     json_t *values;
     struct error *err;
 };
@@ -433,6 +434,7 @@ static void on_fetched(void *data, json_t *values, const struct error *err)
 {
     struct fetched *fetched = data;
 
+    fetched->fetch = NULL;
     fetched->values = values;
     if (err) {
         error_copy(fetched->err, err);
@@ -442,15 +444,18 @@ static void on_fetched(void *data, json_t *values, const struct error *err)
 json_t *secrets_fetch_now(const json_t *table, const json_t *names, struct error *err)
 {
     struct fetched fetched = {.err = err};
-    struct secret_fetch *fetch;
     uv_loop_t loop;
 
     if (uv_loop_init(&loop) < 0) {
         out_of_memory(err);
         return NULL;
     }
-    secret_fetch_start(&loop, table, names, on_fetched, &fetched, &fetch, &fetched.values, err);
+    secret_fetch_start(&loop, table, names, on_fetched, &fetched, &fetched.fetch, &fetched.values,
+                       err);
     uv_run(&loop, UV_RUN_DEFAULT);
+    if (fetched.fetch) {
+        secret_fetch_cancel(fetched.fetch);
+    }
     uv_loop_close(&loop);
     return fetched.values;
 }

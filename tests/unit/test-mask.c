@@ -217,18 +217,18 @@ static void assert_as_spans(struct mask *mask, const struct mask_value *values, 
 {
     struct span spans[64];
     size_t found = spans_of(values, count, text, spans), at = 0;
-    char expected[ROOM] = "";
+    struct told expected = {0};
 
     for (size_t i = 0; i < found; i++) {
-        strncat(expected, text + at, spans[i].begin - at);
-        strcat(expected, "[secret n]");
+        tell(&expected, text + at, spans[i].begin - at);
+        tell(&expected, "[secret n]", strlen("[secret n]"));
         at = spans[i].end;
     }
-    strcat(expected, text + at);
+    tell(&expected, text + at, strlen(text) - at);
     for (size_t split = 0; split <= strlen(text); split += 3) {
-        assert_split(mask, text, split, expected);
+        assert_split(mask, text, split, expected.text);
     }
-    assert_one_by_one(mask, text, expected);
+    assert_one_by_one(mask, text, expected.text);
 }
 
 /* Two letters make everything overlap. */
