@@ -200,21 +200,18 @@ static char *describe_word(const char *key, const json_t *word)
 
 /* --- what is beyond --- */
 
-/* One wish by itself: 0, with a line when it is to be asked for; -1 when it may not be. */
+/* A line for one wish by itself, if it is beyond the policy. -1 when out of memory. */
 static int want(const struct policy *policy, const struct environment *base, const char *key,
                 json_t *value, json_t *lines)
 {
     bool is_list = strcmp(key, "packages") == 0;
     json_t *one = is_list ? json_pack("{s[O]}", key, value) : json_pack("{sO}", key, value);
-    int r = 0;
+    int r = one ? 0 : -1;
 
-    if (!one) {
-        r = -1;
-    } else if (policy_check(policy, base, one, NULL) < 0) {
-        char *line = policy_check(&policy->ask->most, base, one, NULL) < 0 ? NULL
-                     : json_is_string(value) ? describe_word(key, value)
-                                             : describe_number(key, json_number_value(value),
-                                                               policy_most(policy, base, key));
+    if (one && policy_check(policy, base, one, NULL) < 0) {
+        char *line = json_is_string(value) ? describe_word(key, value)
+                                           : describe_number(key, json_number_value(value),
+                                                             policy_most(policy, base, key));
 
         r = line ? json_array_append_new(lines, json_string(line)) : -1;
         free(line);
@@ -230,7 +227,7 @@ json_t *policy_ask_wants(const struct policy *policy, const struct environment *
         "memory_mib",           "disk_mib", "cpu",    "timeout_seconds", "idle_timeout_seconds",
         "max_lifetime_seconds", "image",    "network"};
     json_t *lines = policy->ask ? json_array() : NULL, *value;
-    bool may = lines != NULL;
+    bool may = lines && policy_check(&policy->ask->most, base, wishes, NULL) == 0;
     size_t index;
 
     for (size_t i = 0; may && i < sizeof(keys) / sizeof(*keys); i++) {

@@ -258,6 +258,7 @@ static void what_is_between_is_asked_for(void **state)
     assert_null(wants(w, "{\"memory_mib\": 4096, \"disk_mib\": 4096}"));
     assert_null(wants(w, "{\"packages\": [\"b\", \"c\"]}"));
     assert_null(wants(w, "{\"network\": \"packages\"}"));
+    assert_null(wants(w, "{\"memory_mib\": 4096, \"secrets\": [\"s\"]}"));
 }
 
 static void what_was_agreed_to_is_derived(void **state)
