@@ -139,3 +139,35 @@ def test_shares_that_cannot_be_brought_in(cellblock, config, keys, shares, words
     assert result["isError"] and words in result["content"][0]["text"]
     done = cellblock("run", "-", input="print('ran')")
     assert done.returncode != 0 and words in done.stderr and "ran" not in done.stdout
+
+
+OPENAI = {"openai": {"variable": "OPENAI_API_KEY", "env": "OWNERS_KEY"}}
+
+
+def test_secrets_are_in_a_run_and_not_in_what_it_prints(cellblock, config):
+    """`cellblock run`; without its value nothing is run."""
+    config({"secrets": OPENAI, **environment(secrets=["openai"])})
+    code = ("import os, sys\nv = os.environ['OPENAI_API_KEY']\nprint(len(v), v)\n"
+            "print(v, file=sys.stderr)\nraise ValueError(v)")
+    done = cellblock("run", "-", input=code, env={"OWNERS_KEY": "sk-0123456789"})
+    assert done.returncode == 1 and done.stdout == "13 [secret openai]\n"
+    assert done.stderr.count("[secret openai]\n") == 2 and "sk-0123456789" not in done.stderr
+    done = cellblock("run", "-", input="print(1)", env={"OWNERS_KEY": "2shrt"})
+    assert done.returncode != 0 and done.stdout == "" and "2shrt" not in done.stderr
+    assert 'secret "openai" is not there' in done.stderr
+
+
+@pytest.mark.parametrize(("content", "words"), [
+    (environment(secrets=["openai"]), ["environments.e", 'no secret "openai"']),
+    ({"secrets": OPENAI, **environment(secrets=["opnai"])}, ['did you mean "openai"']),
+    ({"secrets": OPENAI, "policy": {"secrets": ["x"]}}, ["policy.secrets[0]", 'no secret "x"']),
+    ({"secrets": {"openai": {"env": "X"}}}, ["secrets.openai", "variable"]),
+    ({"secrets": {"openai": {"variable": "V"}}}, ["secrets.openai", "env, file and secret_tool"]),
+])
+def test_a_table_of_secrets_that_is_wrong(cellblock, config, content, words):
+    """The field, and the nearest name."""
+    config(content)
+    done = cellblock("run", "-", input="1")
+    assert done.returncode == 2
+    for word in words:
+        assert word in done.stderr
