@@ -6,7 +6,7 @@
 
 /*
  * HMAC-SHA-256 (RFC 2104, FIPS 180-4), as text: who has not the key can neither make one nor change
- * what it is of. For what we leave where others might write. Small, and not quick.
+ * what it is of. For what we leave where others might write.
  */
 enum {
     MAC_KEY_SIZE = 32,
