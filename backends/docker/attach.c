@@ -103,13 +103,12 @@ static void on_end(void *data, long status, const struct error *err)
 
 /* ---- life ---- */
 
-struct attach *attach_open(struct engine *engine, const char *container,
-                           const struct attach_events *events, void *data, struct error *err)
+/* Takes the path. */
+static struct attach *open_at(struct engine *engine, char *path, const char *body,
+                              const struct attach_events *events, void *data, struct error *err)
 {
     static const struct http_stream_events stream_events = {on_open, on_bytes, on_end};
     struct attach *a = calloc(1, sizeof(*a));
-    char *path =
-        string_format("/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1", container);
     char *full = path ? engine_path(engine, path) : NULL;
 
     if (!a || !full) {
@@ -120,8 +119,8 @@ struct attach *attach_open(struct engine *engine, const char *container,
         a->data = data;
         a->demux.on_bytes = on_frame_bytes;
         a->demux.data = a;
-        a->stream =
-            http_stream_open(engine_http(engine), "POST", full, NULL, 0, &stream_events, a, err);
+        a->stream = http_stream_open(engine_http(engine), "POST", full, body,
+                                     body ? strlen(body) : 0, &stream_events, a, err);
     }
     free(path);
     free(full);
@@ -130,6 +129,22 @@ struct attach *attach_open(struct engine *engine, const char *container,
         return NULL;
     }
     return a;
+}
+
+struct attach *attach_open(struct engine *engine, const char *container,
+                           const struct attach_events *events, void *data, struct error *err)
+{
+    return open_at(
+        engine,
+        string_format("/containers/%s/attach?stream=1&stdin=1&stdout=1&stderr=1", container), NULL,
+        events, data, err);
+}
+
+struct attach *attach_open_exec(struct engine *engine, const char *exec,
+                                const struct attach_events *events, void *data, struct error *err)
+{
+    return open_at(engine, string_format("/exec/%s/start", exec),
+                   "{\"Detach\":false,\"Tty\":false}", events, data, err);
 }
 
 struct byte_stream *attach_stream(struct attach *a)

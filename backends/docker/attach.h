@@ -23,6 +23,9 @@ struct attach_events {
 /* NULL with `err`. */
 struct attach *attach_open(struct engine *engine, const char *container,
                            const struct attach_events *events, void *data, struct error *err);
+/* The same of a process that exec makes in a container that runs. */
+struct attach *attach_open_exec(struct engine *engine, const char *exec,
+                                const struct attach_events *events, void *data, struct error *err);
 struct byte_stream *attach_stream(struct attach *attach);
 /* The end of what came on stderr, as one line of plain text; "" when nothing did. */
 const char *attach_last_words(struct attach *attach);

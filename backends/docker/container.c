@@ -22,6 +22,12 @@ struct container *container_new(struct docker_place *place, const struct start_r
     c->warm = warm;
     c->wanted = true;
     (void)snprintf(c->name, sizeof(c->name), "cellblock-%s-%u", place->server, ++place->made);
+    if (kept_take(c, request) < 0) {
+        free(c->tag);
+        json_decref(c->where);
+        free(c);
+        return NULL;
+    }
     uv_timer_init(place->base.loop, &c->timer);
     c->timer.data = c;
     c->next = place->containers;
@@ -144,6 +150,7 @@ static void on_worker(void *data, struct link *link)
         return;
     }
     c->wanted = false;
+    c->left = false; /* reached, if it was sought */
     c->link = link;
     if (c->events) {
         c->events->on_worker(c->owner, link);
@@ -155,6 +162,11 @@ static void on_broken(void *data, const char *message)
     struct container *c = data;
     const char *words = c->attach ? attach_last_words(c->attach) : "";
 
+    if (c->where && c->left && gateway_is_another(c->occupant)) {
+        c->left = false; /* ours, without what was in it */
+        container_fail(c, ERROR_NOT_FOUND, "%s", message ? message : "it was restarted");
+        return;
+    }
     container_fail(c, ERROR_LOST, "what runs in the container does not keep the protocol: %s%s%s",
                    message ? message : "it broke off", words[0] ? "; its last words: " : "", words);
 }
@@ -187,12 +199,20 @@ static struct occupant *new_gateway(struct container *c, const struct occupant_e
 {
     struct docker_place *place = c->place;
     struct gateway_options options = {.env = place->base.env->env,
-                                      .memory_mib = place->base.env->memory_mib};
+                                      .memory_mib = place->base.env->memory_mib,
+                                      .tag = c->tag,
+                                      .where = c->where,
+                                      .keep_seconds = place->base.env->max_lifetime_seconds};
+    char token[MAC_SIZE];
 
     if (!place->websockets) {
         place->websockets = websocket_context_new(place->base.loop, err);
     }
     options.websockets = place->websockets;
+    if (c->tag) {
+        kept_word(c->tag, "token", token);
+        options.token = token;
+    }
     return place->websockets
                ? gateway_new(place->base.loop, attach_stream(c->attach), &options, events, c, err)
                : NULL;

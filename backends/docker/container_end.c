@@ -53,6 +53,8 @@ static void on_timer_closed(uv_handle_t *handle)
     struct container *c = handle->data;
 
     json_decref(c->folders);
+    json_decref(c->where);
+    free(c->tag);
     free(c->reason);
     place_container_freed(c->place, c);
     free(c);
@@ -63,7 +65,7 @@ void container_settle(struct container *c)
     if (c->waiting > 0 || c->attach || c->occupant || c->timer_closed) {
         return;
     }
-    if (c->asked && !c->removed) {
+    if (c->asked && !c->removed && !c->left) {
         remove_it(c);
         return;
     }

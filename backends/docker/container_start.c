@@ -278,11 +278,12 @@ static json_t *body_of(struct container *c, struct error *err)
     const struct environment *env = place->base.env;
     const struct image_facts *image = place_image(place);
     struct spec_user user;
+    json_t *labels = kept_labels(c);
     struct spec spec = {
         .env = env,
         .image = place_image_name(place),
         .user = &user,
-        .labels = place->labels,
+        .labels = labels,
         .volumes = image->volumes,
         .mounts = c->request.mounts,
         .mount_count = c->request.mount_count,
@@ -293,9 +294,11 @@ static json_t *body_of(struct container *c, struct error *err)
     json_t *body;
 
     if (spec_user(env, image->user, &user, err) < 0) {
+        json_decref(labels);
         return NULL;
     }
     body = create_body(place, &spec);
+    json_decref(labels);
     json_decref(c->folders);
     c->folders = json_incref(json_object_get(json_object_get(body, "HostConfig"), "Tmpfs"));
     if (!body) {
@@ -366,6 +369,10 @@ static void on_prepared(void *data, const struct error *err)
     (void)snprintf(line, sizeof(line), "starting a container of %.200s (%s %s)",
                    c->place->image_name, facts && facts->podman ? "Podman" : "Docker",
                    facts ? facts->version : "");
+    if (c->where) {
+        kept_find(c);
+        return;
+    }
     wait_line(c, line);
     create(c);
 }

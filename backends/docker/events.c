@@ -60,8 +60,8 @@ static void on_end(void *data, long status, const struct error *err)
 void events_watch(struct docker_place *place)
 {
     static const struct engine_lines_events events = {on_value, on_end};
-    char *filters = string_format("{\"type\":[\"container\"],\"label\":[\"cellblock.server=%s\"]}",
-                                  place->server);
+    /* Of all servers: one that was found again has the label of who made it. */
+    char *filters = strdup("{\"type\":[\"container\"],\"label\":[\"cellblock.server\"]}");
     char *escaped = filters ? http_escape(filters) : NULL;
 
     if (!place->events && !place->closing && escaped) {

@@ -33,6 +33,11 @@ struct gateway {
     struct occupant_events events;
     void *data;
     char token[2 * TOKEN_BYTES + 1];
+    char *tag;
+    json_t *where;
+    json_int_t keep_seconds;
+    bool left;    /* the session and its gateway go on */
+    bool another; /* what was sought is not there */
     struct tunnel *tunnel;
     struct jupyter_server *server;   /* NULL until it listens */
     struct jupyter_session *session; /* NULL until a worker was wanted */
@@ -141,7 +146,12 @@ static void on_listening(void *data)
 
 static json_t *configuration(const struct gateway *g)
 {
-    return json_pack(
+    json_t *config;
+
+    if (g->where) { /* its gateway listens already */
+        return json_pack("{s:i}", "port", GATEWAY_PORT);
+    }
+    config = json_pack(
         "{s:[s, s, s, s, s, s, s, s, s, s, s], s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s}, s:i, s:I}",
         "argv", RECIPE_FOLDER "/bin/python3", "-I", "-c", launcher,
         "--KernelGatewayApp.ip=127.0.0.1", "--KernelGatewayApp.port=8888",
@@ -154,6 +164,10 @@ static json_t *configuration(const struct gateway *g)
         "JUPYTER_DATA_DIR", OWN_FOLDER "/data", "JUPYTER_RUNTIME_DIR", OWN_FOLDER "/runtime",
         "KG_AUTH_TOKEN", g->token, "PIP_TARGET", "/workspace/.local/cellblock-packages", "port",
         GATEWAY_PORT, "data", g->data_limit);
+    if (config && g->tag) {
+        json_object_set_new(config, "keep", json_integer(g->keep_seconds));
+    }
+    return config;
 }
 
 /* ---- the session ---- */
@@ -185,7 +199,10 @@ static void on_exit_event(void *data, const struct machine_exit *exit)
     if (g->over) {
         return;
     }
-    if (exit->kept) {
+    g->another = g->where && exit->kind == ERROR_NOT_FOUND;
+    if (g->another) {
+        break_off_in(g, 0, exit->message ? exit->message : "the kernel is gone");
+    } else if (exit->kept) {
         g->events.base.on_worker_exit(g->data, exit);
     } else {
         break_off_in(g, GATEWAY_LOST_MS,
@@ -197,7 +214,8 @@ static void start_worker(struct occupant *o)
 {
     static const struct jupyter_session_events events = {on_started, on_waiting, on_exit_event};
     struct gateway *g = (struct gateway *)o;
-    struct jupyter_session_options options = {.workspace = "/workspace", .env = g->env};
+    struct jupyter_session_options options = {
+        .workspace = "/workspace", .env = g->env, .tag = g->tag, .where = g->where};
 
     if (!g->session) {
         g->session = jupyter_session_new(g->server, g->websockets, &options, &events, g);
@@ -281,7 +299,9 @@ static void on_timer_closed(uv_handle_t *handle)
     void *data = g->closed_data;
 
     json_decref(g->env);
-    memset(g->token, 0, sizeof(g->token));
+    json_decref(g->where);
+    free(g->tag);
+    explicit_bzero(g->token, sizeof(g->token));
     free(g);
     closed(data);
 }
@@ -314,7 +334,11 @@ static void close_it(struct occupant *o, void (*closed)(void *data), void *data)
 {
     struct gateway *g = (struct gateway *)o;
 
-    ended(o, NULL);
+    if (!g->left) {
+        ended(o, NULL);
+    }
+    g->over = true;
+    uv_timer_stop(&g->timer);
     g->closed = closed;
     g->closed_data = data;
     if (g->session) {
@@ -358,6 +382,28 @@ static int open_tunnel(struct gateway *g, struct byte_stream *stream, struct err
     return r < 0 ? error_set(err, ERROR_INTERNAL, "out of memory") : 0;
 }
 
+json_t *gateway_where(const struct occupant *o)
+{
+    const struct gateway *g = (const struct gateway *)o;
+
+    return g->session ? jupyter_session_where(g->session) : NULL;
+}
+
+void gateway_leave(struct occupant *o, bool interrupt)
+{
+    struct gateway *g = (struct gateway *)o;
+
+    if (g->session && !g->over) {
+        g->left = true;
+        jupyter_session_leave(g->session, interrupt);
+    }
+}
+
+bool gateway_is_another(const struct occupant *o)
+{
+    return ((const struct gateway *)o)->another;
+}
+
 static void nobody(void *data)
 {
     (void)data;
@@ -382,6 +428,12 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     g->websockets = options->websockets;
     g->env = json_incref(options->env);
     g->data_limit = (json_int_t)(options->memory_mib + GATEWAY_STACKS_MIB) * 1024 * 1024;
+    g->tag = options->tag ? strdup(options->tag) : NULL;
+    g->where = json_incref(options->where);
+    g->keep_seconds = (json_int_t)options->keep_seconds;
+    if (options->token) {
+        (void)snprintf(g->token, sizeof(g->token), "%.*s", 2 * TOKEN_BYTES, options->token);
+    }
     g->events = *events;
     g->data = data;
     g->opened_ms = uv_now(loop);

@@ -17,6 +17,10 @@ struct gateway_options {
     struct websocket_context *websockets; /* borrowed */
     json_t *env;                          /* of the kernels, object of strings; borrowed */
     uint64_t memory_mib;                  /* of one process */
+    const char *tag;                      /* as in jupyter.h; NULL: it ends with the stream */
+    json_t *where; /* the session that is there already, with its gateway; NULL: they are made */
+    const char *token;   /* of the gateway; NULL: a new one */
+    double keep_seconds; /* with a tag: so long it goes on without a stream */
 };
 
 enum {
@@ -35,5 +39,11 @@ void gateway_command(const char *argv[6]);
 struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
                              const struct gateway_options *options,
                              const struct occupant_events *events, void *data, struct error *err);
+
+/* Of one with a tag: jupyter_session_where, jupyter_session_leave. */
+json_t *gateway_where(const struct occupant *o);
+void gateway_leave(struct occupant *o, bool interrupt);
+/* Was there no such session any more where one was to be found? */
+bool gateway_is_another(const struct occupant *o);
 
 #endif

@@ -7,7 +7,9 @@ on our stdout, any number of connections over the one stream:
     u32 length (little-endian, of the payload), u8 type, u32 connection, payload
 
     to us     CONFIG  JSON {"argv": [...], "env": {...}, "port": 8888, "data": bytes that a
-                      process may have}: once, first
+                      process may have}: once, first. With "keep": seconds, the end of stdin is
+                      not ours, and the gateway waits so long for another keeper; without "argv",
+                      we are that one: the gateway listens already, and we only carry bytes
               OPEN    a connection is made
               DATA    bytes for it
               END     no more bytes come for it
@@ -19,8 +21,8 @@ on our stdout, any number of connections over the one stream:
 
 Of each connection at most WINDOW bytes are on their way in each direction, so a slow reader holds
 up nobody but its own writer. When stdin ends, the server is gone: we end, and as the first process
-of the container take everything in it along. When the gateway ends, so do we: its last words are on
-our stderr, which it shares.
+of the container take everything in it along, unless we were told to keep it. When the gateway ends,
+so do we: its last words are on our stderr, which it shares.
 
 Python 3.8, standard library only. One thread.
 """
@@ -36,6 +38,7 @@ import socket
 import struct
 import subprocess
 import sys
+import time
 
 CONFIG, OPEN, DATA, END, CLOSE, WINDOW_MORE, READY, KILL = range(1, 9)
 HEAD = struct.Struct("<IBI")
@@ -139,6 +142,8 @@ class Keeper:
         self.outbox = bytearray()
         self.port = 0
         self.gateway = None
+        self.keep = 0  # seconds to go on without stdin
+        self.until = None  # stdin has ended: then we end as well
         self.ready = False
         self.stdout_watched = False
 
@@ -150,6 +155,8 @@ class Keeper:
 
     def send(self, kind, number=0, payload=b""):
         """Queues a frame; what the pipe takes goes at once."""
+        if self.until is not None:
+            return  # nobody reads it
         self.outbox += HEAD.pack(len(payload), kind, number)
         self.outbox += payload
         self.flush()
@@ -162,7 +169,8 @@ class Keeper:
             except BlockingIOError:
                 break
             except OSError:
-                leave(0)
+                self.left()
+                return
             del self.outbox[:done]
         self.watch_stdout(bool(self.outbox))
 
@@ -181,7 +189,8 @@ class Keeper:
         except BlockingIOError:
             return
         if not data:
-            leave(0)
+            self.left()
+            return
         self.inbox += data
         at = 0
         while len(self.inbox) - at >= HEAD.size:
@@ -193,6 +202,29 @@ class Keeper:
             at += size
         del self.inbox[:at]
 
+    def left(self):
+        """The server is gone; it may come back, by another keeper."""
+        if not self.keep:
+            leave(0)
+        if self.until is not None:
+            return
+        self.until = time.monotonic() + self.keep
+        self.selector.unregister(0)
+        self.inbox.clear()
+        self.outbox.clear()
+        self.watch_stdout(False)
+        for connection in list(self.connections.values()):
+            self.drop(connection, told=True)
+
+    def patience(self):
+        """How long to wait for something to happen; nothing is forever."""
+        if self.until is None:
+            return None if self.ready else READY_POLL
+        rest = self.until - time.monotonic()
+        if rest <= 0:
+            leave(0)
+        return rest if self.ready else READY_POLL
+
     def take(self, kind, number, payload):
         """One frame."""
         if kind == CONFIG:
@@ -202,7 +234,7 @@ class Keeper:
             self.open(number)
             return
         if kind == KILL:
-            kill_all({os.getpid(), self.gateway.pid if self.gateway else 0})
+            self.kill_others()
             return
         connection = self.connections.get(number)
         if connection is None:
@@ -255,9 +287,20 @@ class Keeper:
 
     # ---- the gateway ----
 
+    def kill_others(self):
+        """Every process but the gateway and us; only the first process may."""
+        if self.gateway is None:
+            os.kill(1, signal.SIGUSR1)
+        else:
+            kill_all({os.getpid(), self.gateway.pid} | entered())
+
     def start(self, config):
         """Starts the gateway; a program that is not there is an end with a reason."""
         self.port = config["port"]
+        self.keep = config.get("keep", 0)
+        if "argv" not in config:
+            return
+        signal.signal(signal.SIGUSR1, lambda *_: self.kill_others())
         environment = {**os.environ, **config["env"]}
         try:
             self.gateway = subprocess.Popen(
@@ -278,7 +321,7 @@ class Keeper:
                 break
             if self.gateway and pid == self.gateway.pid:
                 leave(1, "the Kernel Gateway ended with %s" % told(status))
-        if self.gateway and not self.ready:
+        if self.port and not self.ready:
             self.probe()
 
     def probe(self):
@@ -303,7 +346,7 @@ class Keeper:
         self.selector.register(woken, selectors.EVENT_READ)
         while True:
             self.watch_connections()
-            for key, mask in self.selector.select(None if self.ready else READY_POLL):
+            for key, mask in self.selector.select(self.patience()):
                 if key.fd == 0:
                     self.take_input()
                 elif key.fd == 1:
@@ -340,6 +383,19 @@ def kill_all(spared):
                 spared.add(pid)
         if not any(alive(pid) for pid in pids - spared):
             return
+
+
+def entered():
+    """The processes that came in from outside, by exec: they have no parent here."""
+    found = set()
+    for name in os.listdir("/proc"):
+        try:
+            with open("/proc/%s/stat" % name, "rb") as file:
+                if name.isdigit() and file.read().rpartition(b")")[2].split()[1] == b"0":
+                    found.add(int(name))
+        except OSError:
+            pass
+    return found
 
 
 def alive(pid):

@@ -1,6 +1,7 @@
 #ifndef CELLBLOCK_DOCKER_INTERNAL_H
 #define CELLBLOCK_DOCKER_INTERNAL_H
 
+#include "backends/base/mac.h"
 #include "backends/docker/attach.h"
 #include "backends/docker/build.h"
 #include "backends/docker/docker.h"
@@ -90,6 +91,9 @@ struct container {
     bool wanted;       /* one is to be made */
     bool used;         /* a run was given to this worker */
     bool killing;      /* the worker is ended because we said so */
+    char *tag;         /* of one that may outlive us; NULL: it does not */
+    json_t *where;     /* the one that is to be found again; NULL: it is made */
+    bool left;         /* it goes on without us: it is not removed */
 
     uv_timer_t timer;
     void (*on_time)(struct container *c);
@@ -132,6 +136,10 @@ bool container_file(struct container *c, const struct file_request *request, fil
 bool container_has_folder_for(const struct container *c, const char *dest);
 /* Removes it; nobody's from now on. No event follows. */
 void container_close(struct container *c);
+/* kept.c: what leads to one that may outlive us, NULL while there is nothing; and that it is to go
+ * on when it is closed. */
+json_t *container_where(const struct container *c);
+void container_leave(struct container *c, bool interrupt);
 /* What the engine's stream of events says about it. */
 void container_engine_word(struct container *c, const char *action, int exit_code);
 
@@ -146,6 +154,19 @@ void container_settle(struct container *c);
 /* An answer came. False when the container is being closed: nothing else is to be done. */
 bool container_answered(struct container *c);
 int container_occupy(struct container *c); /* -1: it has failed */
+
+/* ---- kept.c ---- */
+
+/* The request's tag and what it seeks, copied. -1: out of memory, or it leads nowhere. */
+int kept_take(struct container *c, const struct start_request *request);
+/* Goes to the greeting of the one that is sought. */
+void kept_find(struct container *c);
+/* Made of the tag, one for each use. */
+void kept_word(const char *tag, const char *what, char ret[MAC_SIZE]);
+/* A container's labels, a new object. */
+json_t *kept_labels(const struct container *c);
+/* Do these labels say that it outlives its server, and that its time is not over? */
+bool kept_is_alive(json_t *labels);
 
 /* ---- place.c ---- */
 
@@ -231,6 +252,8 @@ void docker_machine_interrupt(struct machine *m);
 int docker_machine_signal(struct machine *m, int number);
 void docker_machine_kill(struct machine *m);
 void docker_machine_busy(struct machine *m, bool busy);
+json_t *docker_machine_where(const struct machine *m);
+void docker_machine_leave(struct machine *m, bool interrupt);
 void docker_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 int docker_share_check(struct place *place, const struct share *share, struct error *err);
 void docker_check(struct place *place, void (*each)(void *data, const struct place_check *check),

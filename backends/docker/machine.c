@@ -142,6 +142,9 @@ struct machine *docker_machine_new(struct place *base, const struct machine_even
 
 static bool needs_own(const struct start_request *request)
 {
+    if (request->tag) {
+        return true; /* its labels say so from the beginning */
+    }
     for (unsigned i = 0; i < request->copy_count; i++) {
         if (!spec_dest_is_usual(request->copies[i]->dest)) {
             return true;
@@ -223,6 +226,22 @@ void docker_machine_busy(struct machine *base, bool busy)
 
     if (m->container && busy) {
         m->container->used = true;
+    }
+}
+
+json_t *docker_machine_where(const struct machine *base)
+{
+    const struct docker_machine *m = (const struct docker_machine *)base;
+
+    return m->container ? container_where(m->container) : NULL;
+}
+
+void docker_machine_leave(struct machine *base, bool interrupt)
+{
+    const struct docker_machine *m = (const struct docker_machine *)base;
+
+    if (m->container) {
+        container_leave(m->container, interrupt);
     }
 }
 

@@ -144,7 +144,8 @@ static void sweep_one(struct docker_place *place, json_t *container)
     const char *id = json_string_value(json_object_get(container, "Id"));
     json_t *labels = json_object_get(container, "Labels");
 
-    if (!id || strspn(id, "0123456789abcdef") != strlen(id) || !orphans_is_dead(labels)) {
+    if (!id || strspn(id, "0123456789abcdef") != strlen(id) || !orphans_is_dead(labels) ||
+        kept_is_alive(labels)) {
         return;
     }
     place->orphans.found++;

@@ -1,0 +1,232 @@
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "backends/base/mac.h"
+#include "backends/base/strings.h"
+#include "backends/docker/internal.h"
+
+/*
+ * Containers that outlive the server which made them: those with the jupyter kernel, since their
+ * gateway lives on without a stream. What the engine and the container are given is made of the
+ * session's tag, which neither of them can lead back to:
+ *
+ *   label cellblock.tag    proves that the container is the session's
+ *   label cellblock.until  when it may be taken for an orphan; the keeper ends it by then
+ *   the gateway's token    so that it need not be written down anywhere
+ *
+ * A container that is found again is inspected first; then a keeper of our own is started in it,
+ * by exec, which only carries bytes, and everything else is as with a new one.
+ */
+enum {
+    EXEC_MS = 30 * 1000,
+    NIBBLES = 2 * MAC_KEY_SIZE,
+};
+
+#define TAG_LABEL "cellblock.tag"
+#define UNTIL_LABEL "cellblock.until"
+
+void kept_word(const char *tag, const char *what, char ret[MAC_SIZE])
+{
+    unsigned char key[MAC_KEY_SIZE] = {0};
+
+    for (size_t i = 0; tag[i] && i < NIBBLES; i++) {
+        unsigned digit = (unsigned)(strchr("0123456789abcdef", tag[i]) ? tag[i] : 'g');
+
+        digit = digit <= '9' ? digit - '0' : digit - 'a' + 10;
+        key[i / 2] = (unsigned char)(key[i / 2] << 4 | (digit & 15));
+    }
+    mac_of(key, what, strlen(what), ret);
+    explicit_bzero(key, sizeof(key));
+}
+
+json_t *kept_labels(const struct container *c)
+{
+    json_t *labels = json_copy(c->place->labels);
+    char word[MAC_SIZE], until[32];
+
+    if (c->tag && labels) {
+        kept_word(c->tag, "label", word);
+        (void)snprintf(until, sizeof(until), "%lld",
+                       (long long)time(NULL) + (long long)c->place->base.env->max_lifetime_seconds);
+        json_object_set_new(labels, TAG_LABEL, json_string(word));
+        json_object_set_new(labels, UNTIL_LABEL, json_string(until));
+    }
+    return labels;
+}
+
+bool kept_is_alive(json_t *labels)
+{
+    const char *until = json_string_value(json_object_get(labels, UNTIL_LABEL));
+
+    return until && json_object_get(labels, TAG_LABEL) &&
+           strtoll(until, NULL, 10) > (long long)time(NULL);
+}
+
+static bool is_id(const char *text)
+{
+    size_t n = text ? strspn(text, "0123456789abcdef") : 0;
+
+    return n >= 12 && n < ID_SIZE && text[n] == '\0';
+}
+
+int kept_take(struct container *c, const struct start_request *request)
+{
+    const char *id = json_string_value(json_object_get(request->where, "container"));
+    const char *name = json_string_value(json_object_get(request->where, "name_there"));
+
+    c->tag = request->tag ? strdup(request->tag) : NULL;
+    c->where = request->where ? json_deep_copy(request->where) : NULL;
+    c->request.tag = NULL;
+    c->request.where = NULL;
+    if ((request->tag && !c->tag) || (request->where && (!c->where || !is_id(id)))) {
+        return -1;
+    }
+    if (id) {
+        (void)snprintf(c->id, sizeof(c->id), "%s", id);
+        (void)snprintf(c->name, sizeof(c->name), "%s", name ? name : id);
+    }
+    return 0;
+}
+
+/* ---- finding it again ---- */
+
+static void on_bytes(void *data, const char *bytes, size_t size)
+{
+    struct container *c = data;
+
+    if (c->occupant && c->state < CONTAINER_ENDED) {
+        c->occupant->ops->feed(c->occupant, bytes, size);
+    }
+}
+
+static void on_end(void *data, long status, const struct error *err)
+{
+    (void)status;
+    container_stream_ended(data, err);
+}
+
+static void on_open(void *data)
+{
+    struct container *c = data;
+
+    if (c->state == CONTAINER_ATTACHING) {
+        c->state = CONTAINER_GREETING;
+        (void)container_occupy(c);
+    }
+}
+
+static void on_exec(void *data, long status, json_t *reply, const struct error *err)
+{
+    static const struct attach_events events = {on_open, on_bytes, on_end};
+    struct container *c = data;
+    const char *exec = json_string_value(json_object_get(reply, "Id"));
+    struct error failure = {0};
+
+    (void)status;
+    if (!container_answered(c)) {
+        return;
+    }
+    if (err || !is_id(exec)) {
+        container_fail(c, ERROR_LOST, "the engine did not let us into the container %s: %s",
+                       c->name, err ? err->message : "its answer has no Id");
+        return;
+    }
+    c->state = CONTAINER_ATTACHING;
+    c->attach = attach_open_exec(c->place->engine, exec, &events, c, &failure);
+    if (!c->attach) {
+        container_fail(c, failure.kind, "the engine did not let us into the container: %s",
+                       failure.message);
+    }
+    error_clear(&failure);
+}
+
+static void enter(struct container *c)
+{
+    const char *argv[6];
+    json_t *words = json_array();
+
+    gateway_command(argv);
+    for (const char *const *word = argv; *word; word++) {
+        json_array_append_new(words, json_string(*word));
+    }
+    c->waiting++;
+    engine_call(c->place->engine,
+                &(struct engine_call){.method = "POST",
+                                      .path = string_format("/containers/%s/exec", c->id),
+                                      .body = json_pack("{s:b, s:b, s:b, s:b, s:o}", "AttachStdin",
+                                                        1, "AttachStdout", 1, "AttachStderr", 1,
+                                                        "Tty", 0, "Cmd", words),
+                                      .timeout_ms = EXEC_MS,
+                                      .done = on_exec,
+                                      .data = c});
+}
+
+static bool shows_tag(const struct container *c, json_t *reply)
+{
+    json_t *labels = json_object_get(json_object_get(reply, "Config"), "Labels");
+    char word[MAC_SIZE];
+
+    kept_word(c->tag, "label", word);
+    return mac_equal(word, json_string_value(json_object_get(labels, TAG_LABEL)));
+}
+
+static void on_inspected(void *data, long status, json_t *reply, const struct error *err)
+{
+    struct container *c = data;
+    json_t *state = json_object_get(reply, "State");
+
+    if (!container_answered(c)) {
+        return;
+    }
+    if (err && status == 404) {
+        container_fail(c, ERROR_NOT_FOUND, "the engine has no container %s any more", c->name);
+    } else if (err) {
+        container_fail(c, ERROR_LOST, "the engine did not say what became of the container: %s",
+                       err->message);
+    } else if (!shows_tag(c, reply)) {
+        container_fail(c, ERROR_NOT_FOUND,
+                       "the container %s is another's: it does not show this session's tag",
+                       c->name);
+    } else if (!json_is_true(json_object_get(state, "Running"))) {
+        c->asked = true; /* ours, and of no use: removed */
+        container_fail(c, ERROR_NOT_FOUND, "the container %s has ended", c->name);
+    } else {
+        c->asked = c->left = true; /* ours; it stays until it has been reached */
+        c->folders = json_incref(json_object_get(json_object_get(reply, "HostConfig"), "Tmpfs"));
+        enter(c);
+    }
+}
+
+void kept_find(struct container *c)
+{
+    c->state = CONTAINER_CREATING;
+    c->waiting++;
+    engine_call(c->place->engine,
+                &(struct engine_call){.method = "GET",
+                                      .path = string_format("/containers/%s/json", c->id),
+                                      .timeout_ms = EXEC_MS,
+                                      .done = on_inspected,
+                                      .data = c});
+}
+
+/* ---- what leads to it, and leaving it ---- */
+
+json_t *container_where(const struct container *c)
+{
+    json_t *where = c->tag && c->occupant ? gateway_where(c->occupant) : NULL;
+
+    if (where) {
+        json_object_set_new(where, "container", json_string(c->id));
+        json_object_set_new(where, "name_there", json_string(c->name));
+    }
+    return where;
+}
+
+void container_leave(struct container *c, bool interrupt)
+{
+    if (c->tag && c->occupant && c->state == CONTAINER_UP && c->link) {
+        c->left = true;
+        gateway_leave(c->occupant, interrupt);
+    }
+}
