@@ -104,12 +104,14 @@ static json_t *names_of(const json_t *object)
 /* Values of variables may be secrets, and are not written anywhere. */
 static json_t *record_of(const struct session *s)
 {
-    return json_pack(
-        "{si ss ss* sO* ss ss sO* so sO ss sI sI sI}", "v", RECORD_VERSION, "id", s->id, "name",
-        s->name, "tags", s->tags, "environment", s->base->name, "backend", s->base->backend,
-        "wishes", s->wishes, "variables", names_of(s->variables), "where", s->where, "nonce",
-        s->nonce, "made_ms", (json_int_t)s->made_ms, "end_ms",
-        (json_int_t)(s->made_ms + (s->end_at - s->made_at)), "runs", (json_int_t)s->runs);
+    uint64_t end = s->made_ms + (s->end_at - s->made_at);
+
+    return json_pack("{si ss ss* sO* ss ss sO* so sO ss sI sI sI}", "v", RECORD_VERSION, "id",
+                     s->id, "name", s->name, "tags", s->tags, "environment", s->base->name,
+                     "backend", s->base->backend, "wishes", s->wishes, "variables",
+                     names_of(s->variables), "where", s->where, "nonce", s->nonce, "made_ms",
+                     (json_int_t)s->made_ms, "end_ms", (json_int_t)end, "runs",
+                     (json_int_t)s->runs);
 }
 
 void session_record(struct session *s)
@@ -251,7 +253,8 @@ static int not_left(const char *id, struct error *err)
 {
     return error_set(err, ERROR_NOT_FOUND,
                      "there is no session \"%.64s\" to be attached. A session outlives its server "
-                     "where its environment says \"keep\": true (a Jupyter server at a url); all "
+                     "where its environment says \"keep\": true (a Jupyter server at a url, a "
+                     "container with kernel jupyter); all "
                      "others, local ones too, end with the server that made them",
                      id);
 }

@@ -25,7 +25,7 @@ static void in_home(char path[256], const char *rest)
 static int make_home(void **state)
 {
     (void)state;
-    strcpy(home, "/tmp/cellblock-kept.XXXXXX");
+    (void)snprintf(home, sizeof(home), "/tmp/cellblock-kept.XXXXXX");
     if (!mkdtemp(home)) {
         return -1;
     }
@@ -76,7 +76,7 @@ static void test_mac(void **state)
     assert_string_equal(mac, "d38b42096d80f45f826b44a9d5607de72496a415d3f4a1a8c88e3bb9da8dc1cb");
     mac_of(key, "0123456789012345678901234567890123456789012345678901234567890123456789", 70, mac);
     assert_string_equal(mac, "c8ce0015916956ddf3d85c4e9a23c02986805cebabd184a62b6cd28a81902e4b");
-    strcpy(other, mac);
+    memcpy(other, mac, sizeof(other));
     assert_true(mac_equal(mac, other));
     other[63] ^= 1;
     assert_false(mac_equal(mac, other));
