@@ -82,11 +82,11 @@ static json_t *row(const struct session *s)
 static json_t *ended_row(const struct ended_session *ended)
 {
     char *text = ended_session_text(ended);
-    json_t *object =
-        json_pack("{ss ss* ss ss so so ss* sO*}", "session", ended->id, "name", ended->name,
-                  "environment", ended->env->name, "state", "ended", "created_at",
-                  session_moment_json(ended->made_ms), "ended_at", session_moment_json(ended->ended_ms), "why",
-                  text, "tags", json_object_size(ended->tags) > 0 ? ended->tags : NULL);
+    json_t *object = json_pack("{ss ss* ss ss so so ss* sO*}", "session", ended->id, "name",
+                               ended->name, "environment", ended->env->name, "state", "ended",
+                               "created_at", session_moment_json(ended->made_ms), "ended_at",
+                               session_moment_json(ended->ended_ms), "why", text, "tags",
+                               json_object_size(ended->tags) > 0 ? ended->tags : NULL);
 
     free(text);
     return object;
@@ -218,14 +218,13 @@ static json_t *last_run(const struct session *s)
 json_t *session_facts(struct session *s, size_t log_lines)
 {
     json_t *object = row(s);
-    json_t *more =
-        json_pack("{ss ss sI so so so so* so so* ss* so}", "backend", s->env->backend, "mode",
-                  mode_name(s->env->mode), "remaining_seconds",
-                  (json_int_t)(left(s, s->end_at) / 1000), "limits", limits(s->env), "shares",
-                  shares(s), "env", variable_names(s), "secrets", secrets(s), "last_run",
-                  last_run(s), "packages",
-                  json_array_size(s->env->packages) ? json_incref(s->env->packages) : NULL, "image",
-                  s->env->image, "log_tail", session_log_tail(&s->log, log_lines, LOG_LIMIT));
+    json_t *more = json_pack(
+        "{ss ss sI so so so so* so so* ss* so}", "backend", s->env->backend, "mode",
+        mode_name(s->env->mode), "remaining_seconds", (json_int_t)(left(s, s->end_at) / 1000),
+        "limits", limits(s->env), "shares", shares(s), "env", variable_names(s), "secrets",
+        secrets(s), "last_run", last_run(s), "packages",
+        json_array_size(s->env->packages) ? json_incref(s->env->packages) : NULL, "image",
+        s->env->image, "log_tail", session_log_tail(&s->log, log_lines, LOG_LIMIT));
     uint64_t idle_at = s->used_at + (uint64_t)(s->env->idle_timeout_seconds * 1000);
 
     if (!object || !more || json_object_update(object, more) < 0) {

@@ -166,6 +166,7 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
         record.change(nonce="0" * 32)
         wrong = attach(second, box.id)
         assert wrong.is_error and "tag" in wrong.text() and box.id not in rows(second), wrong
+        until(lambda: not record.path.with_suffix(".lock").exists())
         record.restore()
         assert attached(second, box.id).value("x") == "6"
     record = Record(another, box.id)
