@@ -2,10 +2,13 @@
 
 import hmac
 import json
+import os
+import subprocess
 import time
 
 import pytest
 from box import Box
+from support.client import binary
 
 KEPT = {"keep": True}
 reattach = pytest.mark.needs("reattach")
@@ -95,29 +98,32 @@ def test_a_session_goes_on(another):
 
 
 @reattach
-def test_a_killed_server_leaves_it_too(another):
-    """Nobody had the time to say good-bye; the run that was going on is not lost on the next."""
+def test_a_killed_server_leaves_it_to_people(another):
+    """Nobody had the time to say good-bye. Then by the commands: listed, gone on in, ended."""
     first = another()
     box = make(first)
     box.ok("x = 5")
     first.kill()
-    with another() as second:
-        assert attached(second, box.id).value("x") == "5"
-    with another() as third:
-        box = attached(third, box.id)
-        assert box.value("x") == "5"
-        assert not box.call("end_session", how="kill").is_error
+    config = first.process.args[first.process.args.index("--config") + 1]
 
+    def command(name, *args, **options):
+        return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
+                              env={**os.environ, "XDG_STATE_HOME": str(another.state)},
+                              capture_output=True, text=True, timeout=60, **options)
 
-@reattach
-def test_one_that_is_left_can_be_ended(another):
-    """By its id, without being attached."""
-    with another() as first:
-        box = make(first)
+    assert box.id in command("sessions").stdout
+    done = command("attach", box.id, input="for i in range(2):\n    x += i\n\nx")
+    assert (done.returncode, done.stdout) == (0, "6\n"), done
+    done = command("attach", box.id, input="1/0")
+    assert done.returncode == 1 and "ZeroDivisionError" in done.stderr, done
     with another() as second:
-        ended = second.tool("end_session", {"session": box.id})
-        assert not ended.is_error, ended
-        assert box.id not in rows(second)
+        assert attached(second, box.id).value("x") == "6"
+        busy = command("stop", box.id)
+        assert busy.returncode == 3 and str(second.pid) in busy.stderr, busy
+    done = command("stop", box.id)
+    assert done.returncode == 0 and box.id in done.stdout, done
+    assert box.id not in command("sessions", "--json").stdout
+    assert command("attach", box.id, input="x").returncode == 2
 
 
 class Record:
