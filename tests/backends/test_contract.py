@@ -15,7 +15,6 @@ import pytest
 from support.client import binary
 
 SETTINGS = {
-    "default": {},
     "forked": {"cells": "forked"},
     "solo": {"cells": "solo"},
     "landlock": {"isolation": "landlock"},

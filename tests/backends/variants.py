@@ -133,7 +133,15 @@ DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
                  "packages": ["bash_kernel", "numpy", "pandas", "matplotlib"]}
 # Of variants that differ from another one in how they are reached, and not in what is there.
-SOME = ("test_errors", "test_input", "test_output", "test_shell", "test_state", "test_time")
+REACHED = ("test_input", "test_output", "test_shell", "test_state", "test_time")
+SOME = (*REACHED, "test_errors")
+# Of those that also differ in who ends a run, and in what files and commands go through.
+MOST = (*SOME, "test_commands", "test_display", "test_files", "test_limits_elsewhere",
+        "test_runs", "test_secrets", "test_sessions")
+# Of another way to make a cell: the cells' own walls, and what ends with them.
+CELLS = (*SOME, "test_fresh", "test_limits", "test_processes")
+# Of another interpreter in the same cells.
+PYTHONS = (*CELLS, "test_display", "test_packages", "test_sessions")
 DEBIAN = {"python": "/usr/bin/python3"}
 # Nothing holds the network back there, and that has to be said; nor is the host out of reach.
 OPEN = {"network": "all"}
@@ -142,33 +150,37 @@ BARE = {"walls": False, "own_root": False}
 VARIANTS = (
     Variant("local", main=True),
     Variant("local-solo", environment={"cells": "solo"}),
-    Variant("local-no-nesting", prepare=deny_nesting),
+    Variant("local-no-nesting", prepare=deny_nesting, files=CELLS),
     Variant("local-landlock", args=("--isolation", "landlock"),
             lacks=frozenset({"mount", "mount_write"}), own_root=False),
     Variant("local-none", args=("--isolation", "none"), environment={"network": "all"}, walls=False,
-            own_root=False,
+            own_root=False, files=(*CELLS, *MOST),
             lacks=frozenset({"mount", "mount_write", "network_none", "disk_limit"})),
-    Variant("local-no-ipython", prepare=bare_venv, libraries=frozenset({"pip"})),
+    Variant("local-no-ipython", prepare=bare_venv, libraries=frozenset({"pip"}),
+            files=PYTHONS),
     Variant("local-pypy", prepare=other_python, libraries=frozenset({"ipython"}),
-            wanted=("pypy3",)),
+            files=PYTHONS, wanted=("pypy3",)),
     Variant("docker", "docker", environment=DOCKER, engine="docker", prepare=on_docker,
             lacks=frozenset({"kernelspecs", "reattach"})),
     Variant("docker-jupyter", "docker", environment=JUPYTER_IMAGE, engine="docker",
-            prepare=on_docker, lacks=frozenset({"exit_status"})),
+            prepare=on_docker, lacks=frozenset({"exit_status"}),
+            files=(*MOST, "test_contract", "test_limits", "test_reattach")),
     Variant("podman", "docker", environment=DOCKER, engine="podman", prepare=on_docker,
             lacks=frozenset({"kernelspecs", "reattach"})),
     Variant("jupyter-server", "jupyter", engine="jupyter-server", prepare=at_url, **BARE),
-    Variant("kernel-gateway", "jupyter", engine="kernel-gateway", prepare=at_url, **BARE),
-    Variant("jupyter-server-1", "jupyter", engine="jupyter-server-1", prepare=at_url, files=SOME,
+    Variant("kernel-gateway", "jupyter", engine="kernel-gateway", prepare=at_url, files=MOST,
             **BARE),
+    Variant("jupyter-server-1", "jupyter", engine="jupyter-server-1", prepare=at_url,
+            files=REACHED, **BARE),
     Variant("local-jupyter", "jupyter", environment={"backend": "local-jupyter"},
-            engine="jupyter-server", prepare=own_server, files=SOME,
+            engine="jupyter-server", prepare=own_server, files=REACHED,
             lacks=frozenset({"reattach"}), **BARE),
     Variant("ssh", "command", environment=DEBIAN, engine="ssh", prepare=by_command, **BARE),
     Variant("ssh-pypy", "command", environment={"python": "/usr/bin/pypy3"}, engine="ssh",
-            prepare=in_utf8, files=SOME, libraries=frozenset({"ipython"}), wanted=("pypy3",),
+            prepare=in_utf8, files=REACHED, libraries=frozenset({"ipython"}), wanted=("pypy3",),
             **BARE),
-    Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command, **BARE),
+    Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command,
+            files=MOST, **BARE),
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
 )
 
