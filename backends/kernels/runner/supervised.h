@@ -93,7 +93,7 @@ void supervised_ended(struct supervised *s, const char *reason);
 void supervised_start_worker(struct supervised *s);
 /* Somebody has attached to the link since on_worker: what has come is delivered. */
 void supervised_attached(struct supervised *s);
-void supervised_interrupt(struct supervised *s); /* SIGINT to the worker's run */
+void supervised_interrupt(struct supervised *s);         /* SIGINT to the worker's run */
 int supervised_signal(struct supervised *s, int number); /* to the worker itself. 0 or -ESRCH */
 /* SIGKILL to the worker and all it left; on_worker_exit follows if there was one. */
 void supervised_kill(struct supervised *s);
