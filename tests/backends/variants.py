@@ -133,8 +133,9 @@ DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
                  "packages": ["bash_kernel", "numpy", "pandas", "matplotlib"]}
 # Of variants that differ from another one in how they are reached, and not in what is there.
-REACHED = ("test_input", "test_output", "test_shell", "test_state", "test_time")
-SOME = (*REACHED, "test_errors")
+REACHED = ("test_input", "test_output", "test_shell", "test_state")
+TIMED = (*REACHED, "test_time")
+SOME = (*TIMED, "test_errors")
 # Of those that also differ in who ends a run, and in what files and commands go through.
 MOST = (*SOME, "test_commands", "test_display", "test_files", "test_limits_elsewhere",
         "test_runs", "test_secrets", "test_sessions")
@@ -171,7 +172,7 @@ VARIANTS = (
     Variant("kernel-gateway", "jupyter", engine="kernel-gateway", prepare=at_url, files=MOST,
             **BARE),
     Variant("jupyter-server-1", "jupyter", engine="jupyter-server-1", prepare=at_url,
-            files=REACHED, **BARE),
+            files=TIMED, **BARE),
     Variant("local-jupyter", "jupyter", environment={"backend": "local-jupyter"},
             engine="jupyter-server", prepare=own_server, files=REACHED,
             lacks=frozenset({"reattach"}), **BARE),
