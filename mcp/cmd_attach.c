@@ -142,33 +142,12 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
 
 static void on_display(void *data, const struct display *display)
 {
-    const json_t *text = json_object_get(display->data, "text/plain");
-
-    if (display->kind != DISPLAY_CLEAR && text) {
-        on_output(data, STREAM_STDOUT, json_string_value(text), json_string_length(text));
-        on_output(data, STREAM_STDOUT, "\n", 1);
-    }
+    print_display(on_output, data, display);
 }
 
 static void on_note(void *data, const char *text)
 {
-    (void)data;
-    fprintf(stderr, "cellblock: %s\n", text);
-}
-
-static void print_outcome(const struct outcome *outcome)
-{
-    const struct run_error *error = &outcome->error;
-
-    if (error->traceback && error->traceback[0]) {
-        size_t size = strlen(error->traceback);
-        fprintf(stderr, "%s%s", error->traceback, error->traceback[size - 1] == '\n' ? "" : "\n");
-    } else if (error->etype && !outcome->note) {
-        fprintf(stderr, "%s: %s\n", error->etype, error->evalue ? error->evalue : "");
-    }
-    if (outcome->note) {
-        fprintf(stderr, "cellblock: %s\n", outcome->note);
-    }
+    print_note(on_output, data, text);
 }
 
 static void on_done(void *data, const struct outcome *outcome)
@@ -177,7 +156,7 @@ static void on_done(void *data, const struct outcome *outcome)
 
     job->run = NULL;
     session_note_run(job->session, outcome);
-    print_outcome(outcome);
+    print_outcome(on_output, job, outcome);
     job->status = outcome_status(outcome, job->signal);
     if (job->signal == SIGINT && job->terminal) {
         job->signal = 0;
@@ -260,7 +239,7 @@ static void on_attached(void *data, const struct outcome *outcome)
 
     job->run = NULL;
     if (session_is_sought(job->session) || (outcome->cause != CAUSE_OK && outcome->note)) {
-        print_outcome(outcome);
+        print_outcome(on_output, job, outcome);
         job->status = STATUS_LOST;
         leave(job);
     } else {

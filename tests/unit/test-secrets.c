@@ -6,6 +6,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backends/base/wipe.h"
 #include "mcp/secrets.h"
 #include "tests/unit/cmocka_all.h"
 
@@ -58,7 +59,7 @@ static void assert_value(json_t *table, const char *expected)
     assert_int_equal(secrets_to_env(table, values, env), 0);
     assert_string_equal(json_string_value(json_object_get(env, "S_VALUE")), expected);
     json_decref(env);
-    secrets_wipe(values);
+    wipe_texts(values);
     json_decref(names);
     json_decref(table);
 }
