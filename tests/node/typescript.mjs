@@ -1,26 +1,9 @@
 // Drives a server with the official TypeScript SDK: v2 (`legacy`, `auto`, `2026-07-28`) or v1 (`v1`).
 //   node typescript.mjs MODE BINARY [ARGS…]      exits 0 when all held
 import assert from 'node:assert/strict'
+import { connect } from './connect.mjs'
 
 const [mode, command, ...args] = process.argv.slice(2)
-
-async function connect() {
-    const info = { name: 'typescript-client', version: '1' }
-    if (mode === 'v1') {
-        const { Client } = await import('@modelcontextprotocol/sdk/client/index.js')
-        const { StdioClientTransport } = await import('@modelcontextprotocol/sdk/client/stdio.js')
-        const client = new Client(info, { capabilities: {} })
-        await client.connect(new StdioClientTransport({ command, args }))
-        return client
-    }
-    const { Client } = await import('@modelcontextprotocol/client')
-    const { StdioClientTransport } = await import('@modelcontextprotocol/client/stdio')
-    const negotiation = mode.startsWith('20') ? { pin: mode } : mode
-    const client = new Client(info, { capabilities: {}, versionNegotiation: { mode: negotiation } })
-    await client.connect(new StdioClientTransport({ command, args }))
-    assert.equal(client.getProtocolEra(), mode === 'legacy' ? 'legacy' : 'modern')
-    return client
-}
 
 const call = (client, code, more = {}, options = {}) => {
     const request = { name: 'run_code', arguments: { code, ...more } }
@@ -29,7 +12,7 @@ const call = (client, code, more = {}, options = {}) => {
 const part = (result, name) =>
     result.content.filter(b => b._meta['cellblock/part'] === name).map(b => b.text).join('')
 
-const client = await connect()
+const client = await connect(mode, command, args)
 const { tools } = await client.listTools()
 assert.deepEqual(tools.map(t => t.name), ['run_code', 'add_share', 'reset_session'])
 

@@ -150,36 +150,6 @@ def test_sdk_elicitation(mode, action, tmp_path):
 
 
 @pytest.mark.parametrize("mode", MODES)
-def test_sdk_files(mode, tmp_path):
-    """Every tool of the toolset `files`, listed and called."""
-    (tmp_path / "up").write_text("from the host")
-    calls = [("make_directory", {"path": "d"}, "d"),
-             ("write_file", {"path": "d/a", "content": "text"}, "4 bytes"),
-             ("read_file", {"path": "d/a"}, "text"),
-             ("stat_file", {"path": "d/a"}, "file\t644\t4\t"),
-             ("copy_file", {"source": "d/a", "dest": "d/b"}, "d/b"),
-             ("move_file", {"source": "d/b", "dest": "d/c"}, "d/c"),
-             ("upload", {"source": str(tmp_path / "up"), "dest": "d/up"}, "1 file "),
-             ("list_files", {"path": "d"}, "\tup"),
-             ("download", {"source": "d/a", "dest": str(tmp_path / "down")}, "1 file "),
-             ("remove_file", {"path": "d", "recursive": True}, "Removed")]
-
-    async def talk():
-        async with sdk(mode, "--toolsets", "files", "--share-root", str(tmp_path)) as client:
-            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
-            assert {name for name, _, _ in calls} == set(tools) - {"run_code", "add_share",
-                                                                   "reset_session"}
-            session = {}
-            for name, arguments, says in calls:
-                result = await client.call_tool(name, {**arguments, **session})
-                text = "".join(block.text for block in result.content)
-                assert not result.is_error and says in text, result
-                session = {"session": result.meta["cellblock/session"]}
-    asyncio.run(talk())
-    assert (tmp_path / "down").read_text() == "text"
-
-
-@pytest.mark.parametrize("mode", MODES)
 def test_sdk_in_parallel(mode):
     """Twenty calls at once in sessions of their own."""
     async def talk():
