@@ -29,6 +29,7 @@ class Proxy:
         self.refusing = False
         self.cut_at = None  # a text: the first message to the server that has it ends it all
         self.cut_after = None  # likewise, when it has been passed on
+        self.swallow = ()  # texts: cut_after ends our side, the server's when it has sent all these
         self.slow = 0.0  # seconds between two reads from the server
         threading.Thread(target=self._accept, daemon=True).start()
 
@@ -65,10 +66,23 @@ class Proxy:
                     key.data.sendall(data)
                     if key.fileobj is near and self.cut_after:
                         if self.cut_after in _unmasked(data):
-                            self.cut_after = None
-                            self.cut()
-                            return None
+                            return self._cut_after(near, far)
         return self._end(near)
+
+    def _cut_after(self, near, far):
+        """What the server sends before it notices goes nowhere; until then nobody comes again."""
+        self.refusing, self.cut_after = bool(self.swallow), None
+        try:
+            near.shutdown(socket.SHUT_RDWR)
+            sent = b""
+            while not all(text in sent for text in self.swallow):
+                data = far.recv(65536)
+                if not data:
+                    break
+                sent += data
+        finally:
+            self.cut()
+            self.refusing = False
 
     def _end(self, near):
         with self.lock:

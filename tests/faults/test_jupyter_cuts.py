@@ -87,6 +87,24 @@ class TestCuts:
             assert (result.cause, result.text("result")) == ("ok", str(n)), result
             assert result.text("stdout") == f"out {n}\n"
 
+    @pytest.mark.parametrize("wait", [0, 1])
+    def test_and_the_server_has_not_noticed_yet(self, through, proxy, wait):
+        """What it sends then is lost with the connection: our helper has it still."""
+        session = through.run("n = 0").session
+        code = ("n += 1 # cut here\nimport sys, time\nprint('o' + 'ut', n, 'é', flush=True)\n"
+                "print('e' + 'rr', file=sys.stderr, flush=True)\ndisplay('fi' + 'gure')\n"
+                f"time.sleep({wait})\nprint('end', n)\nn")
+        for n in range(1, 4):
+            proxy.swallow = (b"out", b"err", b"figure") if wait else (
+                b"out", b"err", b"figure", b"end", b"execute_result", b"execute_reply")
+            proxy.cut_after = b"n += 1 # cut here"
+            result = through.run(code, session=session)
+            assert proxy.cut_after is None, result
+            assert (result.cause, result.text("result")) == ("ok", str(n)), result
+            assert result.text("stdout") == f"out {n} é\nend {n}\n", result
+            assert result.text("stderr") == "err\n" and "figure" in result.text(), result
+            assert not result.text("note"), result
+
     def test_while_the_helper_is_brought(self, through, proxy):
         proxy.cut_at = b"hello"
         result = through.run("6 * 7")
@@ -100,9 +118,17 @@ class TestCuts:
             going(through, f"line {n}")
             proxy.cut()
         result = through.tool_result(run, 60)
-        assert result.cause == "ok", result
-        if "dropped" not in result.text("note"):
-            assert result.text("stdout") == "".join(f"line {n}\n" for n in range(40))
+        assert result.cause == "ok" and not result.text("note"), result
+        assert result.text("stdout") == "".join(f"line {n}\n" for n in range(40))
+
+    def test_more_is_lost_than_the_helper_keeps(self, through, proxy):
+        session = through.run("1").session
+        proxy.swallow, proxy.cut_after = (b"execute_reply", b"the " + b"end"), b"# cut here"
+        code = "for n in range(80): print('y' * 99_999) # cut here\nprint('the', 'end')"
+        result = through.run(code, session=session, timeout=60)
+        note, out = result.text("note"), result.text("stdout")
+        assert result.cause == "ok" and out.endswith("y\nthe end\n"), result
+        assert "was cut" in note and "8000008 bytes" in note, note
 
     def test_while_a_copy_is_made(self, server, proxy, launch, tmp_path):
         source = tmp_path / "large"

@@ -16,6 +16,7 @@
 enum {
     RUN_CAP = 9 * 1024 * 1024, /* most servers end the connection at 10 MiB */
     LINGER_MS = 3000,          /* reply → idle */
+    CUT_LINGER_MS = 10 * 1000, /* more, while nothing is connected */
     INTERRUPT_MS = 3000,
     SILENT_CHECK_MS = 1000, /* of a run that nothing is heard of */
     CHECK_MS = 5000,
@@ -26,11 +27,13 @@ struct jupyter {
     struct kernel_events events;
     void *data;
     struct jupyter_output output;
+    struct jupyter_gap gap;
     bool greeted;
     /* The run that is going: `run` is "" when none is. */
     char run[RUN_ID_SIZE];
     struct session_kernel *target;
     bool sent;
+    bool waits;      /* for the connection, with nothing sent before that */
     bool delayed;    /* waits for its kernel, and that is to be told */
     bool heard;      /* something has come that answers it */
     json_t *request; /* content of the execute request */
@@ -41,6 +44,7 @@ struct jupyter {
     char info[JUPYTER_ID_SIZE];   /* asked after a cut, to see what has arrived */
     json_t *reply;
     bool idle;
+    bool lingered;
     uint64_t deadline; /* 0: none */
     uint64_t check_at; /* when the server is asked whether the kernel is there still */
     struct error refused;
@@ -59,8 +63,9 @@ static void forget_run(struct jupyter *j)
     memcpy(j->before, j->message, sizeof(j->before));
     j->message[0] = j->info[0] = '\0';
     j->target = NULL;
-    j->delayed = j->sent = j->heard = j->idle = false;
+    j->delayed = j->sent = j->heard = j->idle = j->lingered = false;
     j->deadline = 0;
+    gap_end(&j->gap);
     json_decref(j->request);
     json_decref(j->reply);
     j->request = j->reply = NULL;
@@ -98,57 +103,14 @@ static void finish(struct jupyter *j)
 
 /* ---- sending a run ---- */
 
-static json_t *execute_content(const char *code, bool ours, bool input)
-{
-    return json_pack("{s:s, s:b, s:b, s:{}, s:b, s:b}", "code", code, "silent", ours,
-                     "store_history", !ours, "user_expressions", "allow_stdin", input,
-                     "stop_on_error", 0);
-}
-
-static json_t *helper_content(const struct run_request *request)
-{
-    json_t *object = json_pack("{s:s, s:s, s:s}", "op", "run", "run", request->id, "language",
-                               request->language);
-    char *text = NULL, *code = NULL;
-    json_t *content = NULL;
-
-    if (object) {
-        json_object_set_new(object, "code", json_stringn(request->code, request->code_size));
-        kernel_add_command(object, request);
-        if (request->stdin_text) {
-            json_object_set_new(object, "stdin",
-                                json_stringn(request->stdin_text, request->stdin_size));
-        }
-        if (request->env) {
-            json_object_set(object, "env", request->env);
-        }
-        text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
-    }
-    if (text && asprintf(&code, "# cellblock %s", text) >= 0) {
-        content = execute_content(code, true, false);
-    }
-    free(code);
-    free(text);
-    json_decref(object);
-    return content;
-}
-
-static json_t *stranger_content(const struct run_request *request)
-{
-    json_t *content = execute_content("", false, request->stdin_text != NULL);
-
-    if (content) {
-        json_object_set_new(content, "code", json_stringn(request->code, request->code_size));
-    }
-    return content;
-}
-
 static int send_run(struct jupyter *j)
 {
+    bool connected = remote_is_open(j->target->remote);
     int r = remote_send(j->target->remote, JUPYTER_SHELL, "execute_request", j->request, NULL, 0,
                         j->message);
 
     j->sent = r == 0;
+    j->waits = !connected;
     j->check_at = uv_now(j->session->server->loop) + SILENT_CHECK_MS;
     session_watch(j->session);
     return r;
@@ -213,7 +175,7 @@ static int begin(struct jupyter *j, const struct run_request *request)
         run.language = "python";
     }
     bool helped = ours || (j->target->ready && j->target->is_python);
-    j->request = helped ? helper_content(&run) : stranger_content(request);
+    j->request = helped ? kernel_helper_content(&run) : kernel_stranger_content(request);
     if (!j->request || keep_input(j, request) < 0) {
         return -ENOMEM;
     }
@@ -235,7 +197,8 @@ static int jupyter_run(struct kernel *k, const struct run_request *request)
     }
     j->output.got[0] = j->output.got[1] = 0;
     j->output.displays = 0;
-    j->output.dropped = false;
+    j->output.dropped = j->output.cut = false;
+    gap_begin(&j->gap);
     (void)snprintf(j->run, sizeof(j->run), "%s", request->id);
     r = begin(j, request);
     if (r < 0) {
@@ -261,7 +224,7 @@ void kernel_language_ready(struct jupyter *j, struct session_kernel *k)
             .stdin_text = j->input,
             .stdin_size = j->input_size,
         };
-        json_t *content = helper_content(&request);
+        json_t *content = kernel_helper_content(&request);
         json_decref(j->request);
         j->request = content;
     }
@@ -306,7 +269,11 @@ static void maybe_done(struct jupyter *j)
 {
     json_t *done = json_object_get(j->reply, "cellblock");
 
-    if (j->reply && (j->idle || (done && reply_is_complete(&j->output, done)))) {
+    if (j->reply && done && reply_is_complete(&j->output, done)) {
+        finish(j);
+    } else if (j->reply && done && gap_may_come(&j->gap, &j->output, j->target, j->run)) {
+        return;
+    } else if (j->reply && j->idle) {
         finish(j);
     } else if (j->reply && j->deadline == 0) {
         j->deadline = uv_now(j->session->server->loop) + LINGER_MS;
@@ -368,7 +335,7 @@ static void take_of_run(struct jupyter *j, struct jupyter_message *m)
         j->idle = j->idle || (state && strcmp(state, "idle") == 0);
         maybe_done(j);
     } else if (m->channel == JUPYTER_IOPUB) {
-        output_take(&j->output, m);
+        gap_take(&j->gap, &j->output, j->target, j->run, m);
         if (j->run[0]) {
             maybe_done(j);
         }
@@ -442,11 +409,38 @@ static void send_again(struct jupyter *j)
                             j->message);
 }
 
+static void note_cut(struct jupyter *j)
+{
+    if (j->waits) {
+        j->waits = false; /* it has only now been sent */
+        return;
+    }
+    j->output.cut = true;
+    j->gap.given_up = false;
+    j->gap.tries = 0;
+    if (j->target->is_python && j->target->threads) {
+        gap_ask(&j->gap, j->target, j->run);
+    }
+}
+
+void kernel_take_kept(struct jupyter *j, json_t *content)
+{
+    if (j->run[0] && j->target && j->gap.asking) {
+        gap_take_answer(&j->gap, &j->output, j->target, j->run, content);
+        maybe_done(j);
+    }
+}
+
 void kernel_connected_again(struct jupyter *j, struct session_kernel *k)
 {
     json_t *nothing;
 
-    if (!j->run[0] || j->target != k || !j->sent || j->reply) {
+    if (!j->run[0] || j->target != k || !j->sent) {
+        return;
+    }
+    note_cut(j);
+    if (j->reply) {
+        maybe_done(j);
         return;
     }
     if (k->is_python) {
@@ -504,13 +498,27 @@ void kernel_target_gone(struct jupyter *j, const struct session_kernel *k)
     }
 }
 
+/* What is missing may come with the next connection. */
+static void linger_or_finish(struct jupyter *j, uint64_t now)
+{
+    bool open = remote_is_open(j->target->remote);
+
+    j->output.cut = j->output.cut || !open;
+    if (open || j->lingered) {
+        finish(j);
+    } else {
+        j->lingered = true;
+        j->deadline = now + CUT_LINGER_MS;
+    }
+}
+
 bool kernel_check(struct jupyter *j, uint64_t now)
 {
     if (!j->target) {
         return false;
     }
-    if (j->deadline && j->deadline <= now && j->reply) {
-        finish(j);
+    if (j->deadline && j->deadline <= now && j->reply && !j->gap.asking) {
+        linger_or_finish(j, now);
     }
     if (j->run[0] && j->sent && j->check_at <= now) {
         j->check_at = now + (j->heard ? CHECK_MS : SILENT_CHECK_MS);

@@ -1,6 +1,8 @@
 #include "backends/kernels/jupyter/kernel_command.h"
 
 #include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "backends/kernels/jupyter/session_internal.h"
@@ -29,7 +31,7 @@ size_t kernel_request_size(const struct run_request *request)
 }
 
 /* As the runner's worker takes it (frame.h). */
-void kernel_add_command(json_t *object, const struct run_request *request)
+static void add_command(json_t *object, const struct run_request *request)
 {
     json_t *argv = json_array();
 
@@ -61,6 +63,51 @@ int kernel_check_command(const struct session_kernel *k, const struct run_reques
     return error_set(err, ERROR_UNSUPPORTED,
                      "stdin_open: the server's IPython kernel takes nothing while a command goes "
                      "on; ipykernel 6 or newer does");
+}
+
+static json_t *execute_content(const char *code, bool ours, bool input)
+{
+    return json_pack("{s:s, s:b, s:b, s:{}, s:b, s:b}", "code", code, "silent", ours,
+                     "store_history", !ours, "user_expressions", "allow_stdin", input,
+                     "stop_on_error", 0);
+}
+
+json_t *kernel_helper_content(const struct run_request *request)
+{
+    json_t *object = json_pack("{s:s, s:s, s:s}", "op", "run", "run", request->id, "language",
+                               request->language);
+    char *text = NULL, *code = NULL;
+    json_t *content = NULL;
+
+    if (object) {
+        json_object_set_new(object, "code", json_stringn(request->code, request->code_size));
+        add_command(object, request);
+        if (request->stdin_text) {
+            json_object_set_new(object, "stdin",
+                                json_stringn(request->stdin_text, request->stdin_size));
+        }
+        if (request->env) {
+            json_object_set(object, "env", request->env);
+        }
+        text = json_dumps(object, JSON_COMPACT | JSON_ENSURE_ASCII);
+    }
+    if (text && asprintf(&code, "# cellblock %s", text) >= 0) {
+        content = execute_content(code, true, false);
+    }
+    free(code);
+    free(text);
+    json_decref(object);
+    return content;
+}
+
+json_t *kernel_stranger_content(const struct run_request *request)
+{
+    json_t *content = execute_content("", false, request->stdin_text != NULL);
+
+    if (content) {
+        json_object_set_new(content, "code", json_stringn(request->code, request->code_size));
+    }
+    return content;
 }
 
 /* ---- while it is going ---- */

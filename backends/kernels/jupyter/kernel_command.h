@@ -17,8 +17,9 @@ struct session_kernel;
 bool kernel_is_ours(const struct run_request *request);
 /* Bytes that it makes a message of, about. */
 size_t kernel_request_size(const struct run_request *request);
-/* Adds to the helper's request what only a command has. */
-void kernel_add_command(json_t *object, const struct run_request *request);
+/* The content of an execute request: for a kernel with our helper, and for any other. */
+json_t *kernel_helper_content(const struct run_request *request);
+json_t *kernel_stranger_content(const struct run_request *request);
 /* 0, or -1: the kernel takes nothing while a command goes on, and this one wants it. */
 int kernel_check_command(const struct session_kernel *k, const struct run_request *request,
                          struct error *err);

@@ -67,23 +67,27 @@ static void take_clear(struct jupyter_output *o, json_t *content)
     o->events->on_display(o->data, &display);
 }
 
+void output_take_content(struct jupyter_output *o, const char *type, json_t *content)
+{
+    if (strcmp(type, "stream") == 0) {
+        take_stream(o, content);
+    } else if (strcmp(type, "display_data") == 0) {
+        take_display(o, DISPLAY_DATA, content);
+    } else if (strcmp(type, "execute_result") == 0) {
+        take_display(o, DISPLAY_RESULT, content);
+    } else if (strcmp(type, "update_display_data") == 0) {
+        take_display(o, DISPLAY_UPDATE, content);
+    } else if (strcmp(type, "clear_output") == 0) {
+        take_clear(o, content);
+    }
+}
+
 void output_take(struct jupyter_output *o, struct jupyter_message *m)
 {
     json_t *content = jupyter_message_content(m);
 
-    if (!content) {
-        return;
-    }
-    if (strcmp(m->type, "stream") == 0) {
-        take_stream(o, content);
-    } else if (strcmp(m->type, "display_data") == 0) {
-        take_display(o, DISPLAY_DATA, content);
-    } else if (strcmp(m->type, "execute_result") == 0) {
-        take_display(o, DISPLAY_RESULT, content);
-    } else if (strcmp(m->type, "update_display_data") == 0) {
-        take_display(o, DISPLAY_UPDATE, content);
-    } else if (strcmp(m->type, "clear_output") == 0) {
-        take_clear(o, content);
+    if (content) {
+        output_take_content(o, m->type, content);
     }
 }
 

@@ -133,26 +133,38 @@ bool reply_is_complete(const struct jupyter_output *o, json_t *done)
     return c.bytes[0] <= o->got[0] && c.bytes[1] <= o->got[1] && c.displays <= o->displays;
 }
 
-static void tell_dropped(const struct jupyter_output *o, json_t *done)
+static void tell_missing(const struct jupyter_output *o, json_t *done)
 {
+    static const char *const rates =
+        ". Start the Jupyter server with --ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 "
+        "and --ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 to have all of it";
     struct counts c = counts_of(done);
     char note[512];
 
+    (void)snprintf(note, sizeof(note),
+                   "%s: of %llu bytes of stdout %llu arrived, of %llu of stderr %llu, of %u "
+                   "displays and results %u%s",
+                   o->cut ? "output was lost when the connection to the kernel was cut"
+                          : "the server dropped output",
+                   (unsigned long long)c.bytes[0], (unsigned long long)o->got[0],
+                   (unsigned long long)c.bytes[1], (unsigned long long)o->got[1], c.displays,
+                   o->displays, o->cut ? "" : rates);
+    o->events->on_note(o->data, note);
+}
+
+static void tell_dropped(const struct jupyter_output *o, json_t *done)
+{
     if (done && !reply_is_complete(o, done)) {
-        (void)snprintf(note, sizeof(note),
-                       "the server dropped output: of %llu bytes of stdout %llu arrived, of %llu "
-                       "of stderr %llu, of %u displays %u. Start the Jupyter server with "
-                       "--ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0 and "
-                       "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0 to have all of it",
-                       (unsigned long long)c.bytes[0], (unsigned long long)o->got[0],
-                       (unsigned long long)c.bytes[1], (unsigned long long)o->got[1], c.displays,
-                       o->displays);
-        o->events->on_note(o->data, note);
+        tell_missing(o, done);
     } else if (!done && o->dropped) {
         o->events->on_note(o->data,
                            "the server dropped output, since more came than its "
                            "iopub_data_rate_limit or iopub_msg_rate_limit allows: some of what the "
                            "run printed is missing");
+    } else if (!done && o->cut) {
+        o->events->on_note(o->data,
+                           "the connection to the kernel was cut while the code ran: some of what "
+                           "it put out may be missing");
     }
 }
 

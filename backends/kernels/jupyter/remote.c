@@ -83,6 +83,11 @@ const char *remote_id(const struct remote *r)
     return r->id ? r->id : "";
 }
 
+bool remote_is_open(const struct remote *r)
+{
+    return r->open;
+}
+
 static void end(struct remote *r, const struct error *err)
 {
     if (!r->ended && !r->closing) {

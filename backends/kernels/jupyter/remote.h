@@ -36,6 +36,7 @@ void remote_start(struct remote *r, const char *spec, const char *kernel_id);
 void remote_start_known(struct remote *r, const char *kernel_id);
 /* "" until the server has said it. */
 const char *remote_id(const struct remote *r);
+bool remote_is_open(const struct remote *r);
 
 /* Sends a message; `id` gets its id. `content` is borrowed. 0 or -errno. */
 int remote_send(struct remote *r, enum jupyter_channel channel, const char *type, json_t *content,

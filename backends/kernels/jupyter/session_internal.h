@@ -161,6 +161,9 @@ const char *kernel_silent_run(const struct jupyter *j);
 /* Interrupts the run that is going, if one is. */
 void kernel_interrupt(struct jupyter *j);
 
+/* What the helper has kept of its run; NULL: it did not say. */
+void kernel_take_kept(struct jupyter *j, json_t *content);
+
 /* kernel_output.c: what a run puts out, as events. */
 struct jupyter_output {
     const struct kernel_events *events;
@@ -168,8 +171,41 @@ struct jupyter_output {
     uint64_t got[2]; /* bytes of stdout and stderr that have arrived */
     unsigned displays;
     bool dropped; /* the server has said that it does not pass everything on */
+    bool cut;     /* the connection was, after the run had been sent */
 };
 void output_take(struct jupyter_output *o, struct jupyter_message *m);
+void output_take_content(struct jupyter_output *o, const char *type, json_t *content);
+
+/*
+ * kernel_gap.c: what a server sends before it notices that the connection has been cut is lost
+ * with it. Our helper numbers what a run puts out and keeps the newest of it. After a cut, it is
+ * asked for what is missing (`kept` on the control channel); what comes meanwhile waits, so that
+ * the order stays. A helper that says nothing, or has not so much, is not waited for: the counts in
+ * the reply say what is missing then.
+ */
+struct held;
+struct jupyter_gap {
+    uint64_t next; /* number of the message that is to come */
+    bool asking;
+    bool last;      /* asked when the run was over */
+    bool given_up;  /* it has no more */
+    unsigned tries; /* that were not answered */
+    struct held *held, **held_end;
+    size_t held_size;
+};
+void gap_begin(struct jupyter_gap *gap);
+void gap_end(struct jupyter_gap *gap);
+/* A message of the run that puts something out. */
+void gap_take(struct jupyter_gap *gap, struct jupyter_output *o, struct session_kernel *k,
+              const char *run, struct jupyter_message *m);
+void gap_ask(struct jupyter_gap *gap, struct session_kernel *k, const char *run);
+/* The run is over, and something is missing: is it still to come? Asks where nothing is asked. */
+bool gap_may_come(struct jupyter_gap *gap, const struct jupyter_output *o, struct session_kernel *k,
+                  const char *run);
+/* The answer, NULL when there was none. */
+void gap_take_answer(struct jupyter_gap *gap, struct jupyter_output *o, struct session_kernel *k,
+                     const char *run, json_t *content);
+
 /* Text without the escape sequences of terminals; to be freed. */
 char *output_plain(const char *text);
 

@@ -27,7 +27,7 @@ import threading
 import time
 
 from cellblock_jupyter_files import Files, Puts, end_before, end_processes
-from cellblock_jupyter_pump import Mailbox, Pump, find_senders, wait_for_senders
+from cellblock_jupyter_pump import Kept, Mailbox, Pump, find_senders, wait_for_senders
 from cellblock_jupyter_shell import Shell
 from cellblock_worker import (
     commands,
@@ -59,16 +59,21 @@ class Channel(Mailbox):
         super().__init__()
         self.kernel = kernel
         self.parent = {}
+        self.run = None
         self.done = None
         self.notes = []
         self.displays = 0
         self.closed = False
+        self.kept = Kept()
+        self._order = threading.RLock()  # a handler of signals may display something, too
         self.pump = Pump(self._stream)
 
-    def begin(self, parent):
+    def begin(self, parent, run):
         """A run begins: what was printed up to now belongs to what was before."""
         self.pump.settle()
-        self.parent = parent
+        with self._order:
+            self.parent, self.run = parent, run
+            self.kept.forget()
         self.done = None
         self.notes = []
         self.displays = 0
@@ -93,30 +98,37 @@ class Channel(Mailbox):
                 if wait:
                     self.pump.settle()
                 self.displays += 1
-                self._display(kind, found)
+                self._display(kind, found, len(payload))
 
-    def _display(self, kind, found):
+    def _display(self, kind, found, size):
         """A display, or the order to clear."""
         if kind == frames.CLEAR:
-            self.publish("clear_output", {"wait": found["wait"]})
+            self.publish("clear_output", {"wait": found["wait"]}, size)
             return
         content = {"data": found["data"], "metadata": found["metadata"], "transient": {}}
         if found["display_id"] is not None:
             content["transient"]["display_id"] = found["display_id"]
         if found["kind"] == "result":
             content["execution_count"] = self.kernel.shell.execution_count
-        self.publish(_KINDS[found["kind"]], content)
+        self.publish(_KINDS[found["kind"]], content, size)
 
     def _stream(self, name, text):
         """Text that was printed."""
-        self.publish("stream", {"name": name, "text": text})
+        self.publish("stream", {"name": name, "text": text}, len(text))
 
-    def publish(self, kind, content):
+    def publish(self, kind, content, size):
         """Sends to everybody who listens."""
         topic = ("kernel.%s.%s" % (self.kernel.ident, kind)).encode()
-        self.kernel.session.send(
-            self.kernel.iopub_socket, kind, content, parent=self.parent, ident=topic
-        )
+        with self._order:
+            self.kept.add(kind, content, size)
+            self.kernel.session.send(
+                self.kernel.iopub_socket, kind, content, parent=self.parent, ident=topic
+            )
+
+    def kept_since(self, run, number):
+        """What this run has put out, from a number on."""
+        with self._order:
+            return self.kept.since(number) if run == self.run else []
 
 
 _usual_writer = streams._writer
@@ -375,7 +387,7 @@ class Helper:
         self.seen.append(parent.get("msg_id"))
         run = request.get("run")
         ip = self.kernel.shell
-        self.channel.begin(parent)
+        self.channel.begin(parent, run)
         self.shell.execution_count = ip.execution_count - 1
         if not self.own:
             self.shell.enter()
@@ -500,6 +512,11 @@ class Helper:
             return {"done": False}
         self.channel.arrives(kind, data)
         return {"done": True}
+
+    def op_kept(self, content, _buffers):
+        """What the newest run has put out, from a number on: the connection was cut."""
+        run = content.get("run")
+        return {"run": run, "messages": self.channel.kept_since(run, content.get("from"))}
 
     def op_die(self, _content, _buffers):
         """Ends this process and all that it started, at once."""

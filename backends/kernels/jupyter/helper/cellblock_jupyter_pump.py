@@ -1,6 +1,7 @@
 """Takes what is written to fds 1 and 2, by this process and its children, and sends it on."""
 
 import codecs
+import collections
 import glob
 import os
 import select
@@ -13,6 +14,9 @@ PIECE = 1024 * 1024
 PAUSE = 0.01  # between two pieces: many small ones would drown the server
 F_SETPIPE_SZ = 1031
 NAMES = ("stdout", "stderr")
+KEPT = 4 * 1024 * 1024  # characters of messages; and 256 for each, whatever it is
+KEPT_EACH = 256
+ASKED = 1024 * 1024  # of them in one answer
 SENDERS = "ZMQbg/IO"  # the name of ZeroMQ's threads that write to sockets
 SENDERS_LIMIT = 0.2
 SENDERS_PAUSE = 0.0005
@@ -65,6 +69,41 @@ class Mailbox:
         except OSError:
             pass
         return self.at_hand()
+
+
+class Kept:
+    """The newest messages of a run, numbered from 1: what is published between the end of a
+    connection and the moment in which the server notices goes nowhere, and is asked for."""
+
+    def __init__(self):
+        self.last = self._size = 0
+        self._messages = collections.deque()
+
+    def forget(self):
+        """Another run begins."""
+        self.last = self._size = 0
+        self._messages.clear()
+
+    def add(self, kind, content, size):
+        """The next message, which gets its number; the oldest go when it is too much."""
+        self.last += 1
+        content["cellblock"] = self.last
+        self._messages.append((kind, content, size + KEPT_EACH))
+        self._size += size + KEPT_EACH
+        while self._size > KEPT:
+            self._size -= self._messages.popleft()[2]
+
+    def since(self, number):
+        """Messages from this one on, or from the oldest that is there; as many as one answer
+        takes."""
+        first = self.last - len(self._messages) + 1
+        found, size = [], 0
+        for kind, content, weight in list(self._messages)[max(number - first, 0) :]:
+            if found and size + weight > ASKED:
+                break
+            found.append([kind, content])
+            size += weight
+        return found
 
 
 class Pump:
