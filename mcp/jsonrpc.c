@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mcp/json_write.h"
+
 int fault_set(struct fault *fault, enum jsonrpc_code code, const char *format, ...)
 {
     va_list args;
@@ -323,15 +325,10 @@ json_t *jsonrpc_request(const char *id, const char *method, json_t *params_owned
     return whole_or_nothing(message, json_object_set_new_nocheck(message, "id", json_string(id)));
 }
 
-static int append_piece(const char *bytes, size_t size, void *data)
-{
-    return buffer_append(data, bytes, size);
-}
-
 int jsonrpc_encode(const json_t *message, struct buffer *out)
 {
     size_t before = buffer_size(out);
-    int rc = message ? json_dump_callback(message, append_piece, out, JSON_COMPACT) : -1;
+    int rc = message ? json_write(message, out) : -1;
     if (rc == 0) {
         rc = buffer_append(out, "\n", 1);
     }

@@ -53,6 +53,14 @@ static size_t next_character(const char *p, size_t n, bool *ret_valid)
     return i;
 }
 
+size_t text_character(const char *p, size_t n)
+{
+    bool valid;
+    size_t length = next_character(p, n, &valid);
+
+    return valid ? length : 0;
+}
+
 static size_t character_cost(const char *p, size_t length, bool valid)
 {
     unsigned char c = (unsigned char)*p;
@@ -105,8 +113,14 @@ struct text_prefix text_prefix(const char *bytes, size_t size, size_t limit)
         const char *at = bytes + prefix.size;
         size_t left = size - prefix.size;
         bool valid;
-        size_t length = next_character(at, left, &valid);
+        size_t length;
 
+        if ((unsigned char)*at - 0x20u < 0x60 && cost < limit) { /* a call for each is slow */
+            cost++;
+            prefix.size++;
+            continue;
+        }
+        length = next_character(at, left, &valid);
         if (!valid) {
             prefix.cut = length == left && begins_character(at, length);
             prefix.invalid = !prefix.cut;

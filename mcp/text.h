@@ -52,6 +52,9 @@ struct text_prefix {
 };
 struct text_prefix text_prefix(const char *bytes, size_t size, size_t limit);
 
+/* The size of the character that p[0 … n) begins with, n > 0; 0 when that is none. */
+size_t text_character(const char *p, size_t n);
+
 /* "12,345,678": a number as people read it. */
 const char *text_number(uint64_t n, char space[28]);
 

@@ -117,6 +117,7 @@ def test_a_long_file_is_read_in_pages(py, here):
         offset = int(note.split('"offset": ')[1].rstrip(".")) if "go on" in note else None
         pages += 1
     assert found == text and pages >= 4
+    assert read(py, f"{here}/long", length=1 << 20) == text  # asked for outright, it is one
 
 
 def test_a_write_is_all_or_nothing(py, here):

@@ -251,6 +251,44 @@ def bench_sessions(report):
             report.problems.append(f"only {right} of 100 sessions gave the right answer")
 
 
+def rival_reading(report):
+    """A MB read as those read files that have only a kernel: by code, its text as the result."""
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(os.urandom(1 << 20))
+        file.flush()
+        code = f"import base64; base64.b64encode(open({file.name!r}, 'rb').read()).decode()"
+        report.rival("… by code in ipykernel, between runs only, p50", rivals.ipykernel(code), 50)
+
+
+def bench_files(report):
+    """The toolset `files` on real files, idle and beside a run."""
+    def tool(name, **arguments):
+        return wire.encode(7, "tools/call", {"name": name, "arguments": arguments})
+
+    def measured(line, holds):
+        if holds not in server.ask(line):
+            raise RuntimeError(f"{holds} is not in the answer")
+        return statistics.median(times(lambda: server.ask(line), report.count(100)))
+
+    read = tool("read_file", path="mb", encoding="base64", length=1 << 20)
+    text = tool("read_file", path="text", length=1 << 20)
+    entries = tool("list_files", path="many", limit=10_000)
+    with wire.Wire("--toolsets", "files,runs") as server:
+        server.run("import os\nopen('mb', 'wb').write(os.urandom(1 << 20))\n"
+                   "open('text', 'w').write(('x' * 63 + '\\n') * (1 << 14))\nos.mkdir('many')\n"
+                   "for n in range(10_000): open(f'many/{n}', 'w').close()")
+        for when in "idle", "beside a run":
+            report.add(f"read_file of 1 MiB, base64, {when}, p50", measured(read, b"A" * 2), "ms",
+                       15)
+            report.add(f"… text, {when}, p50", measured(text, b"x" * 63), "ms", 15)
+            report.add(f"list_files of 10,000 entries, {when}, p50",
+                       measured(entries, b" of 10000"), "ms", 50,
+                       "all are read and sorted, one page of 38 KB is answered")
+            server.run("import time\nwhile True: time.sleep(.001)", background=True)
+        rival_reading(report)
+        server.process.terminate()
+
+
 def bench_death(report):
     """How soon a death of the interpreter is told."""
     with wire.Wire("--mode", "ephemeral") as server:
@@ -261,7 +299,8 @@ def bench_death(report):
 
 
 BENCHES = {"spawn": bench_spawn, "warm": bench_warm, "fresh": bench_fresh, "output": bench_output,
-           "sessions": bench_sessions, "death": bench_death,
+           "sessions": bench_sessions, "files": bench_files,
+           "death": bench_death,
            **{name: functools.partial(one, times=times) for name, one in remote.BENCHES.items()}}
 
 

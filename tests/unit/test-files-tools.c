@@ -119,6 +119,27 @@ static void text_of_control_characters_fits_too(void **state)
     free(bytes);
 }
 
+static void as_much_text_as_is_asked_for_outright(void **state)
+{
+    enum { MANY = 1024 * 1024 };
+    char *bytes = calloc(1, MANY);
+    json_t *result;
+
+    memset(bytes, 'a', MANY);
+    set_read(bytes, 38000, MANY);
+    result = said(*state, &read_file_tool, json_pack("{ss}", "path", "a"));
+    assert_int_equal(fake_files.asked.length, 38000);
+    assert_int_equal(strlen(part(result, "file")), 38000);
+    json_decref(result);
+    set_read(bytes, MANY, MANY);
+    result = said(*state, &read_file_tool, json_pack("{ss si}", "path", "a", "length", 2 * MANY));
+    assert_int_equal(fake_files.asked.length, MANY);
+    assert_int_equal(strlen(part(result, "file")), MANY);
+    assert_null(part(result, "note"));
+    json_decref(result);
+    free(bytes);
+}
+
 static void what_is_no_text_is_said_so(void **state)
 {
     struct server *s = *state;
@@ -146,7 +167,7 @@ static void reads_base64(void **state)
     result = said(
         *state, &read_file_tool,
         json_pack("{ss ss sI}", "path", "a", "encoding", "base64", "length", (json_int_t)1 << 40));
-    assert_int_equal(fake_files.asked.length, 512 * 1024);
+    assert_int_equal(fake_files.asked.length, 1024 * 1024);
     assert_string_equal(part(result, "file"), "AP9h");
     json_decref(result);
 }
@@ -547,6 +568,7 @@ int main(void)
         TEST(reads_a_small_file),
         TEST(says_how_to_go_on),
         TEST(cuts_text_at_a_character),
+        TEST(as_much_text_as_is_asked_for_outright),
         TEST(text_of_control_characters_fits_too),
         TEST(what_is_no_text_is_said_so),
         TEST(reads_base64),

@@ -18,6 +18,7 @@
 enum {
     FILE_TEXT_LIMIT = 38 * 1000,    /* bytes of file or list in a result, notes beside */
     FILE_BASE64_BYTES = 512 * 1024, /* bytes of a file that go into a result as base64: 700 KB */
+    FILE_ASKED_BYTES = 1024 * 1024, /* bytes of either when `length` asks for that many */
 };
 
 struct file_call {

@@ -25,12 +25,12 @@ static bool wants_base64(const struct file_call *fc)
 
 static int prepare(struct file_call *fc, struct error *err)
 {
-    uint64_t most = wants_base64(fc) ? FILE_BASE64_BYTES : FILE_TEXT_LIMIT;
-    uint64_t length = file_argument_number(fc, "length", most);
+    uint64_t usual = wants_base64(fc) ? FILE_BASE64_BYTES : FILE_TEXT_LIMIT;
+    uint64_t length = file_argument_number(fc, "length", usual);
 
     fc->request.op = FILE_READ;
     fc->request.offset = file_argument_number(fc, "offset", 0);
-    fc->request.length = length < most ? length : most;
+    fc->request.length = length < FILE_ASKED_BYTES ? length : FILE_ASKED_BYTES;
     return file_argument_path(fc, "path", &fc->request.path, err);
 }
 
@@ -125,7 +125,8 @@ static size_t before_secret(const struct file_call *fc, const char *bytes, size_
 static void answer_text(struct file_call *fc, const struct file_reply *reply)
 {
     const char *bytes = reply->size > 0 ? reply->bytes : "";
-    struct text_prefix prefix = text_prefix(bytes, reply->size, FILE_TEXT_LIMIT);
+    bool asked = json_object_get(call_arguments(fc->call), "length") != NULL;
+    struct text_prefix prefix = text_prefix(bytes, reply->size, asked ? SIZE_MAX : FILE_TEXT_LIMIT);
     bool at_end = fc->request.offset + reply->size >= reply->entry.size;
 
     /* A character that is cut is a matter of length, unless the file ends there or it is all. */
@@ -200,7 +201,8 @@ static void start(struct call *call)
 const struct tool read_file_tool = {
     .name = "read_file",
     .title = "Read a file",
-    .description = "Reads a sandbox file: text (38 KB a call), an image, or base64.",
+    .description =
+        "Reads a sandbox file: text (38 KB, or length up to 1 MiB), an image, or base64.",
     .schema = "tools/read_file",
     .read_only = true,
     .destructive = false,
