@@ -74,6 +74,10 @@ def size_of(folders):
 
 DISK = {
     "one file": "file = open('big', 'wb')\nwhile True: file.write(bytes(1 << 20))",
+    "one file at once": f'''
+big = open("big", "wb")
+os.posix_fallocate(big.fileno(), 0, {DISK_MIB << 20})
+big.seek(0, 2); big.write(b"more"); big.flush()''',
     "many files": "for i in range(10000): open('f%d' % i, 'wb').write(bytes(1 << 18))",
     "the folder for temporary files":
         "for i in range(10000): open(os.environ['TMPDIR'] + '/f%d' % i, 'wb')"
@@ -99,6 +103,9 @@ def test_disk(fresh, variant, name):
         assert fresh.run("import os\ns = os.statvfs('/workspace')\n"
                          "print(s.f_blocks * s.f_frsize >> 20)").text("stdout") == f"{DISK_MIB}\n"
         fresh.run("import os; os.chdir('/workspace')")
+    elif result.cause == "error":  # a file's own limit was quicker: the cell is ended in a moment
+        after = fresh.run("while os.path.exists('big'): time.sleep(0.05)")
+        assert "of disk and was ended" in after.text("note"), after
     fresh.answers()
 
 
