@@ -51,22 +51,22 @@ class Proxy:
         with contextlib.suppress(OSError, ValueError), selectors.DefaultSelector() as selector:
             selector.register(near, selectors.EVENT_READ, far)
             selector.register(far, selectors.EVENT_READ, near)
+            sent = _Sent()
             while True:
                 for key, _ in selector.select():
                     data = key.fileobj.recv(65536)
                     if not data:
                         return self._end(near)
-                    if key.fileobj is near and self.cut_at:
-                        if self.cut_at in _unmasked(data):
-                            self.cut_at = None
-                            self.cut()
-                            return None
+                    frames = sent.take(data) if key.fileobj is near else ()
+                    if frames and self.cut_at and _has(frames, self.cut_at):
+                        self.cut_at = None
+                        self.cut()
+                        return None
                     if key.fileobj is far and self.slow:
                         time.sleep(self.slow)
                     key.data.sendall(data)
-                    if key.fileobj is near and self.cut_after:
-                        if self.cut_after in _unmasked(data):
-                            return self._cut_after(near, far)
+                    if frames and self.cut_after and _has(frames, self.cut_after):
+                        return self._cut_after(near, far)
         return self._end(near)
 
     def _cut_after(self, near, far):
@@ -109,14 +109,47 @@ class Proxy:
         self.cut()
 
 
-def _unmasked(data):
-    """The payload of a masked WebSocket frame that lies whole in `data`, or the data."""
-    if len(data) < 8 or not data[1] & 0x80:
-        return data
-    size = data[1] & 0x7F
-    start = 2 + {126: 2, 127: 8}.get(size, 0)
-    mask, body = data[start:start + 4], data[start + 4:]
-    return bytes(byte ^ mask[n % 4] for n, byte in enumerate(body))
+class _Sent:
+    """What a client sends on one connection: the messages in it, when that is a WebSocket."""
+
+    def __init__(self):
+        self.rest = b""
+        self.framed = None  # not known before its head has come
+
+    def take(self, data):
+        """The frames that are whole now: [(mask, masked payload)]."""
+        if self.framed is False:
+            return []
+        self.rest += data
+        if self.framed is None:
+            head, end, rest = self.rest.partition(b"\r\n\r\n")
+            if not end:
+                return []
+            self.framed, self.rest = b"upgrade: websocket" in head.lower(), rest
+        found = []
+        while self.framed and (frame := self._frame()):
+            found.append(frame)
+        return found
+
+    def _frame(self):
+        if len(self.rest) < 2:
+            return None
+        size, start = self.rest[1] & 0x7F, 2
+        if size > 125:
+            start = {126: 4, 127: 10}[size]
+            size = int.from_bytes(self.rest[2:start], "big")
+        end = start + 4 + size
+        if len(self.rest) < max(end, start + 4):
+            return None
+        frame = self.rest[start:start + 4], self.rest[start + 4:end]
+        self.rest = self.rest[end:]
+        return frame
+
+
+def _has(frames, text):
+    """Is the text in one of them?"""
+    return any(text in bytes(byte ^ mask[n % 4] for n, byte in enumerate(body))
+               for mask, body in frames)
 
 
 class Private:

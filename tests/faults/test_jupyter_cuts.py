@@ -81,8 +81,8 @@ class TestCuts:
     def test_when_the_run_has_arrived(self, through, proxy, rest):
         session = through.run("n = 0").session
         for n in range(1, 4):
-            proxy.cut_after = b"n += 1 # cut here"
-            result = through.run(f"n += 1 # cut here\nprint('out', n){rest}\nn", session=session)
+            proxy.cut_after = b"n += 1 # cut %d" % n
+            result = through.run(f"n += 1 # cut {n}\nprint('out', n){rest}\nn", session=session)
             assert proxy.cut_after is None
             assert (result.cause, result.text("result")) == ("ok", str(n)), result
             assert result.text("stdout") == f"out {n}\n"
@@ -91,15 +91,15 @@ class TestCuts:
     def test_and_the_server_has_not_noticed_yet(self, through, proxy, wait):
         """What it sends then is lost with the connection: our helper has it still."""
         session = through.run("n = 0").session
-        code = ("n += 1 # cut here\nimport sys, time\nprint('o' + 'ut', n, 'é', flush=True)\n"
+        code = ("\nimport sys, time\nprint('o' + 'ut', n, 'é', flush=True)\n"
                 "print('e' + 'rr', file=sys.stderr, flush=True)\ndisplay('fi' + 'gure')\n"
                 f"time.sleep({wait})\nprint('end', n)\nn")
         for n in range(1, 4):
             proxy.swallow = (b"out", b"err", b"figure") if wait else (
                 b"out", b"err", b"figure", b"end", b"execute_result", b"execute_reply")
-            proxy.cut_after = b"n += 1 # cut here"
-            result = through.run(code, session=session)
-            assert proxy.cut_after is None, result
+            proxy.cut_after = b"n += 1 # cut %d" % n
+            result = through.run(f"n += 1 # cut {n}{code}", session=session)
+            assert proxy.cut_after is None
             assert (result.cause, result.text("result")) == ("ok", str(n)), result
             assert result.text("stdout") == f"out {n} é\nend {n}\n", result
             assert result.text("stderr") == "err\n" and "figure" in result.text(), result
