@@ -102,6 +102,7 @@ void environment_deinit(struct environment *env)
     free(env->url);
     free(env->token);
     free(env->kernel_id);
+    free(env->gpu);
     free(env->workdir);
     *env = (struct environment){0};
 }
@@ -122,9 +123,9 @@ static int copy_json(json_t **value)
 
 int environment_copy(struct environment *to, const struct environment *from)
 {
-    char **texts[] = {&to->name,  &to->title,   &to->backend,   &to->python,
-                      &to->image, &to->runtime, &to->user,      &to->host,
-                      &to->url,   &to->token,   &to->kernel_id, &to->workdir};
+    char **texts[] = {&to->name,      &to->title,   &to->backend, &to->python, &to->image,
+                      &to->runtime,   &to->user,    &to->host,    &to->url,    &to->token,
+                      &to->kernel_id, &to->workdir, &to->gpu};
     json_t **values[] = {&to->env,          &to->secrets, &to->shares, &to->packages,
                          &to->apt_packages, &to->headers, &to->command};
     int r = 0;

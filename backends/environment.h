@@ -86,6 +86,7 @@ struct environment {
     json_t *headers;     /* jupyter: object of strings, more request headers; never NULL */
     char *kernel_id;     /* jupyter: a kernel that is there already */
     json_t *command;     /* command: array of strings; never NULL, empty when not given */
+    char *gpu;           /* a kind, or kind:count ("H100", "A10G:2"); NULL: none */
     enum mode mode;
     char *python;  /* path of the interpreter as the user gave it, NULL: found by the backend */
     char *workdir; /* absolute: where runs and commands begin, made when it is missing; NULL: as the

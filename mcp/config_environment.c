@@ -301,10 +301,7 @@ static int set_command(struct environment *env, const json_t *value, struct erro
 /* Which there are, and how many, is for a backend to know. */
 static int set_gpu(struct environment *env, const json_t *value, struct error *err)
 {
-    (void)env;
-    (void)value;
-    (void)err;
-    return 0;
+    return set_text(&env->gpu, value, err);
 }
 
 static int set_workdir(struct environment *env, const json_t *value, struct error *err)

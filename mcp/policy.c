@@ -9,6 +9,10 @@
 #include "mcp/config_environment.h"
 #include "mcp/policy_ask.h"
 
+enum {
+    GPU_DIGITS = 4, /* of a count of GPUs; what has more is a name */
+};
+
 static int out_of_memory(struct error *err)
 {
     return error_set_code(err, ERROR_INTERNAL, ENOMEM, "policy");
@@ -43,6 +47,7 @@ int policy_fill(struct policy *policy, const json_t *object, struct error *err)
         .packages = list_of(object, "packages"),
         .networks = list_of(object, "networks"),
         .secrets = list_of(object, "secrets"),
+        .gpu = list_of(object, "gpu"),
     };
     json_array_foreach(policy->networks, index, word)
     {
@@ -62,6 +67,7 @@ void policy_deinit(struct policy *policy)
     json_decref(policy->packages);
     json_decref(policy->networks);
     json_decref(policy->secrets);
+    json_decref(policy->gpu);
     *policy = (struct policy){0};
 }
 
@@ -164,9 +170,9 @@ static int refuse_word(const char *key, const json_t *word, const struct environ
     return error_set(err, ERROR_REFUSED,
                      "%s \"%.100s\" may not be asked for in environment \"%s\"; besides the "
                      "environment's own, %s%s. Nothing was made; the owner of this machine allows "
-                     "more with policy.%ss",
+                     "more with policy.%s%s",
                      key, json_string_value(word), base->name, used ? "these may: " : "nothing may",
-                     list, key);
+                     list, key, strcmp(key, "gpu") == 0 ? "" : "s");
 }
 
 static int check_image(const struct policy *policy, const struct environment *base,
@@ -232,6 +238,56 @@ static int check_secrets(const struct policy *policy, const struct environment *
     return 0;
 }
 
+/* "A10G:2" is two of a kind, "A10G" one. The size of the kind's name. */
+static size_t parse_gpu(const char *gpu, unsigned long *ret_count)
+{
+    const char *colon = strrchr(gpu, ':');
+    const char *digits = colon ? colon + 1 : "";
+    size_t size = strspn(digits, "0123456789");
+
+    *ret_count = 1;
+    if (size == 0 || size > GPU_DIGITS || digits[size] != '\0' || strtoul(digits, NULL, 10) == 0) {
+        return strlen(gpu);
+    }
+    *ret_count = strtoul(digits, NULL, 10);
+    return (size_t)(colon - gpu);
+}
+
+/* Is it no more than what is there? Another kind is never less. */
+static bool gpu_covers(const char *allowed, const char *wished)
+{
+    unsigned long most, count;
+    size_t size = parse_gpu(allowed, &most);
+
+    return parse_gpu(wished, &count) == size && strncmp(allowed, wished, size) == 0 &&
+           count <= most;
+}
+
+static int check_gpu(const struct policy *policy, const struct environment *base,
+                     const json_t *wishes, struct error *err)
+{
+    const json_t *word = json_object_get(wishes, "gpu"), *allowed;
+    const char *gpu = json_string_value(word);
+    size_t index;
+
+    if (!word) {
+        return 0;
+    }
+    if (strlen(gpu) != json_string_length(word)) {
+        return error_set(err, ERROR_INVALID, "gpu holds a NUL character, which is not allowed");
+    }
+    if (json_is_true(policy->gpu) || (base->gpu && gpu_covers(base->gpu, gpu))) {
+        return 0;
+    }
+    json_array_foreach(policy->gpu, index, allowed)
+    {
+        if (gpu_covers(json_string_value(allowed), gpu)) {
+            return 0;
+        }
+    }
+    return refuse_word("gpu", word, base, policy->gpu, err);
+}
+
 int policy_check(const struct policy *policy, const struct environment *base, const json_t *wishes,
                  struct error *err)
 {
@@ -239,7 +295,8 @@ int policy_check(const struct policy *policy, const struct environment *base, co
                    check_image(policy, base, wishes, err) < 0 ||
                    check_packages(policy, base, wishes, err) < 0 ||
                    check_network(policy, base, wishes, err) < 0 ||
-                   check_secrets(policy, base, wishes, err) < 0
+                   check_secrets(policy, base, wishes, err) < 0 ||
+                   check_gpu(policy, base, wishes, err) < 0
                ? -1
                : 0;
 }

@@ -30,7 +30,8 @@ struct policy {
     unsigned max_sessions;
     json_t *images, *packages, *networks; /* arrays of strings, or NULL */
     json_t *secrets;                      /* names that may be asked for; likewise */
-    struct policy_ask *ask;               /* NULL: nobody is asked */
+    json_t *gpu; /* an array of "KIND" (one) and "KIND:COUNT" (so many at most), true: any; NULL */
+    struct policy_ask *ask; /* NULL: nobody is asked */
 };
 
 /* Fills it from the config's object, which has passed the schema; NULL: nothing is given. */
@@ -51,7 +52,7 @@ struct derived {
 
 /*
  * The environment `base` with what a client wishes over it: an object with any of cpu, memory_mib,
- * disk_mib, image, packages (besides the environment's), network, mode, timeout_seconds,
+ * disk_mib, gpu, image, packages (besides the environment's), network, mode, timeout_seconds,
  * idle_timeout_seconds, max_lifetime_seconds; other keys are not looked at, and types and ranges
  * have passed the tool's schema. -1 with an ERROR_REFUSED, or an ERROR_INVALID for a word that is
  * none.

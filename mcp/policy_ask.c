@@ -71,15 +71,26 @@ static json_t *join(const json_t *one, const json_t *other)
     return all;
 }
 
+/* Of GPUs `true` is all of them. */
+static json_t *join_gpus(const json_t *one, const json_t *other)
+{
+    if (json_is_true(one) || json_is_true(other)) {
+        return json_true();
+    }
+    return join(json_is_array(one) ? one : NULL, json_is_array(other) ? other : NULL);
+}
+
 static void widen(struct policy *most, const struct policy *policy)
 {
     json_t *images = join(policy->images, most->images);
     json_t *packages = join(policy->packages, most->packages);
     json_t *networks = join(policy->networks, most->networks);
+    json_t *gpu = join_gpus(policy->gpu, most->gpu);
 
     json_decref(most->images);
     json_decref(most->packages);
     json_decref(most->networks);
+    json_decref(most->gpu);
     *most = (struct policy){
         .max_memory_mib = fmax(policy->max_memory_mib, most->max_memory_mib),
         .max_disk_mib = fmax(policy->max_disk_mib, most->max_disk_mib),
@@ -93,6 +104,7 @@ static void widen(struct policy *most, const struct policy *policy)
         .packages = packages,
         .networks = networks,
         .secrets = json_incref(policy->secrets),
+        .gpu = gpu,
     };
 }
 
@@ -192,7 +204,11 @@ static char *describe_word(const char *key, const json_t *word)
                                  ? ": everything that this computer can reach"
                                  : "");
     } else if (shown) {
-        text = string_format("the %s %s", strcmp(key, "packages") == 0 ? "package" : key, shown);
+        text = string_format("the %s %s",
+                             strcmp(key, "packages") == 0 ? "package"
+                             : strcmp(key, "gpu") == 0    ? "GPU"
+                                                          : key,
+                             shown);
     }
     free(shown);
     return text;
@@ -223,9 +239,15 @@ static int want(const struct policy *policy, const struct environment *base, con
 json_t *policy_ask_wants(const struct policy *policy, const struct environment *base,
                          const json_t *wishes)
 {
-    static const char *const keys[] = {
-        "memory_mib",           "disk_mib", "cpu",    "timeout_seconds", "idle_timeout_seconds",
-        "max_lifetime_seconds", "image",    "network"};
+    static const char *const keys[] = {"memory_mib",
+                                       "disk_mib",
+                                       "cpu",
+                                       "timeout_seconds",
+                                       "idle_timeout_seconds",
+                                       "max_lifetime_seconds",
+                                       "image",
+                                       "network",
+                                       "gpu"};
     json_t *lines = policy->ask ? json_array() : NULL, *value;
     bool may = lines && policy_check(&policy->ask->most, base, wishes, NULL) == 0;
     size_t index;

@@ -248,7 +248,7 @@ def test_the_time_of_its_runs(server, make):
     ({"environment": "wrk"}, ("did you mean \"work\"",)),
     ({"memory_mib": 1}, ("memory_mib",)),
     ({"timeout_seconds": 0}, ("timeout_seconds",)),
-    ({"gpu": "H100"}, ("gpu", "no backend", "Leave it out")),
+    ({"gpu": "H100"}, ("gpu", "nothing may", "policy.gpu")),
     ({"workdir": "sub"}, ("workdir", "absolute")),
     ({"workdir": "/a\nb"}, ("workdir", "control character")),
     ({"secrets": ["openai"]}, ("secrets",)),
@@ -538,10 +538,12 @@ def test_the_owner_may_allow_fewer(own):
 def test_the_policy_names_images_and_packages(own):
     """What it names passes, as far as the backend: the next refusal is another."""
     server = own({"policy": {"images": ["python:3.13"], "packages": ["pandas"],
-                             "networks": ["all"]}})
+                             "networks": ["all"], "gpu": ["H100"]}})
     refused(server, "create_session", "no such setting", image="python:3.13")
     refused(server, "create_session", "no such setting", packages=["pandas"])
     refused(server, "create_session", "these may: pandas", packages=["polars"])
+    refused(server, "create_session", "no backend", "Leave it out", gpu="H100")
+    refused(server, "create_session", "these may: H100", gpu="H100:2")
     assert not server.tool("create_session", {"network": "all"}).is_error
 
 

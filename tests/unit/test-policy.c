@@ -208,6 +208,49 @@ static void words_that_are_near_are_not_the_same(void **state)
     assert_refused(w, "{\"network\": \"everything\"}", "is not one of");
 }
 
+static void a_gpu_is_the_environments_or_named(void **state)
+{
+    struct world *w = *state;
+    struct derived derived;
+
+    assert_refused(w, "{\"gpu\": \"H100\"}", "nothing may");
+    assert_refused(w, "{\"gpu\": \"H100\"}", "with policy.gpu");
+    w->base.gpu = strdup("A10G:2");
+    derived = derive(w, "{\"gpu\": \"A10G\"}");
+    assert_true(derived.own_place);
+    assert_string_equal(derived.env->gpu, "A10G");
+    assert_string_equal(w->base.gpu, "A10G:2");
+    derived_deinit(&derived);
+    derived = derive(w, "{\"gpu\": \"A10G:2\"}");
+    derived_deinit(&derived);
+    derived = derive(w, "{\"memory_mib\": 64}");
+    assert_string_equal(derived.env->gpu, "A10G:2");
+    derived_deinit(&derived);
+    assert_refused(w, "{\"gpu\": \"A10G:3\"}", "\"A10G:3\" may not");
+    assert_refused(w, "{\"gpu\": \"A10\"}", "nothing may");
+    assert_refused(w, "{\"gpu\": \"A10G:\"}", "nothing may");
+    assert_refused(w, "{\"gpu\": \"A10G:0\"}", "nothing may");
+    assert_refused(w, "{\"gpu\": \"A10G:2\\u0000\"}", "NUL");
+    allow(w, "{\"gpu\": [\"H100\", \"T4:4\"]}");
+    assert_refused(w, "{\"gpu\": \"H100:2\"}", "these may: H100, T4:4");
+    assert_refused(w, "{\"gpu\": \"T4:99999999999999999999\"}", "these may");
+    assert_refused(w, "{\"gpu\": \"h100\"}", "these may");
+    derived = derive(w, "{\"gpu\": \"T4:3\"}");
+    derived_deinit(&derived);
+}
+
+static void any_gpu_or_none(void **state)
+{
+    struct world *w = *state;
+    struct derived derived;
+
+    allow(w, "{\"gpu\": false}");
+    assert_refused(w, "{\"gpu\": \"H100\"}", "nothing may");
+    allow(w, "{\"gpu\": true}");
+    derived = derive(w, "{\"gpu\": \"H100:8\"}");
+    derived_deinit(&derived);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 /* --- what a person may be asked for --- */
@@ -254,11 +297,25 @@ static void what_is_between_is_asked_for(void **state)
     assert_wants(w, "{\"network\": \"all\", \"mode\": \"ephemeral\"}",
                  "everything that this computer can reach\"]");
     /* All of it may be had, or nobody is asked. */
+    assert_null(wants(w, "{\"gpu\": \"H100\"}"));
     assert_null(wants(w, "{\"memory_mib\": 4097}"));
     assert_null(wants(w, "{\"memory_mib\": 4096, \"disk_mib\": 4096}"));
     assert_null(wants(w, "{\"packages\": [\"b\", \"c\"]}"));
     assert_null(wants(w, "{\"network\": \"packages\"}"));
     assert_null(wants(w, "{\"memory_mib\": 4096, \"secrets\": [\"s\"]}"));
+}
+
+static void a_gpu_is_asked_for(void **state)
+{
+    struct world *w = *state;
+
+    allow(w, "{\"gpu\": [\"T4\"], \"ask\": {\"gpu\": [\"H100:2\"]}}");
+    assert_null(wants(w, "{\"gpu\": \"T4\"}"));
+    assert_wants(w, "{\"gpu\": \"H100:2\"}", "[\"the GPU \\\"H100:2\\\"\"]");
+    assert_null(wants(w, "{\"gpu\": \"H100:3\"}"));
+    policy_deinit(&w->policy);
+    allow(w, "{\"gpu\": [\"T4\"], \"ask\": {\"gpu\": true}}");
+    assert_wants(w, "{\"gpu\": \"H100:3\"}", "H100:3");
 }
 
 static void what_was_agreed_to_is_derived(void **state)
@@ -305,6 +362,9 @@ int main(void)
         TEST(a_policy_below_the_environment_takes_nothing_away),
         TEST(words_that_are_near_are_not_the_same),
         TEST(what_is_between_is_asked_for),
+        TEST(a_gpu_is_the_environments_or_named),
+        TEST(any_gpu_or_none),
+        TEST(a_gpu_is_asked_for),
         TEST(what_was_agreed_to_is_derived),
         TEST(folders_are_resolved),
     };
