@@ -59,3 +59,37 @@ def test_who_writes_to_sockets_is_waited_for(monkeypatch):
 def test_what_the_pumps_own_thread_took_is_counted():
     done = subprocess.run([sys.executable, "-c", TAKEN, HELPER], timeout=60, check=False)
     assert done.returncode == 0
+
+
+def numbers(kept, since):
+    """Of the messages that one answer has."""
+    return [content["cellblock"] for _kind, content in kept.since(since)]
+
+
+def test_the_newest_messages_are_kept():
+    kept = pump.Kept()
+    assert kept.since(1) == []
+    for text in ("first", "second"):
+        kept.add("stream", {"text": text}, len(text))
+    assert kept.since(2) == [["stream", {"text": "second", "cellblock": 2}]]
+    assert numbers(kept, 1) == [1, 2] and numbers(kept, 3) == [] and numbers(kept, -5) == [1, 2]
+    each = pump.KEPT // 8
+    for _ in range(20):
+        kept.add("stream", {}, each - pump.KEPT_EACH)
+    assert numbers(kept, 1) == [15, 16] and numbers(kept, 21) == [21, 22]
+    kept.add("display_data", {}, pump.KEPT)  # alone too much
+    assert numbers(kept, 1) == [] and kept.last == 23
+    kept.forget()
+    kept.add("stream", {}, 0)
+    assert numbers(kept, 1) == [1]
+
+
+def test_one_answer_has_at_least_one_message_and_not_much_more():
+    kept = pump.Kept()
+    for size in (2 * pump.ASKED, 10, pump.ASKED, 10):
+        kept.add("stream", {}, size)
+    assert [numbers(kept, n) for n in (1, 2, 3, 4)] == [[1], [2], [3], [4]]
+    for _ in range(3 * pump.KEPT // pump.KEPT_EACH):  # those without any text weigh something too
+        kept.add("stream", {}, 0)
+    assert len(kept.since(1)) == pump.ASKED // pump.KEPT_EACH
+    assert numbers(kept, 1)[0] == kept.last - pump.KEPT // pump.KEPT_EACH + 1

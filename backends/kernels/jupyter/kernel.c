@@ -11,7 +11,8 @@
  * The jupyter kernel, our side: one run at a time. A run is over when its reply has come and the
  * kernel has said that it is idle again; from a kernel with our helper the reply also says how much
  * was put out, so that nothing is waited for in vain and nothing that a server held back goes
- * unnoticed. Messages whose parent is not our request are strangers', and are ignored.
+ * unnoticed; what was lost in a cut is got again (kernel_gap.c). Messages whose parent is not our
+ * request are strangers', and are ignored.
  */
 enum {
     RUN_CAP = 9 * 1024 * 1024, /* most servers end the connection at 10 MiB */
@@ -131,29 +132,10 @@ static int keep_input(struct jupyter *j, const struct run_request *request)
     return 0;
 }
 
-/* The rest of the refusals comes from the server: an unknown kernelspec. */
-static bool may_run(struct jupyter *j, const struct run_request *request)
-{
-    if (request->env && json_object_size(request->env) > 0) {
-        (void)error_set(&j->refused, ERROR_UNSUPPORTED,
-                        "env: variables of one run can be set for python and shell, not in a "
-                        "kernel of \"%.60s\"",
-                        request->language);
-        return false;
-    }
-    if (request->folder) {
-        (void)error_set(&j->refused, ERROR_UNSUPPORTED,
-                        "workdir: python and shell begin in %.200s, a kernel of \"%.60s\" cannot",
-                        request->folder, request->language);
-        return false;
-    }
-    return true;
-}
-
 static int begin(struct jupyter *j, const struct run_request *request)
 {
     bool ours = kernel_is_ours(request);
-    bool allowed = ours || may_run(j, request);
+    bool allowed = ours || kernel_check_stranger(request, &j->refused) == 0;
 
     j->target = ours ? session_python(j->session) : NULL;
     if (ours && (!j->target || !j->target->ready)) {
@@ -268,12 +250,12 @@ void kernel_language_died(struct jupyter *j, const struct session_kernel *k)
 static void maybe_done(struct jupyter *j)
 {
     json_t *done = json_object_get(j->reply, "cellblock");
+    bool whole = done && reply_is_complete(&j->output, done);
 
-    if (j->reply && done && reply_is_complete(&j->output, done)) {
-        finish(j);
-    } else if (j->reply && done && gap_may_come(&j->gap, &j->output, j->target, j->run)) {
+    if (done && !whole && gap_may_come(&j->gap, &j->output, j->target, j->run)) {
         return;
-    } else if (j->reply && j->idle) {
+    }
+    if (j->reply && (j->idle || whole)) {
         finish(j);
     } else if (j->reply && j->deadline == 0) {
         j->deadline = uv_now(j->session->server->loop) + LINGER_MS;

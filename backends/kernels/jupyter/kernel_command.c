@@ -110,6 +110,22 @@ json_t *kernel_stranger_content(const struct run_request *request)
     return content;
 }
 
+int kernel_check_stranger(const struct run_request *request, struct error *err)
+{
+    if (request->env && json_object_size(request->env) > 0) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "env: variables of one run can be set for python and shell, not in a "
+                         "kernel of \"%.60s\"",
+                         request->language);
+    }
+    if (request->folder) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "workdir: python and shell begin in %.200s, a kernel of \"%.60s\" cannot",
+                         request->folder, request->language);
+    }
+    return 0;
+}
+
 /* ---- while it is going ---- */
 
 /* Its run may be over, which is told by that. */

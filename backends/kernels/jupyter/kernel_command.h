@@ -8,8 +8,8 @@
 #include "backends/executor.h"
 
 /*
- * Commands in a kernel with our helper: what its request says of one, and what it is told while it
- * goes on, by the control channel.
+ * Runs as requests to a kernel; and commands in one with our helper: what its request says of one,
+ * and what it is told while it goes on, by the control channel.
  */
 struct session_kernel;
 
@@ -23,6 +23,10 @@ json_t *kernel_stranger_content(const struct run_request *request);
 /* 0, or -1: the kernel takes nothing while a command goes on, and this one wants it. */
 int kernel_check_command(const struct session_kernel *k, const struct run_request *request,
                          struct error *err);
+
+/* 0, or -1: it asks for what a kernel without our helper cannot do. The rest of the refusals comes
+ * from the server: an unknown kernelspec. */
+int kernel_check_stranger(const struct run_request *request, struct error *err);
 
 /* To the run that is going. 0, -ENOTSUP for a kernel that takes nothing then, -ENOMEM. */
 int kernel_send_signal(struct session_kernel *k, const char *run, int number);
