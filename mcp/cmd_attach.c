@@ -12,6 +12,7 @@
 #include "mcp/own_sessions.h"
 #include "mcp/print_run.h"
 #include "mcp/session.h"
+#include "mcp/session_secrets.h"
 
 /*
  * `cellblock attach`: a session that was left, for people.
@@ -31,6 +32,7 @@ struct job {
     uv_signal_t signals[SIGNALS];
     struct session *session;
     struct run *run;
+    struct mask_stream masks[2]; /* by enum stream; of the session's secrets */
     uv_work_t work;
     char *code; /* that was read; NULL: the end */
     size_t code_size;
@@ -129,15 +131,35 @@ static void read_next(struct job *job)
 
 /* --- runs --- */
 
-static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+static void to_stdout(void *data, const char *bytes, size_t size)
 {
     struct job *job = data;
-    int fd = stream == STREAM_STDOUT ? STDOUT_FILENO : STDERR_FILENO;
 
-    if (!print_bytes(fd, bytes, size) && stream == STREAM_STDOUT && job->run) {
+    if (!print_bytes(STDOUT_FILENO, bytes, size) && job->run) {
         job->signal = job->signal ? job->signal : SIGPIPE;
         run_cancel(job->run);
     }
+}
+
+static void to_stderr(void *data, const char *bytes, size_t size)
+{
+    (void)data;
+    print_bytes(STDERR_FILENO, bytes, size);
+}
+
+static void on_output(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct job *job = data;
+
+    mask_stream_write(&job->masks[stream], bytes, size,
+                      stream == STREAM_STDOUT ? to_stdout : to_stderr, job);
+}
+
+/* What looked like the beginning of a secret. */
+static void flush_masks(struct job *job)
+{
+    mask_stream_flush(&job->masks[STREAM_STDOUT], to_stdout, job);
+    mask_stream_flush(&job->masks[STREAM_STDERR], to_stderr, job);
 }
 
 static void on_display(void *data, const struct display *display)
@@ -156,7 +178,9 @@ static void on_done(void *data, const struct outcome *outcome)
 
     job->run = NULL;
     session_note_run(job->session, outcome);
+    flush_masks(job);
     print_outcome(on_output, job, outcome);
+    flush_masks(job);
     job->status = outcome_status(outcome, job->signal);
     if (job->signal == SIGINT && job->terminal) {
         job->signal = 0;
@@ -179,12 +203,14 @@ static void run_code(struct job *job)
         .language = "python",
         .code = job->code,
         .code_size = job->code_size,
+        .env = session_run_env(job->session, NULL),
         .timeout_seconds = session_environment(job->session)->max_timeout_seconds,
     };
     struct error err = {0};
 
     run_id_new(id);
     job->run = executor_run(session_executor(job->session), &request, &events, job, &err);
+    json_decref(request.env);
     if (job->run) {
         session_begin(job->session);
         return;
@@ -240,6 +266,7 @@ static void on_attached(void *data, const struct outcome *outcome)
     job->run = NULL;
     if (session_is_sought(job->session) || (outcome->cause != CAUSE_OK && outcome->note)) {
         print_outcome(on_output, job, outcome);
+        flush_masks(job);
         job->status = STATUS_LOST;
         leave(job);
     } else {
@@ -276,9 +303,11 @@ static int begin(struct job *job, const char *id, struct error *err)
     static const struct session_start how = {on_waiting, on_attached};
 
     job->session = sessions_attach(job->own.sessions, id, NULL, err);
-    if (!job->session) {
+    if (!job->session || session_read_secrets(job->session, err) < 0) {
         return -1;
     }
+    mask_stream_init(&job->masks[STREAM_STDOUT], session_mask(job->session));
+    mask_stream_init(&job->masks[STREAM_STDERR], session_mask(job->session));
     job->run = session_start(job->session, &how, job, err);
     return job->run ? 0 : -1;
 }
@@ -308,6 +337,8 @@ int cmd_attach(const struct options *options, const struct config *config)
         uv_run(&job->own.loop, UV_RUN_DEFAULT);
     }
     status = job->status;
+    mask_stream_deinit(&job->masks[STREAM_STDOUT]);
+    mask_stream_deinit(&job->masks[STREAM_STDERR]);
     if (!job->reading) {
         own_sessions_finish(&job->own);
         free(job);

@@ -19,7 +19,9 @@
  * ($XDG_STATE_HOME is ~/.local/state when it is not set.) Folders and files that are not this
  * user's, that others may write to (or read, of the key), or that are symlinks are refused with a
  * sentence that says so. A record that was changed, or was made with another key, is none. Nothing
- * secret is in a record; the tag that a sandbox shows is made of the key and is written nowhere.
+ * secret is in a record (of its secrets the names, so that they are read and masked again, and that
+ * a person had agreed to what is beyond the policy: mcp/session_again.h); the tag that a sandbox
+ * shows is made of the key and is written nowhere.
  */
 struct kept_store;
 

@@ -362,14 +362,18 @@ static int make(const struct environment *base, const json_t *wishes, struct der
 int policy_derive(const struct policy *policy, const struct environment *base, const json_t *wishes,
                   struct derived *ret, struct error *err)
 {
+    return policy_check(policy, base, wishes, err) < 0
+               ? -1
+               : policy_derive_unchecked(base, wishes, ret, err);
+}
+
+int policy_derive_unchecked(const struct environment *base, const json_t *wishes,
+                            struct derived *ret, struct error *err)
+{
     json_t *taken = json_object();
     struct derived derived = {0};
     int r = -1;
 
-    if (policy_check(policy, base, wishes, err) < 0) {
-        json_decref(taken);
-        return -1;
-    }
     if (!taken || take(wishes, place_keys, sizeof(place_keys) / sizeof(*place_keys), taken) < 0) {
         out_of_memory(err);
     } else {

@@ -59,6 +59,9 @@ struct derived {
  */
 int policy_derive(const struct policy *policy, const struct environment *base, const json_t *wishes,
                   struct derived *ret, struct error *err);
+/* The same for wishes that have been checked, or that were granted before. */
+int policy_derive_unchecked(const struct environment *base, const json_t *wishes,
+                            struct derived *ret, struct error *err);
 void derived_deinit(struct derived *derived);
 
 /* How long a session of the environment may live, in all. */

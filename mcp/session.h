@@ -63,6 +63,7 @@ struct session_options {
     json_t *tags;                   /* checked; NULL: none. Borrowed, as is: */
     json_t *variables;              /* of each run, as run_request.env; NULL: none */
     json_t *wishes;                 /* what `derived` came of, for one that is kept; NULL: none */
+    bool consented;                 /* a person has agreed to what of it is beyond the policy */
     /* One that was left: its id, its record, and the hold on it, which is taken (mcp/kept.h). */
     const char *id;
     const json_t *record;
@@ -77,8 +78,10 @@ struct session *sessions_create(struct sessions *sessions, const struct session_
 /*
  * Sessions that outlive the server (environment.keep): recorded by mcp/kept.h, left running at the
  * server's end, and found again by their id. `variables` are as in session_options, since values
- * are not recorded. The session is not yet reached: session_start does that, and until it has
- * (session_is_sought) its end leaves all as it was.
+ * are not recorded. It is refused where the configuration allows it less than it has
+ * (mcp/session_again.h). Its secrets are read by the caller before it is reached
+ * (mcp/session_secrets.h), since it may print them at once. The session is not yet reached:
+ * session_start does that, and until it has (session_is_sought) its end leaves all as it was.
  */
 struct session *sessions_attach(struct sessions *sessions, const char *id, json_t *variables,
                                 struct error *err);

@@ -8,6 +8,7 @@
 #include "backends/base/hex.h"
 #include "backends/base/strings.h"
 #include "mcp/session.h"
+#include "mcp/session_again.h"
 #include "mcp/session_private.h"
 #include "mcp/session_tags.h"
 
@@ -75,6 +76,7 @@ int session_take_kept(struct session *s, const struct session_options *options, 
         return error_wrap(err, "environment \"%s\" has \"keep\": true", s->env->name);
     }
     s->wishes = wishes_of(options->wishes);
+    s->consented = options->consented;
     if (options->record) {
         s->kept = *options->hold;
         *options->hold = NULL;
@@ -105,12 +107,12 @@ static json_t *record_of(const struct session *s)
 {
     uint64_t end = s->made_ms + (s->end_at - s->made_at);
 
-    return json_pack("{si ss ss* sO* ss ss sO* so sO ss sI sI sI}", "v", RECORD_VERSION, "id",
+    return json_pack("{si ss ss* sO* ss ss sO* sb sO so sO ss sI sI sI}", "v", RECORD_VERSION, "id",
                      s->id, "name", s->name, "tags", s->tags, "environment", s->base->name,
-                     "backend", s->base->backend, "wishes", s->wishes, "variables",
-                     names_of(s->variables), "where", s->where, "nonce", s->nonce, "made_ms",
-                     (json_int_t)s->made_ms, "end_ms", (json_int_t)end, "runs",
-                     (json_int_t)s->runs);
+                     "backend", s->base->backend, "wishes", s->wishes, "consented", s->consented,
+                     "secrets", s->env->secrets, "variables", names_of(s->variables), "where",
+                     s->where, "nonce", s->nonce, "made_ms", (json_int_t)s->made_ms, "end_ms",
+                     (json_int_t)end, "runs", (json_int_t)s->runs);
 }
 
 void session_record(struct session *s)
@@ -301,7 +303,7 @@ static const struct environment *environment_of(const struct sessions *sessions,
 
 /* Takes the hold, whatever comes of it. */
 static struct session *create(struct sessions *sessions, json_t *record, struct kept_hold *hold,
-                              json_t *variables, struct error *err)
+                              json_t *variables, bool to_end, struct error *err)
 {
     const json_t *wishes = json_object_get(record, "wishes");
     const char *name = json_string_value(json_object_get(record, "name"));
@@ -316,11 +318,12 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
         .record = record,
         .hold = &hold,
         .wishes = (json_t *)wishes,
+        .consented = json_is_true(json_object_get(record, "consented")),
     };
     struct session *s = NULL;
 
     if (options.base &&
-        policy_derive(&sessions->config->policy, options.base, wishes, &derived, err) == 0) {
+        session_derive_again(sessions->config, options.base, record, to_end, &derived, err) == 0) {
         s = sessions_create(sessions, &options, err);
     }
     derived_deinit(&derived);
@@ -329,7 +332,7 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
 }
 
 static struct session *attach(struct sessions *sessions, const char *id, json_t *variables,
-                              bool expired_too, struct error *err)
+                              bool to_end, struct error *err)
 {
     struct kept_hold *hold = NULL;
     struct session *s = NULL;
@@ -338,14 +341,14 @@ static struct session *attach(struct sessions *sessions, const char *id, json_t 
     if (take(id, &record, &hold, err) < 0) {
         return NULL;
     }
-    if (!expired_too && (uint64_t)number(record, "end_ms") <= session_wall_ms()) {
+    if (!to_end && (uint64_t)number(record, "end_ms") <= session_wall_ms()) {
         error_set(err, ERROR_LOST,
                   "session \"%s\" had lived as long as it may, and is being ended; make another "
                   "one",
                   id);
         kept_release(hold, false);
     } else {
-        s = create(sessions, record, hold, variables, err);
+        s = create(sessions, record, hold, variables, to_end, err);
     }
     json_decref(record);
     return s;

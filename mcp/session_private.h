@@ -112,6 +112,7 @@ struct session {
     char nonce[SESSION_NONCE_SIZE];
     char tag[MAC_SIZE]; /* what its sandbox shows */
     json_t *wishes;     /* what its environment was derived from, or NULL */
+    bool consented;     /* … beyond the policy, by a person */
     json_t *where;      /* its sandbox; NULL: there is none */
     bool seeking;       /* … which was left, and has not been reached */
     bool left;          /* its sandbox goes on without us */

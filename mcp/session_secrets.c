@@ -154,6 +154,17 @@ int session_need_secrets(struct session *s, struct secret_wait *wait, struct err
     return r == 0 ? keep(s, values, err) : r;
 }
 
+int session_read_secrets(struct session *s, struct error *err)
+{
+    json_t *values;
+
+    if (json_array_size(s->env->secrets) == 0 || s->secrets) {
+        return 0;
+    }
+    values = secrets_fetch_now(s->owner->config->secrets, s->env->secrets, err);
+    return values ? keep(s, values, err) : -1;
+}
+
 void session_forget_secrets(struct session *s, struct secret_wait *wait)
 {
     struct secret_wait **link = &s->secret_waits;

@@ -20,6 +20,8 @@ struct secret_wait {
 /* 0: they are there, or the session has none. 1: `ready` is called later, in the order of asking.
  * -1 with an ERROR_REFUSED: one of them is missing. */
 int session_need_secrets(struct session *s, struct secret_wait *wait, struct error *err);
+/* The same at once, however long a helper takes: for who has nothing else to do. */
+int session_read_secrets(struct session *s, struct error *err);
 /* `ready` is not called any more. */
 void session_forget_secrets(struct session *s, struct secret_wait *wait);
 

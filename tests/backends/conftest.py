@@ -159,7 +159,10 @@ def launch(variant, setup, scratch):
     key.write_text(SECRET + "\n", encoding="utf-8")
     key.chmod(0o600)
 
-    def start(*args, environment=None, environments=None, max_foreground_seconds=0, **options):
+    def start(*args, environment=None, environments=None, max_foreground_seconds=0,
+              secrets=None, policy=None, **options):
+        if secrets is None:
+            secrets = {"suite": {"variable": "SUITE_SECRET", "file": str(key)}}
         default = {"backend": variant.backend, **variant.environment, **setup.environment,
                    **(environment or {})}
         config = folder / f"config-{next(count)}.json"
@@ -168,8 +171,8 @@ def launch(variant, setup, scratch):
         # A run is answered by its own call, also when an image is built first.
         config.write_text(json.dumps({
             "environments": all_of_them, "max_foreground_seconds": max_foreground_seconds,
-            "secrets": {"suite": {"variable": "SUITE_SECRET", "file": str(key)}},
-            "policy": {"secrets": ["suite"]}}), encoding="utf-8")
+            "secrets": secrets, "policy": {"secrets": list(secrets), **(policy or {})}}),
+                          encoding="utf-8")
         options.setdefault("era", "modern")
         options["env"] = {**setup.env, **options.get("env", {})}
         client = Client("--config", config, "--share-root", shared, "--toolsets", "all",

@@ -9,6 +9,7 @@ import time
 import pytest
 from box import Box
 from support.client import binary
+from variants import SECRET
 
 KEPT = {"keep": True}
 reattach = pytest.mark.needs("reattach")
@@ -16,12 +17,12 @@ reattach = pytest.mark.needs("reattach")
 
 @pytest.fixture(scope="module")
 def another(launch, scratch, variant):
-    """another(**settings) starts a server; all of them know of the same sessions."""
+    """another(**options) starts a server; all of them know of the same sessions."""
     state = scratch / f"state-{variant.name}"
     state.mkdir(mode=0o700, exist_ok=True)
 
-    def start(**environment):
-        return launch(environment={**KEPT, **environment}, env={"XDG_STATE_HOME": str(state)})
+    def start(**options):
+        return launch(environment=KEPT, env={"XDG_STATE_HOME": str(state)}, **options)
 
     start.state = state
     return start
@@ -185,6 +186,77 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
         record.restore()
         # A container may be on its way out still, and cannot be entered then.
         until(lambda: not third.tool("end_session", {"session": box.id}).is_error)
+
+
+def by_hand(another, client, name, *args, **options):
+    """`cellblock NAME` with the configuration that a server had."""
+    config = client.process.args[client.process.args.index("--config") + 1]
+    return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
+                          env={**os.environ, "XDG_STATE_HOME": str(another.state)},
+                          capture_output=True, text=True, timeout=60, **options)
+
+
+PRINTS = "import os, sys; print(word[0], end=''); sys.stdout.flush(); print(word[1:])\nword"
+
+
+@reattach
+def test_its_secrets_are_masked_again(another):
+    """Before it says anything, by its record, and not because it is asked for once more. Without
+    the value it is not attached."""
+    with another() as first:
+        box = make(first, secrets=["suite"])
+        box.ok("import os; word = os.environ['SUITE_SECRET']\nopen('w', 'w').write(word)")
+    assert SECRET not in Record(another, box.id).text
+    done = by_hand(another, first, "attach", box.id, input=PRINTS)
+    assert done.stdout == "[secret suite]\n'[secret suite]'\n" and done.returncode == 0, done
+    done = by_hand(another, first, "attach", box.id, input="raise ValueError(word)")
+    assert done.returncode == 1 and "[secret suite]" in done.stderr, done
+    assert SECRET not in done.stdout + done.stderr
+    with another() as second:
+        again = attached(second, box.id)
+        read = second.tool("read_file", {"session": box.id, "path": "w"})
+        assert read.text("file") == "[secret suite]", read
+        shown = again.ok(PRINTS + "\nos.environ['SUITE_SECRET']")
+        assert shown.text("stdout") == "[secret suite]\n" and SECRET not in str(shown.raw)
+    unset = {"suite": {"variable": "SUITE_SECRET", "env": "SURELY_NOT_SET"}}
+    with another(secrets=unset) as third:
+        refused = attach(third, box.id)
+        assert refused.is_error and "could not be masked" in refused.text(), refused
+    done = by_hand(another, third, "attach", box.id, input="word")
+    assert done.returncode == 3 and "\"suite\"" in done.stderr and not done.stdout, done
+    with another(secrets={}) as last:
+        refused = attach(last, box.id)
+        assert refused.is_error and "has no more" in refused.text(), refused
+        ended = last.tool("end_session", {"session": box.id})
+        assert not ended.is_error and box.id not in rows(last), ended
+
+
+def yes(reply, params):
+    """The person at the client agrees."""
+    return {**reply, "result": {"action": "accept", "content": {"allow": True}}}
+
+
+@reattach
+def test_what_a_person_has_agreed_to_stays(another):
+    """For as long as it may still be asked for; who has not agreed has not."""
+    ask = {"ask": {"max_lifetime_seconds": 200_000}}
+    with another(policy=ask, era="legacy", elicit=yes) as first:
+        box = make(first, max_lifetime_seconds=150_000)
+    with another() as second:
+        narrowed = attach(second, box.id)
+        assert narrowed.is_error and "had agreed to" in narrowed.text(), narrowed
+        assert "narrowed since" in narrowed.text() and rows(second)[box.id]["state"] == "detached"
+    record = Record(another, box.id)
+    record.change(consented=False)
+    with another(policy=ask) as third:
+        refused = attach(third, box.id)
+        assert refused.is_error and "narrowed since the session was made" in refused.text(), refused
+        record.restore()
+        attached(third, box.id)
+    with another(policy={"max_lifetime_seconds": 150_000}) as fourth:
+        attached(fourth, box.id)
+    with another() as last:
+        assert not last.tool("end_session", {"session": box.id}).is_error
 
 
 @pytest.mark.lacking("reattach")

@@ -4,6 +4,7 @@
 
 #include "backends/base/strings.h"
 #include "mcp/server.h"
+#include "mcp/session_secrets.h"
 #include "mcp/tools/result.h"
 #include "mcp/tools/run_call.h"
 #include "mcp/tools/sessions/session_tools.h"
@@ -13,6 +14,7 @@ struct attach_call {
     struct call *call;
     struct session *session;
     struct run *run;
+    struct secret_wait secrets; /* before that: it may print them as soon as it is reached */
 };
 
 static void on_waiting(void *data, const char *what)
@@ -99,22 +101,91 @@ static int check_alone(const struct call *call, struct error *err)
     return run_env_check(json_object_get(call_arguments(call), "env"), err);
 }
 
-static int reach(struct call *call, struct session *s, struct error *err)
+static void fail(struct call *call, struct session *s, const struct error *err)
+{
+    call_fail(call, err);
+    if (s && session_executor(s)) {
+        session_finish(s, true, NULL, NULL, NULL);
+    }
+}
+
+static int reach(struct attach_call *ac, struct error *err)
 {
     static const struct session_start how = {on_waiting, on_done};
+
+    ac->run = session_start(ac->session, &how, ac, err);
+    if (!ac->run) {
+        return -1;
+    }
+    call_on_cancel(ac->call, on_cancelled, ac);
+    return 0;
+}
+
+static int wrap_secrets(const struct session *s, struct error *err)
+{
+    return error_wrap(err,
+                      "session \"%s\" was not attached and is left as it is, since what it prints "
+                      "could not be masked",
+                      session_id(s));
+}
+
+static void on_secrets(void *data, const struct error *failed)
+{
+    struct attach_call *ac = data;
+    struct session *s = ac->session;
+    struct error err = {0};
+
+    call_on_cancel(ac->call, NULL, NULL);
+    if (failed) {
+        error_copy(&err, failed);
+        wrap_secrets(s, &err);
+    } else if (session_executor(s)) {
+        reach(ac, &err);
+    } else {
+        error_set(&err, ERROR_LOST, "session \"%s\" was ended meanwhile", session_id(s));
+    }
+    if (err.kind != ERROR_NONE) {
+        fail(ac->call, s, &err);
+        free(ac);
+    }
+    error_clear(&err);
+    session_end(s);
+}
+
+static void on_cancelled_waiting(void *data)
+{
+    struct attach_call *ac = data;
+    struct error err = {0};
+
+    session_forget_secrets(ac->session, &ac->secrets);
+    error_set(&err, ERROR_LOST, "the call was taken back");
+    on_secrets(ac, &err);
+    error_clear(&err);
+}
+
+/* Its secrets first, and then the sandbox. */
+static int begin(struct call *call, struct session *s, struct error *err)
+{
     struct attach_call *ac = malloc(sizeof(*ac));
+    int r;
 
     if (!ac) {
         return error_set_code(err, ERROR_INTERNAL, ENOMEM, "create_session");
     }
     *ac = (struct attach_call){.call = call, .session = s};
-    ac->run = session_start(s, &how, ac, err);
-    if (!ac->run) {
-        free(ac);
-        return -1;
+    ac->secrets = (struct secret_wait){.ready = on_secrets, .data = ac};
+    r = session_need_secrets(s, &ac->secrets, err);
+    if (r == 1) {
+        session_begin(s);
+        call_progress(call, "reading the session's secrets");
+        call_on_cancel(call, on_cancelled_waiting, ac);
+        return 0;
     }
-    call_on_cancel(call, on_cancelled, ac);
-    return 0;
+    r = r < 0 ? wrap_secrets(s, err) : reach(ac, err);
+    if (r < 0) {
+        free(ac);
+    }
+    return r;
 }
 
 bool attach_session_start(struct call *call)
@@ -131,11 +202,8 @@ bool attach_session_start(struct call *call)
         s = sessions_attach(server_sessions(call_server(call)), id,
                             json_object_get(arguments, "env"), &err);
     }
-    if (!s || reach(call, s, &err) < 0) {
-        call_fail(call, &err);
-        if (s) {
-            session_finish(s, true, NULL, NULL, NULL);
-        }
+    if (!s || begin(call, s, &err) < 0) {
+        fail(call, s, &err);
     }
     error_clear(&err);
     return true;

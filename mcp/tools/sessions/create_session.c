@@ -54,9 +54,15 @@ static const struct environment *find_base(struct call *call, struct error *err)
     return name ? config_environment(config, name, err) : config->default_environment;
 }
 
-static struct session *create(struct call *call, const struct policy *policy, struct error *err)
+static const struct policy *policy_of(struct call *call)
+{
+    return &server_config(call_server(call))->policy;
+}
+
+static struct session *create(struct call *call, bool consented, struct error *err)
 {
     const json_t *arguments = call_arguments(call);
+    const struct policy *policy = consented ? &policy_of(call)->ask->most : policy_of(call);
     struct server *server = call_server(call);
     struct derived derived = {0};
     struct session_options options = {
@@ -64,6 +70,7 @@ static struct session *create(struct call *call, const struct policy *policy, st
         .derived = &derived,
         .variables = json_object_get(arguments, "env"),
         .wishes = (json_t *)arguments,
+        .consented = consented,
     };
     struct session *s = NULL;
 
@@ -213,17 +220,12 @@ static void go_on(struct call *call, struct session *s, struct error *err)
 
 /* --- what a person is asked about --- */
 
-static const struct policy *policy_of(struct call *call)
-{
-    return &server_config(call_server(call))->policy;
-}
-
 static void on_allowed(struct call *call, void *data)
 {
     struct error err = {0};
 
     (void)data;
-    go_on(call, create(call, &policy_of(call)->ask->most, &err), &err);
+    go_on(call, create(call, true, &err), &err);
     error_clear(&err);
 }
 
@@ -283,7 +285,7 @@ static void start(struct call *call)
     if (attach_session_start(call)) {
         return;
     }
-    s = check_start(call, &err) == 0 ? create(call, policy_of(call), &err) : NULL;
+    s = check_start(call, &err) == 0 ? create(call, false, &err) : NULL;
 
     if (s || !ask(call, &err)) {
         go_on(call, s, &err);
