@@ -178,7 +178,9 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
     record = Record(another, box.id)
     with another() as third:
         where = json.loads(record.text)["where"]
-        record.change(where={**where, "kernel": "00000000-0000-4000-8000-000000000000"})
+        last = "kernel" if "kernel" in where else "container"
+        record.change(where={**where, last: "00000000-0000-4000-8000-000000000000"
+                             if last == "kernel" else "0" * 64})
         gone = attach(third, box.id)
         assert gone.is_error and "is gone" in gone.text() and box.id not in rows(third), gone
         until(lambda: not record.path.with_suffix(".lock").exists())

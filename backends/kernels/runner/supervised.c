@@ -471,6 +471,11 @@ void supervised_kill(struct supervised *s)
     }
 }
 
+bool supervised_is_another(const struct supervised *s)
+{
+    return s->another;
+}
+
 const char *supervised_folder(const struct supervised *s)
 {
     return s->folder;
@@ -483,15 +488,34 @@ static void on_progress(uv_timer_t *timer)
     supervised_put_progress(timer->data);
 }
 
+static int copy_text(const char **text)
+{
+    *text = *text ? strdup(*text) : NULL;
+    return *text ? 0 : -ENOMEM;
+}
+
 static int copy_options(struct supervised *s, const struct supervised_options *options)
 {
-    s->options = *options;
-    s->options.env = json_incref(options->env);
-    if (options->workspace) {
-        s->options.workspace = strdup(options->workspace);
-        return s->options.workspace ? 0 : -ENOMEM;
+    struct supervised_options *o = &s->options;
+    int r = 0;
+
+    *o = *options;
+    json_incref(o->env);
+    r |= o->workspace ? copy_text(&o->workspace) : 0;
+    r |= o->proof ? copy_text(&o->proof) : 0;
+    r |= o->secret ? copy_text(&o->secret) : 0;
+    return r;
+}
+
+static void free_options(struct supervised *s)
+{
+    json_decref(s->options.env);
+    free((char *)s->options.workspace);
+    free((char *)s->options.proof);
+    if (s->options.secret) {
+        explicit_bzero((char *)s->options.secret, strlen(s->options.secret));
     }
-    return 0;
+    free((char *)s->options.secret);
 }
 
 struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
@@ -502,7 +526,7 @@ struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
 
     if (!s || copy_options(s, options) < 0) {
         if (s) {
-            json_decref(s->options.env);
+            free_options(s);
         }
         free(s);
         return NULL;
@@ -539,8 +563,7 @@ void supervised_maybe_free(struct supervised *s)
     buffer_deinit(&s->banner);
     buffer_deinit(&s->frame);
     buffer_deinit(&s->early);
-    json_decref(s->options.env);
-    free((char *)s->options.workspace);
+    free_options(s);
     free(s->banner_end);
     free(s->folder);
     free(s);

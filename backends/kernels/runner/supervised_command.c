@@ -111,6 +111,28 @@ static const struct embedded_file *package_for(const char *magic)
     return compiled ? compiled : embedded_find(embedded_runtime, "cellblock.zip");
 }
 
+static json_t *setup_of(const struct supervised_options *o)
+{
+    json_t *setup =
+        json_pack("{s:s?, s:I, s:I, s:i, s:b, s:b, s:b, s:O?}", "workspace", o->workspace, "memory",
+                  (json_int_t)o->memory_mib << 20, "disk", (json_int_t)o->disk_mib << 20,
+                  "processes", (int)o->processes, "rlimits", o->limits_per_process, "warm", o->warm,
+                  "start", o->start_at_once, "env", o->env);
+
+    if (setup && o->proof) {
+        json_object_set_new(setup, "keep",
+                            json_pack("{s:s, s:s, s:f}", "folder", SUPERVISED_DOOR, "proof",
+                                      o->proof, "seconds", o->keep_seconds));
+    }
+    return setup;
+}
+
+static json_t *attach_of(const struct supervised_options *o)
+{
+    return json_pack("{s:s, s:s, s:i}", "folder", SUPERVISED_DOOR, "secret", o->secret, "pid",
+                     SUPERVISED_FIRST_PID);
+}
+
 int supervised_send_package(struct supervised *s, const char *magic)
 {
     const struct embedded_file *zip = package_for(magic);
@@ -125,10 +147,6 @@ int supervised_send_package(struct supervised *s, const char *magic)
     if (r < 0) {
         return r;
     }
-    return supervised_send_json(
-        s, FRAME_SETUP,
-        json_pack("{s:s?, s:I, s:I, s:i, s:b, s:b, s:b, s:O?}", "workspace", o->workspace, "memory",
-                  (json_int_t)o->memory_mib << 20, "disk", (json_int_t)o->disk_mib << 20,
-                  "processes", (int)o->processes, "rlimits", o->limits_per_process, "warm", o->warm,
-                  "start", o->start_at_once, "env", o->env));
+    return o->secret ? supervised_send_json(s, FRAME_ATTACH, attach_of(o))
+                     : supervised_send_json(s, FRAME_SETUP, setup_of(o));
 }

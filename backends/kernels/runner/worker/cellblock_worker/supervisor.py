@@ -2,8 +2,10 @@
 
 It relays frames (frame.h) between the server and the worker, makes frames of what the worker
 prints, takes shares in, holds the worker to its limits, says how it ended, and cleans up after
-itself when the stream closes. Its own frames are those of frame_supervisor.h. One thread, one
-poll; it never runs code of the user's and never waits for anybody but in that poll.
+itself when the stream closes. Where it was told to outlive the stream it goes on then, and a
+relay (relay.py) may bring it another one (door.py), up to a time. Its own frames are those of
+frame_supervisor.h. One thread, one poll; it never runs code of the user's and never waits for
+anybody but in that poll.
 """
 
 import _signal as signal
@@ -12,7 +14,6 @@ import os
 import select
 import sys
 import time
-from _collections import deque
 
 from cellblock_worker import cgroups, family, folders, frames, session
 from cellblock_worker.offspring import (
@@ -27,8 +28,9 @@ from cellblock_worker.offspring import (
     add_usual_paths,
 )
 from cellblock_worker.streams import keep_high
+from cellblock_worker.wires import Enough, Over, Queue, object_of, read_some, split_frames
 
-SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE = range(0x20, 0x28)
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH = range(0x20, 0x29)
 HELLO, STARTED, BEGUN, EXIT, TAKEN = range(0x30, 0x35)
 STDOUT, STDERR = 0x11, 0x12
 FROM_WORKER = frozenset(
@@ -44,9 +46,7 @@ FROM_WORKER = frozenset(
 )
 VERSION = 1
 HEADER = frames.HEADER
-READ_SIZE = 256 * 1024
 OUT_HIGH = 1024 * 1024  # bytes waiting for the server, past which nothing more is read for it
-WRITE_PARTS = 64
 PENDING_CAP = 2 * frames.PAYLOAD_CAP
 SMALL = 4096  # bytes that may wait a moment for what follows them
 MOMENT = 0.01  # seconds
@@ -59,87 +59,6 @@ CLOSED_GRACE = 0.1  # a worker that ends closes its streams a moment before
 END_GRACE = 3.0  # for takers, when all is over
 SYNC = b'"sync": true}'  # the end of a frame that waits for an ACK (display.py puts it there)
 ACK = HEADER.pack(0, frames.ACK)
-
-
-class Over(Exception):
-    """The stream has ended, or what came on it is no protocol of ours."""
-
-
-class Queue:
-    """Bytes on their way to a descriptor that does not block."""
-
-    def __init__(self, fd):
-        self.fd = fd
-        self.size = 0
-        self._parts = deque()
-
-    def add(self, *parts):
-        """Appends; nothing is written yet."""
-        for part in parts:
-            if part:
-                self._parts.append(part)
-                self.size += len(part)
-
-    def write(self):
-        """Writes what can be written. Raises OSError when nobody reads any more."""
-        parts = self._parts
-        while parts:
-            some = [parts[n] for n in range(min(len(parts), WRITE_PARTS))]
-            try:
-                done = write_some(self.fd, some)
-            except BlockingIOError:
-                return
-            self.size -= done
-            while done > 0 and done >= len(parts[0]):
-                done -= len(parts.popleft())
-            if done > 0:
-                parts[0] = memoryview(parts[0])[done:]
-
-
-def write_some(fd, parts):
-    """One write of all parts: how many bytes were taken. PyPy 3.9 has no writev."""
-    if hasattr(os, "writev"):
-        return os.writev(fd, parts)
-    return os.write(fd, b"".join(parts))
-
-
-def read_some(fd, size=READ_SIZE):
-    """What can be read at once: bytes, b"" at the end, None when there is nothing now."""
-    try:
-        return os.read(fd, size)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
-
-
-def split_frames(buffer):
-    """The whole frames at the front of `buffer`, taken off it, as (type, header and payload)."""
-    start = 0
-    found = []
-    while len(buffer) - start >= HEADER.size:
-        size, kind = HEADER.unpack_from(buffer, start)
-        if size > frames.PAYLOAD_CAP:
-            raise Over("a frame of %d bytes" % size)
-        end = start + HEADER.size + size
-        if len(buffer) < end:
-            break
-        found.append((kind, bytes(memoryview(buffer)[start:end])))
-        start = end
-    if start:
-        del buffer[:start]
-    return found
-
-
-def _object(frame):
-    """The JSON object of a frame."""
-    try:
-        value = frames.decode(str(memoryview(frame)[HEADER.size :], "utf-8") or "{}")
-    except ValueError:
-        raise Over("a frame that is not JSON") from None
-    if not isinstance(value, dict):
-        raise Over("a frame that is no object")
-    return value
 
 
 class Supervisor:
@@ -168,8 +87,16 @@ class Supervisor:
         self._oom = cgroups.OutOfMemory()
         self._next_watch = None
         self._walk = self._count = None
+        self._door = None  # it outlives the stream: who comes back comes in there
+        self._attic = None  # nobody is there: what is printed
+        self._found = False  # the worker is to be told to who has come back
+        self._greeting = None  # the worker's
+        self._grace_at = None  # a run that nobody waits for any more has to have ended
+        self._left = b""  # what had been printed when it came back
+        self._how = {}  # the last worker ended while nobody was there
         self._handlers = {
             SETUP: self._take_setup,
+            ATTACH: self._take_attach,
             START: self._take_start,
             INTERRUPT: self._take_interrupt,
             KILL: self._take_kill,
@@ -189,17 +116,25 @@ class Supervisor:
         """Serves the stream until it ends; leaves nothing behind."""
         try:
             while True:
-                self._register()
-                for fd, events in self._poll.poll(self._patience()):
-                    self._look_at(fd, events)
-                self._watch()
-                if self._out.size and not self._may_wait():
-                    self._flush_at = None
-                    self._out.write()
-        except (Over, BrokenPipeError, ConnectionResetError):
-            pass
+                try:
+                    self._turn()
+                except (Over, BrokenPipeError, ConnectionResetError) as error:
+                    if self._door is None or isinstance(error, Enough):
+                        break
+                    self._be_left()
         finally:
             self._clean_up()
+
+    def _turn(self):
+        self._register()
+        for fd, events in self._poll.poll(self._patience()):
+            self._look_at(fd, events)
+        self._watch()
+        if self._attic is not None:
+            self._wait_for_somebody()
+        if self._out.size and not self._may_wait():
+            self._flush_at = None
+            self._out.write()
 
     def _may_wait(self):
         """Do the few bytes that are due wait for more of the run, or the start, that is going?
@@ -219,6 +154,8 @@ class Supervisor:
         yield self._wakeup, select.POLLIN
         room = self._out.size < OUT_HIGH
         yield self._stream, select.POLLIN
+        if self._attic is not None:
+            yield self._door.fd(), select.POLLIN
         if self._out.size and self._flush_at is None:
             yield self._out.fd, select.POLLOUT
         worker = self._worker
@@ -266,6 +203,10 @@ class Supervisor:
                 times.append(self._next_watch)
             if self._closed_at is not None:
                 times.append(self._closed_at + CLOSED_GRACE)
+        if self._attic is not None:
+            times.append(self._door.next_time())
+            if self._grace_at is not None:
+                times.append(self._grace_at)
         if not times:
             return None
         return max(0, int((min(times) - time.monotonic()) * 1000) + 1)
@@ -281,6 +222,8 @@ class Supervisor:
             self._out.write()
         elif fd == self._wakeup:
             self._take_signals()
+        elif self._attic is not None and fd == self._door.fd():
+            self._door.look()
         elif worker is not None and fd == worker.frames:
             if events & select.POLLOUT:
                 self._feed_worker()
@@ -306,31 +249,39 @@ class Supervisor:
         self._input += data
         for kind, frame in split_frames(self._input):
             handler = self._handlers.get(kind)
-            if handler is None or (self._setup is None) != (kind == SETUP):
+            if handler is None or (self._setup is None) != (kind in (SETUP, ATTACH)):
                 raise Over("a frame of type %d" % kind)
             handler(frame)
 
     def _take_setup(self, frame):
-        request = _object(frame)
+        request = object_of(frame)
         setup = Setup(request)
         if setup.workspace is None:
             setup.folder, self._lock = folders.make()
         else:
             os.makedirs(setup.workspace, exist_ok=True)
+        if request.get("keep"):
+            from cellblock_worker.door import Door
+
+            self._door = Door(request["keep"])
         self._setup = setup
-        self._send(
-            HELLO,
-            {
-                "cellblock": VERSION,
-                **session.interpreter(),
-                "folder": setup.folder,
-            },
-        )
+        self._greet()
         if setup.warm or not request.get("start"):
             self._out.write()  # now: what follows takes a while
         self._prepare()
         if request.get("start"):
             self._take_start(frame)
+
+    def _greet(self, **more):
+        hello = {"cellblock": VERSION, **session.interpreter(), "folder": self._setup.folder}
+        self._send(HELLO, {**hello, **more})
+
+    def _take_attach(self, frame):
+        """It is not a supervisor that is wanted here, but a way to one."""
+        from cellblock_worker import relay
+
+        relay.carry(self._stream, self._out.fd, object_of(frame))
+        raise Enough("carried")
 
     def _prepare(self):
         """Imports what workers need, once for all of them."""
@@ -345,8 +296,12 @@ class Supervisor:
         self._prepared = True
 
     def _take_start(self, _frame):
+        if self._found and self._worker is not None:
+            self._show_worker()
+            return
         if self._worker is not None:
             raise Over("a start while a worker is there")
+        self._greeting = None
         self._oom.begin()
         try:
             self._worker = Worker(self._setup)
@@ -402,6 +357,64 @@ class Supervisor:
     def _take_kill(self, _frame):
         self._end_worker({"how": "signal", "signal": int(signal.SIGKILL)})
 
+    # ---- while nobody is there ----
+
+    def _be_left(self):
+        """The stream is over and we go on. Who has gone gets no answer: a run is interrupted."""
+        from cellblock_worker.door import RUN_GRACE, Attic
+
+        for fd in {self._stream, self._out.fd}:
+            if fd >= 0:
+                self._forget(fd)
+                os.close(fd)
+        self._stream = -1
+        del self._input[:]
+        if self._attic is None:
+            self._out = self._attic = Attic()
+        self._found = False
+        self._flush_at = self._grace_at = None
+        for taker in list(self._takers.values()):
+            self._close_taker(taker)
+            taker.stop()
+        if self._busy:
+            self._grace_at = time.monotonic() + RUN_GRACE
+            self._take_interrupt(b"")
+
+    def _wait_for_somebody(self):
+        """Who has come is let in when nothing is left of who was there before."""
+        self._flush_at = None
+        now = time.monotonic()
+        if now >= self._door.until:
+            raise Enough("it has lived as long as it may")
+        self._door.watch()
+        if not self._busy:
+            self._grace_at = None
+        elif self._grace_at is not None and now >= self._grace_at:
+            self._end_worker({"how": "stubborn"})
+        if self._door.knocks() and not self._busy and not self._takers:
+            self._let_in()
+
+    def _let_in(self):
+        from cellblock_worker.door import greeting_of
+
+        self._stream, to_server = self._door.let_in()
+        left, self._attic = self._attic, None
+        self._out = Queue(to_server)
+        self._found = self._worker is not None
+        if self._found:
+            self._greet(worker=True)
+            self._left = left.take()
+        else:
+            self._greet(worker=False, end=greeting_of(self._how))
+
+    def _show_worker(self):
+        """The worker that is there, as one that has just been started; and what it has printed."""
+        self._found = False
+        self._send(STARTED, {"pid": self._worker.pid})
+        if self._greeting is not None:
+            self._out.add(self._greeting, self._left)
+        self._left = b""
+
     # ---- the worker ----
 
     def _feed_worker(self):
@@ -439,6 +452,8 @@ class Supervisor:
                 self._end_worker({"how": "protocol"})
                 return
             self._starting = False
+            if kind == frames.GREETING:
+                self._greeting = frame
             if kind in (frames.DELAYED, frames.BEGIN):
                 self._delayed = kind == frames.DELAYED
                 if not self._busy:
@@ -474,7 +489,7 @@ class Supervisor:
     def _take_signals(self):
         numbers = read_some(self._wakeup) or b""
         if any(number != signal.SIGCHLD for number in numbers):
-            raise Over("asked to end")
+            raise Enough("asked to end")
         self._reap()
 
     def _reap(self):
@@ -520,6 +535,8 @@ class Supervisor:
             peak = how.get("peak_rss_kib", 0) * 1024
             how["limit"] = how.get("limit") or peak
             how.setdefault("used", how["limit"])
+        self._how = how
+        self._busy = False
         self._send(EXIT, how)
         for fd in (worker.frames, worker.out, worker.err):
             self._forget(fd)
@@ -634,7 +651,7 @@ class Supervisor:
         return [taker.pid for taker in self._takers.values() if taker.pid]
 
     def _take_put(self, frame):
-        request = _object(frame)
+        request = object_of(frame)
         number = int(request.get("id") or 0)
         if number in self._takers:
             raise Over("a put of a number that is taken")
@@ -651,7 +668,7 @@ class Supervisor:
 
     def _take_file(self, frame):
         """One operation on files: its process is fed and watched as one that takes a share in."""
-        request = _object(frame)
+        request = object_of(frame)
         number = int(request.get("id") or 0)
         if number in self._takers:
             raise Over("a request of a number that is taken")
@@ -679,7 +696,7 @@ class Supervisor:
         self._feed_taker(taker)
 
     def _take_put_end(self, frame):
-        request = _object(frame)
+        request = object_of(frame)
         taker = self._takers.get(request.get("id"))
         if taker is None or taker.fd < 0:
             return
@@ -754,6 +771,8 @@ class Supervisor:
             self._reap()
             time.sleep(0.005)
         family.end_all(self._reap)
+        if self._door is not None:
+            self._door.close()
         if self._setup is not None and self._setup.folder:
             folders.remove(self._setup.folder)
 
