@@ -126,6 +126,22 @@ def test_a_killed_server_leaves_it_to_people(another):
     assert command("attach", box.id, input="x").returncode == 2
 
 
+@reattach
+def test_a_run_that_was_going_is_interrupted(another):
+    """Nobody would be told how it ends; what the session knows stays."""
+    with another() as first:
+        box = make(first)
+        box.ok("x = 7")
+        begun = box.run("import time\nprint('begun', flush=True)\ntime.sleep(300)",
+                        background=True)
+        run = begun.meta["cellblock/run"]["run"]
+        until(lambda: "begun" in first.tool("poll_run", {"run": run, "wait_seconds": 1}).text())
+    with another() as second:
+        again = attached(second, box.id)
+        assert again.value("x") == "7"
+        assert not again.call("end_session").is_error
+
+
 class Record:
     """What is written about a session that was left; whoever has the key can write another."""
 
