@@ -253,9 +253,8 @@ static int not_left(const char *id, struct error *err)
 {
     return error_set(err, ERROR_NOT_FOUND,
                      "there is no session \"%.64s\" to be attached. A session outlives its server "
-                     "where its environment says \"keep\": true (a Jupyter server at a url, a "
-                     "container with kernel jupyter); all "
-                     "others, local ones too, end with the server that made them",
+                     "where its environment says \"keep\": true (backend docker, a Jupyter server "
+                     "at a url); all others, local ones too, end with the server that made them",
                      id);
 }
 
