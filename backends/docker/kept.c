@@ -208,6 +208,7 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
         container_fail(c, ERROR_NOT_FOUND, "the container %s has ended", c->name);
     } else {
         c->asked = c->left = true; /* ours; it stays until it has been reached */
+        c->used = true;
         c->folders = json_incref(json_object_get(json_object_get(reply, "HostConfig"), "Tmpfs"));
         enter(c);
     }

@@ -8,7 +8,7 @@ import time
 
 import pytest
 from conftest import INTERPRETERS
-from far import ATTACH, Far, Gone
+from far import ATTACH, KILL, Far, Gone
 
 SECRET = "5ec4e7" + "00" * 29
 PYTHONS = sorted({python for python, _args in INTERPRETERS.values()})
@@ -81,6 +81,11 @@ def test_it_goes_on(kept, python):
     back = come_back(far, python)
     back.run("print(x)")
     assert back.text() == "3\n"
+    back.send(KILL)
+    assert back.wait("exit")["signal"] == 9
+    back.start()
+    back.run("print('x' in globals())")
+    assert back.text() == "False\n"
     back.close()
 
 

@@ -488,45 +488,15 @@ static void on_progress(uv_timer_t *timer)
     supervised_put_progress(timer->data);
 }
 
-static int copy_text(const char **text)
-{
-    *text = *text ? strdup(*text) : NULL;
-    return *text ? 0 : -ENOMEM;
-}
-
-static int copy_options(struct supervised *s, const struct supervised_options *options)
-{
-    struct supervised_options *o = &s->options;
-    int r = 0;
-
-    *o = *options;
-    json_incref(o->env);
-    r |= o->workspace ? copy_text(&o->workspace) : 0;
-    r |= o->proof ? copy_text(&o->proof) : 0;
-    r |= o->secret ? copy_text(&o->secret) : 0;
-    return r;
-}
-
-static void free_options(struct supervised *s)
-{
-    json_decref(s->options.env);
-    free((char *)s->options.workspace);
-    free((char *)s->options.proof);
-    if (s->options.secret) {
-        explicit_bzero((char *)s->options.secret, strlen(s->options.secret));
-    }
-    free((char *)s->options.secret);
-}
-
 struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
                                   const struct supervised_options *options,
                                   const struct supervised_events *events, void *data)
 {
     struct supervised *s = calloc(1, sizeof(*s));
 
-    if (!s || copy_options(s, options) < 0) {
+    if (!s || supervised_copy_options(s, options) < 0) {
         if (s) {
-            free_options(s);
+            supervised_free_options(s);
         }
         free(s);
         return NULL;
@@ -563,7 +533,7 @@ void supervised_maybe_free(struct supervised *s)
     buffer_deinit(&s->banner);
     buffer_deinit(&s->frame);
     buffer_deinit(&s->early);
-    free_options(s);
+    supervised_free_options(s);
     free(s->banner_end);
     free(s->folder);
     free(s);

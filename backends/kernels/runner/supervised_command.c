@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +99,38 @@ const char *const *supervised_command(const char *python, bool shell_safe, char 
     (void)write_code((char *)argv[4]);
     *ret_to_free = space;
     return argv;
+}
+
+/* ---- what it is to be ---- */
+
+static int copy_text(const char **text)
+{
+    *text = *text ? strdup(*text) : NULL;
+    return *text ? 0 : -ENOMEM;
+}
+
+int supervised_copy_options(struct supervised *s, const struct supervised_options *options)
+{
+    struct supervised_options *o = &s->options;
+    int r = 0;
+
+    *o = *options;
+    json_incref(o->env);
+    r |= o->workspace ? copy_text(&o->workspace) : 0;
+    r |= o->proof ? copy_text(&o->proof) : 0;
+    r |= o->secret ? copy_text(&o->secret) : 0;
+    return r;
+}
+
+void supervised_free_options(struct supervised *s)
+{
+    json_decref(s->options.env);
+    free((char *)s->options.workspace);
+    free((char *)s->options.proof);
+    if (s->options.secret) {
+        explicit_bzero((char *)s->options.secret, strlen(s->options.secret));
+    }
+    free((char *)s->options.secret);
 }
 
 /* ---- what it reads ---- */

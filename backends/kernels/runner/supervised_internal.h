@@ -101,7 +101,11 @@ struct exit_frame {
     char *text;
 };
 
-/* supervised_command.c: the package and SETUP, in answer to the marker. 0 or -errno. */
+/* supervised_command.c. Copies also what they lead to: 0 or -ENOMEM, and what is there is freed by
+ * the other. */
+int supervised_copy_options(struct supervised *s, const struct supervised_options *options);
+void supervised_free_options(struct supervised *s);
+/* The package and SETUP, in answer to the marker. 0 or -errno. */
 int supervised_send_package(struct supervised *s, const char *magic);
 
 /* supervised.c */

@@ -26,11 +26,12 @@ def _connect(request):
     """The socket of the supervisor; None when it has been told why there is none."""
     connection = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     path = os.path.join(str(request["folder"]), door.NAME)
+    connection.settimeout(ANSWER_LIMIT)  # others may stand in the way
     try:
         connection.connect(path)
         pid, user = door.peer_of(connection)
     except OSError as error:
-        _fail("nobody listens at %s: %s" % (path, error.strerror))
+        _fail("nobody listens at %s: %s" % (path, error))
         return None
     if user != os.getuid() or pid != request["pid"]:
         _fail("what listens at %s is not our supervisor (process %d)" % (path, pid))

@@ -16,22 +16,13 @@ import sys
 import time
 
 from cellblock_worker import cgroups, family, folders, frames, session
-from cellblock_worker.offspring import (
-    FILE_DONE,
-    NUMBER,
-    PIPE_SIZE,
-    PUT_DONE,
-    Filer,
-    Setup,
-    Taker,
-    Worker,
-    add_usual_paths,
-)
+from cellblock_worker.errands import PENDING_CAP, Errands
+from cellblock_worker.offspring import PIPE_SIZE, Setup, Worker, add_usual_paths
 from cellblock_worker.streams import keep_high
 from cellblock_worker.wires import Enough, Over, Queue, object_of, read_some, split_frames
 
 SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH = range(0x20, 0x29)
-HELLO, STARTED, BEGUN, EXIT, TAKEN = range(0x30, 0x35)
+HELLO, STARTED, BEGUN, EXIT = range(0x30, 0x34)
 STDOUT, STDERR = 0x11, 0x12
 FROM_WORKER = frozenset(
     (
@@ -47,7 +38,6 @@ FROM_WORKER = frozenset(
 VERSION = 1
 HEADER = frames.HEADER
 OUT_HIGH = 1024 * 1024  # bytes waiting for the server, past which nothing more is read for it
-PENDING_CAP = 2 * frames.PAYLOAD_CAP
 SMALL = 4096  # bytes that may wait a moment for what follows them
 MOMENT = 0.01  # seconds
 START_MOMENT = 0.5  # of a worker that starts, when nobody can do anything yet with what there is
@@ -61,17 +51,17 @@ SYNC = b'"sync": true}'  # the end of a frame that waits for an ACK (display.py 
 ACK = HEADER.pack(0, frames.ACK)
 
 
-class Supervisor:
+class Supervisor(Errands):
     """See above."""
 
     def __init__(self, stream_in, stream_out, wakeup):
+        super().__init__()
         self._stream = stream_in
         self._wakeup = wakeup
         self._input = bytearray()
         self._out = Queue(stream_out)
         self._poll = select.poll()
         self._interest = {}
-        self._setup = None
         self._lock = -1
         self._prepared = False
         self._worker = None
@@ -80,10 +70,7 @@ class Supervisor:
         self._busy = False
         self._starting = False  # the worker has not greeted yet
         self._delayed = False  # the worker gets ready: a run that comes now has to wait
-        self._flush_at = None  # when what waits goes, at the latest
         self._closed_at = None  # when the worker's end of the frames was seen to be closed
-        self._takers = {}
-        self._feeds = {}
         self._oom = cgroups.OutOfMemory()
         self._next_watch = None
         self._walk = self._count = None
@@ -233,10 +220,6 @@ class Supervisor:
             self._read_output(fd)
         else:
             self._look_at_takers(fd, events)
-
-    def _send(self, kind, payload):
-        """A frame of ours to the server."""
-        self._out.add(frames.frame(kind, payload))
 
     # ---- from the server ----
 
@@ -644,118 +627,6 @@ class Supervisor:
         if self._count.files > files:
             return {"how": "files", "used": self._count.files, "limit": files}
         return None
-
-    # ---- shares and files ----
-
-    def _taker_pids(self):
-        return [taker.pid for taker in self._takers.values() if taker.pid]
-
-    def _take_put(self, frame):
-        request = object_of(frame)
-        number = int(request.get("id") or 0)
-        if number in self._takers:
-            raise Over("a put of a number that is taken")
-        try:
-            taker = Taker(
-                number, self._setup.root(), str(request["dest"]), int(request.get("limit") or 0)
-            )
-        except OSError as error:
-            problem = {"kind": "internal", "text": "making a process for it: %s" % error.strerror}
-            self._send(PUT_DONE, {"id": number, "error": problem})
-            return
-        self._takers[number] = taker
-        self._feeds[number] = Queue(taker.fd)
-
-    def _take_file(self, frame):
-        """One operation on files: its process is fed and watched as one that takes a share in."""
-        request = object_of(frame)
-        number = int(request.get("id") or 0)
-        if number in self._takers:
-            raise Over("a request of a number that is taken")
-        try:
-            filer = Filer(number, self._setup, request)
-        except OSError as error:
-            problem = {"kind": "internal", "text": "making a process for it: %s" % error.strerror}
-            self._send(FILE_DONE, {"id": number, "more": False, "error": problem})
-            return
-        self._takers[number] = filer
-        self._feeds[number] = Queue(filer.fd)
-
-    def _take_piece(self, frame):
-        (number,) = NUMBER.unpack_from(frame, HEADER.size)
-        taker = self._takers.get(number)
-        if taker is None or taker.fd < 0 or taker.over:
-            return  # it has failed already
-        data = memoryview(frame)[HEADER.size + NUMBER.size :]
-        if not data:
-            return
-        feed = self._feeds[number]
-        if feed.size > PENDING_CAP:
-            raise Over("more of a share than was asked for")
-        feed.add(*taker.feed(data))
-        self._feed_taker(taker)
-
-    def _take_put_end(self, frame):
-        request = object_of(frame)
-        taker = self._takers.get(request.get("id"))
-        if taker is None or taker.fd < 0:
-            return
-        if request.get("whole"):
-            self._feeds[taker.number].add(NUMBER.pack(0))
-            self._feed_taker(taker)
-        else:
-            self._close_taker(taker)
-
-    def _feed_taker(self, taker):
-        if taker.over:
-            self._feeds[taker.number] = Queue(taker.fd)
-            return
-        feed = self._feeds[taker.number]
-        before = feed.size
-        try:
-            feed.write()
-        except OSError:
-            self._feeds[taker.number] = Queue(taker.fd)  # it has ended, as will be told
-            return
-        if feed.size < before:
-            self._send(TAKEN, {"id": taker.number, "bytes": max(0, taker.fed - feed.size)})
-
-    def _close_taker(self, taker):
-        if taker.fd >= 0:
-            self._forget(taker.fd)
-        taker.close()
-        self._feeds[taker.number] = Queue(-1)
-
-    def _look_at_takers(self, fd, events):
-        for taker in list(self._takers.values()):
-            if taker.fd != fd:
-                continue
-            if events & select.POLLOUT:
-                self._feed_taker(taker)
-            if events & ~select.POLLOUT:
-                data = read_some(fd)
-                if data:
-                    self._listen_to(taker, data)
-                elif data is not None:
-                    self._close_taker(taker)
-
-    def _listen_to(self, taker, data):
-        """What a child says goes to the server at once, where it is for that."""
-        found = taker.take(data)
-        if found:
-            self._out.add(*found)
-            self._flush_at = 0.0
-
-    def _end_taker(self, taker, status):
-        """Its process has ended."""
-        while taker.fd >= 0:
-            data = read_some(taker.fd)
-            if not data:
-                break
-            self._listen_to(taker, data)
-        self._close_taker(taker)
-        del self._takers[taker.number], self._feeds[taker.number]
-        self._out.add(taker.last(status))
 
     # ---- the end ----
 
