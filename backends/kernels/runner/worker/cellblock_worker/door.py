@@ -181,7 +181,7 @@ class Door:
                 continue
 
 
-def greeting_of(how):
+def words_of_end(how):
     """How a worker ended while nobody was there, for people."""
     kind = how.get("how")
     if kind == "code":

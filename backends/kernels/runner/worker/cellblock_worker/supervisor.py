@@ -378,7 +378,7 @@ class Supervisor(Errands):
             self._let_in()
 
     def _let_in(self):
-        from cellblock_worker.door import greeting_of
+        from cellblock_worker.door import words_of_end
 
         self._stream, to_server = self._door.let_in()
         left, self._attic = self._attic, None
@@ -388,7 +388,7 @@ class Supervisor(Errands):
             self._greet(worker=True)
             self._left = left.take()
         else:
-            self._greet(worker=False, end=greeting_of(self._how))
+            self._greet(worker=False, end=words_of_end(self._how))
 
     def _show_worker(self):
         """The worker that is there, as one that has just been started; and what it has printed."""
