@@ -161,6 +161,7 @@ struct executor {
     uint64_t start_ns;
     char *tag;     /* of a sandbox that outlives us; NULL: none does */
     json_t *where; /* it is; NULL once it was found, or when there is none to be found */
+    bool to_end;   /* it is to be found for that only */
     void (*on_where)(void *data, json_t *where);
     void *where_data;
     bool leaving;   /* it is closed, and its sandbox is not */

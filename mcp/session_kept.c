@@ -80,6 +80,7 @@ int session_take_kept(struct session *s, const struct session_options *options, 
         s->kept = *options->hold;
         *options->hold = NULL;
         take_record(s, options->record);
+        s->to_end = options->to_end;
     } else {
         r = new_nonce(s->nonce, err);
         s->kept = r == 0 ? kept_hold(store, s->id, err) : NULL;
@@ -154,7 +155,8 @@ static void on_where(void *data, json_t *where)
 
 void session_keep_executor(struct session *s, struct executor *e)
 {
-    const struct executor_kept kept = {s->tag, s->seeking ? s->where : NULL, on_where, s};
+    const struct executor_kept kept = {s->tag, s->seeking ? s->where : NULL, s->to_end, on_where,
+                                       s};
 
     if (s->kept && executor_keep_sandbox(e, &kept) < 0) {
         abort(); /* so few bytes */
@@ -301,7 +303,7 @@ static const struct environment *environment_of(const struct sessions *sessions,
 
 /* Takes the hold, whatever comes of it. */
 static struct session *create(struct sessions *sessions, json_t *record, struct kept_hold *hold,
-                              json_t *variables, struct error *err)
+                              json_t *variables, bool to_end, struct error *err)
 {
     const json_t *wishes = json_object_get(record, "wishes");
     const char *name = json_string_value(json_object_get(record, "name"));
@@ -316,6 +318,7 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
         .record = record,
         .hold = &hold,
         .wishes = (json_t *)wishes,
+        .to_end = to_end,
     };
     struct session *s = NULL;
 
@@ -329,7 +332,7 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
 }
 
 static struct session *attach(struct sessions *sessions, const char *id, json_t *variables,
-                              bool expired_too, struct error *err)
+                              bool to_end, struct error *err)
 {
     struct kept_hold *hold = NULL;
     struct session *s = NULL;
@@ -338,14 +341,14 @@ static struct session *attach(struct sessions *sessions, const char *id, json_t 
     if (take(id, &record, &hold, err) < 0) {
         return NULL;
     }
-    if (!expired_too && (uint64_t)number(record, "end_ms") <= session_wall_ms()) {
+    if (!to_end && (uint64_t)number(record, "end_ms") <= session_wall_ms()) {
         error_set(err, ERROR_LOST,
                   "session \"%s\" had lived as long as it may, and is being ended; make another "
                   "one",
                   id);
         kept_release(hold, false);
     } else {
-        s = create(sessions, record, hold, variables, err);
+        s = create(sessions, record, hold, variables, to_end, err);
     }
     json_decref(record);
     return s;

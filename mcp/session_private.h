@@ -112,6 +112,7 @@ struct session {
     json_t *wishes;     /* what its environment was derived from, or NULL */
     json_t *where;      /* its sandbox; NULL: there is none */
     bool seeking;       /* … which was left, and has not been reached */
+    bool to_end;        /* … and is only to be ended */
     bool left;          /* its sandbox goes on without us */
 };
 

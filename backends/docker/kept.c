@@ -206,6 +206,9 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
     } else if (!json_is_true(json_object_get(state, "Running"))) {
         c->asked = true; /* ours, and of no use: removed */
         container_fail(c, ERROR_NOT_FOUND, "the container %s has ended", c->name);
+    } else if (c->request.to_end) {
+        c->asked = true; /* whatever the code in it has done to its supervisor */
+        container_fail(c, ERROR_NOT_FOUND, "the container %s was ended", c->name);
     } else {
         c->asked = c->left = true; /* ours; it stays until it has been reached */
         c->used = true;
