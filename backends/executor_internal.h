@@ -161,9 +161,9 @@ struct executor {
     uint64_t start_ns;
     char *tag;     /* of a sandbox that outlives us; NULL: none does */
     json_t *where; /* it is; NULL once it was found, or when there is none to be found */
-    bool to_end;   /* it is to be found for that only */
     void (*on_where)(void *data, json_t *where);
     void *where_data;
+    bool to_end;    /* the sandbox is to be found for that only */
     bool leaving;   /* it is closed, and its sandbox is not */
     bool left_busy; /* … in which a run was going */
     unsigned open_handles;
