@@ -3,24 +3,12 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/wipe.h"
 #include "backends/executor_internal.h"
 
 enum { SECONDS_MAX = 100 * 24 * 3600 };
 
 /* ---- a run's memory ---- */
-
-/* Its values may be secrets. The copy is ours alone. */
-static void wipe_env(json_t *env)
-{
-    const char *name;
-    json_t *value;
-
-    json_object_foreach(env, name, value)
-    {
-        explicit_bzero((char *)json_string_value(value), json_string_length(value));
-    }
-    json_decref(env);
-}
 
 static void run_free(struct run *run)
 {
@@ -33,7 +21,7 @@ static void run_free(struct run *run)
     free((char *)run->request.workdir);
     free((char *)run->request.stdin_text);
     buffer_deinit(&run->input);
-    wipe_env(run->request.env);
+    wipe_texts(run->request.env); /* the copy is ours alone */
     free(run);
 }
 

@@ -6,6 +6,8 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "backends/base/hex.h"
+
 enum {
     MODE_MAX = 0777,
     TEMPORARY_BYTES = 12,
@@ -108,14 +110,6 @@ char *file_name_text(const char *name)
     return text;
 }
 
-static int hex_digit(char c)
-{
-    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    const char *at = c ? strchr(digits, c) : NULL;
-
-    return at ? (int)((at - digits) % 16) : -1;
-}
-
 /* The byte that the escape at `at` stands for, or -1 when it is none; *ret is its length. */
 static int unescape(const char *at, size_t *ret)
 {
@@ -135,8 +129,8 @@ static int unescape(const char *at, size_t *ret)
         *ret = 2;
         return '\t';
     case 'x':
-        high = hex_digit(at[2]);
-        low = high < 0 ? -1 : hex_digit(at[3]);
+        high = hex_value(at[2]);
+        low = high < 0 ? -1 : hex_value(at[3]);
         *ret = 4;
         return low < 0 ? -1 : high * 16 + low;
     default:
@@ -285,13 +279,11 @@ int file_request_check(const struct file_request *request, struct error *err)
 int file_temporary_name(char ret[FILE_TEMPORARY_SIZE])
 {
     unsigned char random[TEMPORARY_BYTES];
-    int used = snprintf(ret, FILE_TEMPORARY_SIZE, ".cellblock-");
+    char *end = stpcpy(ret, ".cellblock-");
 
     if (getrandom(random, sizeof(random), 0) != (ssize_t)sizeof(random)) {
         return -EIO;
     }
-    for (size_t i = 0; i < sizeof(random); i++) {
-        used += snprintf(ret + used, (size_t)(FILE_TEMPORARY_SIZE - used), "%02x", random[i]);
-    }
+    hex_write(random, sizeof(random), end);
     return 0;
 }

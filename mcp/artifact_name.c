@@ -6,6 +6,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "backends/base/hex.h"
 #include "mcp/mime.h"
 #include "mcp/text.h"
 
@@ -45,13 +46,6 @@ char *artifact_uri(const char *session, const char *run, const char *path)
     return uri;
 }
 
-static int hex(char c)
-{
-    const char *at = c ? strchr(digits, c >= 'a' && c <= 'f' ? c - 'a' + 'A' : c) : NULL;
-
-    return at ? (int)(at - digits) : -1;
-}
-
 char *artifact_uri_key(const char *uri)
 {
     const char *from = uri + sizeof(scheme) - 1;
@@ -65,7 +59,7 @@ char *artifact_uri_key(const char *uri)
         int c = (unsigned char)*from;
 
         if (c == '%') {
-            int high = hex(from[1]), low = high < 0 ? -1 : hex(from[2]);
+            int high = hex_value(from[1]), low = high < 0 ? -1 : hex_value(from[2]);
 
             c = low < 0 ? 0 : high * 16 + low;
             from += 2;

@@ -134,17 +134,31 @@ void artifact_keep(struct artifacts *a, struct artifact *artifact, char *bytes_o
     }
 }
 
-void artifacts_lost(struct artifacts *a, const struct executor *executor)
+struct artifact *artifacts_live(const struct artifacts *a, const struct executor *executor)
 {
-    bool any = false;
-
-    for (size_t i = 0; i < a->count; i++) {
-        if (a->list[i]->state == ARTIFACT_LIVE && a->list[i]->executor == executor) {
-            artifact_gone(a, a->list[i], "the sandbox that it was in has ended");
-            any = true;
+    for (size_t i = a->count; i > 0; i--) {
+        if (a->list[i - 1]->state == ARTIFACT_LIVE && a->list[i - 1]->executor == executor) {
+            return a->list[i - 1];
         }
     }
-    if (any) {
+    return NULL;
+}
+
+bool artifacts_all_gone(struct artifacts *a, const struct executor *executor, const char *why)
+{
+    struct artifact *artifact;
+    bool any = false;
+
+    while ((artifact = artifacts_live(a, executor))) {
+        artifact_gone(a, artifact, why);
+        any = true;
+    }
+    return any;
+}
+
+void artifacts_lost(struct artifacts *a, const struct executor *executor)
+{
+    if (artifacts_all_gone(a, executor, "the sandbox that it was in has ended")) {
         artifacts_changed(a);
     }
 }
@@ -153,12 +167,9 @@ void artifacts_lost(struct artifacts *a, const struct executor *executor)
 
 static uint64_t origin_of(struct artifacts *a, const struct executor *executor)
 {
-    for (size_t i = a->count; i > 0; i--) {
-        if (a->list[i - 1]->state == ARTIFACT_LIVE && a->list[i - 1]->executor == executor) {
-            return a->list[i - 1]->origin;
-        }
-    }
-    return ++a->origins;
+    const struct artifact *other = artifacts_live(a, executor);
+
+    return other ? other->origin : ++a->origins;
 }
 
 /* The oldest one that nobody can read any more goes, else the oldest. */

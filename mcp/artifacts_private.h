@@ -44,6 +44,10 @@ struct artifacts {
 void artifacts_changed(struct artifacts *a);
 /* The one that this key stands for now; NULL: never listed, or forgotten. */
 struct artifact *artifacts_find(const struct artifacts *a, const char *key);
+/* The newest one in this executor's sandbox; NULL: there is none. */
+struct artifact *artifacts_live(const struct artifacts *a, const struct executor *executor);
+/* None of them is there any more, for this reason. False: there was none. */
+bool artifacts_all_gone(struct artifacts *a, const struct executor *executor, const char *why);
 /* No longer there, for this reason ("the session …"). */
 void artifact_gone(struct artifacts *a, struct artifact *artifact, const char *why);
 /* Takes the bytes and drops what there is no room for any more. */

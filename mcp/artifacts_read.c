@@ -264,13 +264,9 @@ static void rescue_end(struct rescue *r)
         link = &(*link)->next;
     }
     *link = r->next;
-    for (size_t i = 0; i < a->count; i++) {
-        if (a->list[i]->state == ARTIFACT_LIVE && a->list[i]->executor == r->executor) {
-            artifact_gone(a, a->list[i],
-                          "its session ended, and it could not be brought in within the time "
-                          "there is for that (3 s)");
-        }
-    }
+    (void)artifacts_all_gone(a, r->executor,
+                             "its session ended, and it could not be brought in within the time "
+                             "there is for that (3 s)");
     uv_close((uv_handle_t *)&r->timer, on_timer_closed);
     artifacts_changed(a);
     r->go_on(r->data);
@@ -326,13 +322,9 @@ static void on_rescued(void *data, const struct file_reply *reply, const struct 
 static void rescue_next(struct rescue *r)
 {
     struct artifacts *a = r->artifacts;
+    struct artifact *artifact;
 
-    for (size_t i = a->count; i > 0; i--) {
-        struct artifact *artifact = a->list[i - 1];
-
-        if (artifact->state != ARTIFACT_LIVE || artifact->executor != r->executor) {
-            continue;
-        }
+    while ((artifact = artifacts_live(a, r->executor))) {
         if (artifact->superseded || !(r->key = strdup(artifact->key))) {
             artifact_gone(a, artifact, "its session ended");
             continue;
@@ -343,22 +335,12 @@ static void rescue_next(struct rescue *r)
     rescue_end(r);
 }
 
-static bool any_live(const struct artifacts *a, const struct executor *executor)
-{
-    for (size_t i = a->count; i > 0; i--) {
-        if (a->list[i - 1]->state == ARTIFACT_LIVE && a->list[i - 1]->executor == executor) {
-            return true;
-        }
-    }
-    return false;
-}
-
 bool artifacts_rescue(struct artifacts *a, struct executor *executor, void (*go_on)(void *data),
                       void *data)
 {
     struct rescue *r;
 
-    if (!any_live(a, executor)) {
+    if (!artifacts_live(a, executor)) {
         return false;
     }
     r = a->stopped || !executor_started(executor) ? NULL : calloc(1, sizeof(*r));

@@ -9,6 +9,7 @@
 #include "backends/base/log.h"
 #include "backends/base/strings.h"
 #include "mcp/cmd.h"
+#include "mcp/own_sessions.h"
 #include "mcp/print_run.h"
 #include "mcp/session.h"
 
@@ -26,10 +27,8 @@ enum {
 static const int signals[SIGNALS] = {SIGINT, SIGTERM, SIGHUP};
 
 struct job {
-    uv_loop_t loop;
+    struct own_sessions own;
     uv_signal_t signals[SIGNALS];
-    struct log *log;
-    struct sessions *sessions;
     struct session *session;
     struct run *run;
     uv_work_t work;
@@ -54,14 +53,14 @@ static void on_closed(void *data)
     for (size_t i = 0; i < SIGNALS; i++) {
         uv_close((uv_handle_t *)&job->signals[i], NULL);
     }
-    uv_stop(&job->loop);
+    uv_stop(&job->own.loop);
 }
 
 static void leave(struct job *job)
 {
     if (!job->ending) {
         job->ending = true;
-        sessions_close(job->sessions, on_closed, job);
+        sessions_close(job->own.sessions, on_closed, job);
     }
 }
 
@@ -125,7 +124,7 @@ static void read_next(struct job *job)
 {
     job->work.data = job;
     job->reading = true;
-    uv_queue_work(&job->loop, &job->work, read_in_thread, on_read);
+    uv_queue_work(&job->own.loop, &job->work, read_in_thread, on_read);
 }
 
 /* --- runs --- */
@@ -143,33 +142,12 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
 
 static void on_display(void *data, const struct display *display)
 {
-    const json_t *text = json_object_get(display->data, "text/plain");
-
-    if (display->kind != DISPLAY_CLEAR && text) {
-        on_output(data, STREAM_STDOUT, json_string_value(text), json_string_length(text));
-        on_output(data, STREAM_STDOUT, "\n", 1);
-    }
+    print_display(on_output, data, display);
 }
 
 static void on_note(void *data, const char *text)
 {
-    (void)data;
-    fprintf(stderr, "cellblock: %s\n", text);
-}
-
-static void print_outcome(const struct outcome *outcome)
-{
-    const struct run_error *error = &outcome->error;
-
-    if (error->traceback && error->traceback[0]) {
-        size_t size = strlen(error->traceback);
-        fprintf(stderr, "%s%s", error->traceback, error->traceback[size - 1] == '\n' ? "" : "\n");
-    } else if (error->etype && !outcome->note) {
-        fprintf(stderr, "%s: %s\n", error->etype, error->evalue ? error->evalue : "");
-    }
-    if (outcome->note) {
-        fprintf(stderr, "cellblock: %s\n", outcome->note);
-    }
+    print_note(on_output, data, text);
 }
 
 static void on_done(void *data, const struct outcome *outcome)
@@ -178,7 +156,7 @@ static void on_done(void *data, const struct outcome *outcome)
 
     job->run = NULL;
     session_note_run(job->session, outcome);
-    print_outcome(outcome);
+    print_outcome(on_output, job, outcome);
     job->status = outcome_status(outcome, job->signal);
     if (job->signal == SIGINT && job->terminal) {
         job->signal = 0;
@@ -252,7 +230,7 @@ static void on_waiting(void *data, const char *what)
 {
     struct job *job = data;
 
-    log_write(job->log, LOG_LEVEL_INFO, "%s", what);
+    log_write(job->own.log, LOG_LEVEL_INFO, "%s", what);
 }
 
 static void on_attached(void *data, const struct outcome *outcome)
@@ -261,7 +239,7 @@ static void on_attached(void *data, const struct outcome *outcome)
 
     job->run = NULL;
     if (session_is_sought(job->session) || (outcome->cause != CAUSE_OK && outcome->note)) {
-        print_outcome(outcome);
+        print_outcome(on_output, job, outcome);
         job->status = STATUS_LOST;
         leave(job);
     } else {
@@ -286,7 +264,7 @@ static void on_signal(uv_signal_t *handle, int number)
 static void watch_signals(struct job *job)
 {
     for (size_t i = 0; i < SIGNALS; i++) {
-        uv_signal_init(&job->loop, &job->signals[i]);
+        uv_signal_init(&job->own.loop, &job->signals[i]);
         job->signals[i].data = job;
         uv_signal_start(&job->signals[i], on_signal, signals[i]);
         uv_unref((uv_handle_t *)&job->signals[i]);
@@ -297,30 +275,12 @@ static int begin(struct job *job, const char *id, struct error *err)
 {
     static const struct session_start how = {on_waiting, on_attached};
 
-    job->session = sessions_attach(job->sessions, id, NULL, err);
+    job->session = sessions_attach(job->own.sessions, id, NULL, err);
     if (!job->session) {
         return -1;
     }
     job->run = session_start(job->session, &how, job, err);
     return job->run ? 0 : -1;
-}
-
-static int open_job(struct job *job, const struct config *config, struct error *err)
-{
-    int r = uv_loop_init(&job->loop);
-
-    if (r < 0) {
-        return error_set_code(err, ERROR_INTERNAL, r, "cannot make an event loop");
-    }
-    job->log = log_new(STDERR_FILENO, config->log_level);
-    job->sessions = sessions_new(&job->loop, config, job->log);
-    if (!job->sessions) {
-        uv_loop_close(&job->loop);
-        log_free(job->log);
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    }
-    watch_signals(job);
-    return 0;
 }
 
 int cmd_attach(const struct options *options, const struct config *config)
@@ -329,12 +289,13 @@ int cmd_attach(const struct options *options, const struct config *config)
     struct error err = {0};
     int status;
 
-    if (!job || open_job(job, config, &err) < 0) {
+    if (!job || own_sessions_open(&job->own, config, &err) < 0) {
         complain(&err);
         error_clear(&err);
         free(job);
         return STATUS_FAILED;
     }
+    watch_signals(job);
     job->terminal = isatty(STDIN_FILENO);
     signal(SIGPIPE, SIG_IGN);
     if (begin(job, options->file, &err) < 0) {
@@ -344,13 +305,11 @@ int cmd_attach(const struct options *options, const struct config *config)
         leave(job);
     }
     while (!job->over) {
-        uv_run(&job->loop, UV_RUN_DEFAULT);
+        uv_run(&job->own.loop, UV_RUN_DEFAULT);
     }
     status = job->status;
     if (!job->reading) {
-        uv_run(&job->loop, UV_RUN_DEFAULT);
-        uv_loop_close(&job->loop);
-        log_free(job->log);
+        own_sessions_finish(&job->own);
         free(job);
     }
     return status;

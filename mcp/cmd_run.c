@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "backends/base/log.h"
+#include "backends/base/wipe.h"
 #include "backends/share.h"
 #include "mcp/cmd.h"
 #include "mcp/one_run.h"
@@ -57,28 +58,14 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
                       stream == STREAM_STDOUT ? to_stdout : to_stderr, job);
 }
 
-/* Through the mask as well, after all that was printed. */
-static void say(struct job *job, const char *text)
-{
-    on_output(job, STREAM_STDERR, text, strlen(text));
-}
-
-/* The text form of a value or a figure, as an interpreter in a terminal shows it. */
 static void on_display(void *data, const struct display *display)
 {
-    const json_t *text = json_object_get(display->data, "text/plain");
-
-    if (display->kind != DISPLAY_CLEAR && text) {
-        on_output(data, STREAM_STDOUT, json_string_value(text), json_string_length(text));
-        on_output(data, STREAM_STDOUT, "\n", 1);
-    }
+    print_display(on_output, data, display);
 }
 
 static void on_note(void *data, const char *text)
 {
-    say(data, "cellblock: ");
-    say(data, text);
-    say(data, "\n");
+    print_note(on_output, data, text);
 }
 
 static void on_waiting(void *data, const char *what)
@@ -86,24 +73,6 @@ static void on_waiting(void *data, const char *what)
     struct job *job = data;
 
     log_write(job->log, LOG_LEVEL_INFO, "%s", what);
-}
-
-static void print_end(struct job *job, const struct outcome *outcome)
-{
-    const struct run_error *error = &outcome->error;
-
-    if (error->traceback && error->traceback[0]) {
-        say(job, error->traceback);
-        say(job, error->traceback[strlen(error->traceback) - 1] == '\n' ? "" : "\n");
-    } else if (error->etype && !outcome->note) {
-        say(job, error->etype);
-        say(job, ": ");
-        say(job, error->evalue ? error->evalue : "");
-        say(job, "\n");
-    }
-    if (outcome->note) {
-        on_note(job, outcome->note);
-    }
 }
 
 static bool is_shell_name(const char *path)
@@ -253,7 +222,7 @@ static void on_done(void *data, const struct outcome *outcome)
     mask_stream_flush(&job->masks[STREAM_STDOUT], to_stdout, job);
     mask_stream_flush(&job->masks[STREAM_STDERR], to_stderr, job);
     if (!job->unheard) {
-        print_end(job, outcome);
+        print_outcome(on_output, job, outcome); /* through the mask as well */
     }
     mask_stream_flush(&job->masks[STREAM_STDERR], to_stderr, job);
     job->status = outcome_status(outcome, job->run.signal);
@@ -314,7 +283,7 @@ static void release(struct job *job)
     }
     free(job->run.shares);
     json_decref(job->env);
-    secrets_wipe(job->secrets);
+    wipe_texts(job->secrets);
     mask_stream_deinit(&job->masks[STREAM_STDOUT]);
     mask_stream_deinit(&job->masks[STREAM_STDERR]);
     free(job->code);

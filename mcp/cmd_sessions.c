@@ -9,15 +9,14 @@
 #include "backends/base/log.h"
 #include "mcp/cmd.h"
 #include "mcp/kept.h"
+#include "mcp/own_sessions.h"
 #include "mcp/session.h"
 
 /* `cellblock sessions`, `cellblock logs` and `cellblock stop`: people and the sessions that were
  * left. Such a session is reached as a server does it, with the environment of the configuration.
  */
 struct job {
-    uv_loop_t loop;
-    struct log *log;
-    struct sessions *sessions;
+    struct own_sessions own;
     const char *id;
     int status;
 };
@@ -25,30 +24,6 @@ struct job {
 static void on_closed(void *data)
 {
     (void)data; /* the loop has nothing left and ends */
-}
-
-static int open_job(struct job *job, const struct config *config, struct error *err)
-{
-    int r = uv_loop_init(&job->loop);
-
-    if (r < 0) {
-        return error_set_code(err, ERROR_INTERNAL, r, "cannot make an event loop");
-    }
-    job->log = log_new(STDERR_FILENO, config->log_level);
-    job->sessions = sessions_new(&job->loop, config, job->log);
-    if (!job->sessions) {
-        uv_loop_close(&job->loop);
-        log_free(job->log);
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    }
-    return 0;
-}
-
-static void finish_job(struct job *job)
-{
-    uv_run(&job->loop, UV_RUN_DEFAULT);
-    uv_loop_close(&job->loop);
-    log_free(job->log);
 }
 
 /* --- sessions --- */
@@ -93,14 +68,14 @@ int cmd_sessions(const struct options *options, const struct config *config)
     struct error err = {0};
     json_t *rows, *root;
 
-    if (open_job(&job, config, &err) < 0) {
+    if (own_sessions_open(&job.own, config, &err) < 0) {
         complain(&err);
         error_clear(&err);
         return STATUS_FAILED;
     }
-    sessions_sweep(job.sessions);
-    uv_run(&job.loop, UV_RUN_DEFAULT);
-    rows = sessions_list(job.sessions, NULL, false);
+    sessions_sweep(job.own.sessions);
+    uv_run(&job.own.loop, UV_RUN_DEFAULT);
+    rows = sessions_list(job.own.sessions, NULL, false);
     if (options->json) {
         root = json_pack("{so}", "sessions", json_incref(rows));
         json_dumpf(root, stdout, JSON_INDENT(2));
@@ -110,8 +85,8 @@ int cmd_sessions(const struct options *options, const struct config *config)
         print_rows(rows);
     }
     json_decref(rows);
-    sessions_close(job.sessions, on_closed, NULL);
-    finish_job(&job);
+    sessions_close(job.own.sessions, on_closed, NULL);
+    own_sessions_finish(&job.own);
     return STATUS_OK;
 }
 
@@ -159,7 +134,7 @@ static void on_stopped(void *data, const struct error *err)
     } else {
         printf("Session %s is ended.\n", job->id);
     }
-    sessions_close(job->sessions, on_closed, NULL);
+    sessions_close(job->own.sessions, on_closed, NULL);
 }
 
 int cmd_stop(const struct options *options, const struct config *config)
@@ -167,13 +142,13 @@ int cmd_stop(const struct options *options, const struct config *config)
     struct job job = {.id = options->file};
     struct error err = {0};
 
-    if (open_job(&job, config, &err) < 0) {
+    if (own_sessions_open(&job.own, config, &err) < 0) {
         return fail(&err);
     }
-    if (sessions_end_left(job.sessions, job.id, on_stopped, &job, &err) < 0) {
+    if (sessions_end_left(job.own.sessions, job.id, on_stopped, &job, &err) < 0) {
         job.status = fail(&err);
-        sessions_close(job.sessions, on_closed, NULL);
+        sessions_close(job.own.sessions, on_closed, NULL);
     }
-    finish_job(&job);
+    own_sessions_finish(&job.own);
     return job.status;
 }

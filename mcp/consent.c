@@ -5,12 +5,14 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "backends/base/hex.h"
+#include "backends/base/mac.h"
 #include "mcp/policy_ask.h"
 #include "mcp/server_internal.h"
 
 enum {
-    HANDLE_BYTES = 32,
-    HANDLE_SIZE = 2 * HANDLE_BYTES + 1,
+    HANDLE_SIZE = MAC_SIZE, /* as many digits, so that it is compared as one */
+    HANDLE_BYTES = HANDLE_SIZE / 2,
 };
 
 static const char answer_key[] = "consent"; /* in inputRequests and inputResponses */
@@ -254,9 +256,7 @@ static int new_handle(char handle[HANDLE_SIZE])
     if (getrandom(bytes, sizeof(bytes), GRND_NONBLOCK) != (ssize_t)sizeof(bytes)) {
         return -1; /* a machine that has just come up */
     }
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        snprintf(handle + 2 * i, 3, "%02x", bytes[i]);
-    }
+    hex_write(bytes, sizeof(bytes), handle);
     return 0;
 }
 
@@ -345,27 +345,16 @@ void call_ask(struct call *call, const struct consent_question *question,
 
 /* ---- the same call again ---- */
 
-/* In a time that does not depend on how much of it is right. */
-static bool is_handle(const char *given, const char *handle)
-{
-    unsigned char differ = 0;
-
-    for (size_t i = 0; i < HANDLE_SIZE - 1; i++) {
-        differ |= (unsigned char)(given[i] ^ handle[i]);
-    }
-    return differ == 0;
-}
-
 static struct asked *find(const struct consent *c, const json_t *state)
 {
     const char *given = json_string_value(state);
     struct asked *found = NULL;
 
-    if (!given || json_string_length(state) != HANDLE_SIZE - 1) {
+    if (json_string_length(state) != HANDLE_SIZE - 1) {
         return NULL;
     }
     for (struct asked *a = c->list; a; a = a->next) {
-        if (!a->call && is_handle(given, a->handle)) {
+        if (!a->call && mac_equal(given, a->handle)) {
             found = a;
         }
     }

@@ -180,7 +180,7 @@ static bool is_listening(const struct server *s, const json_t *id, size_t *ret_i
     json_t *one;
     json_array_foreach(s->subscriptions, i, one)
     {
-        if (json_equal(one, id)) {
+        if (json_equal(json_object_get(one, "id"), id)) {
             *ret_index = i;
             return true;
         }
@@ -243,7 +243,6 @@ static void handle_cancelled(struct server *s, const struct message *m)
         call_cancel(call);
     } else if (is_listening(s, id, &index)) {
         json_array_remove(s->subscriptions, index);
-        json_array_remove(s->subscribed_resources, index);
     }
 }
 

@@ -548,6 +548,16 @@ static pid_t holder(const struct kept_store *store, const char *id)
     return pid;
 }
 
+json_t *kept_look(const struct kept_store *store, const char *id)
+{
+    json_t *record = kept_read(store, id, NULL);
+
+    if (record) {
+        json_object_set_new(record, "pid", json_integer(holder(store, id)));
+    }
+    return record;
+}
+
 static void list_one(const struct kept_store *store, const char *name, json_t *list)
 {
     const char *dot = strrchr(name, '.');
@@ -558,9 +568,8 @@ static void list_one(const struct kept_store *store, const char *name, json_t *l
         return;
     }
     memcpy(id, name, (size_t)(dot - name));
-    record = kept_read(store, id, NULL);
+    record = kept_look(store, id);
     if (record) {
-        json_object_set_new(record, "pid", json_integer(holder(store, id)));
         json_array_append_new(list, record);
     }
 }

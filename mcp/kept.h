@@ -57,8 +57,9 @@ void kept_forget(struct kept_hold *hold);
 
 /* A record, checked; NULL with an error (ERROR_NOT_FOUND: there is none). */
 json_t *kept_read(const struct kept_store *store, const char *id, struct error *err);
-/* All of them that are good, in no order; NULL when out of memory. Each has "pid" of the process
- * that has the session; 0: none. */
+/* A good one with "pid" of the process that has the session (0: none); NULL: there is none. */
+json_t *kept_look(const struct kept_store *store, const char *id);
+/* All of those, in no order; NULL when out of memory. */
 json_t *kept_list(const struct kept_store *store);
 /* Is there a good record of this id? */
 bool kept_exists(const char *id);

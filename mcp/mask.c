@@ -500,45 +500,47 @@ static bool is_in(const struct mask *m, const char *text, size_t size)
 struct collected {
     char *text;
     size_t size, room;
-    bool failed;
 };
+
+/* Memory for what takes the place of a text with secrets. Without any, no answer is better than one
+ * that shows them. */
+static char *must_grow(char *text, size_t room)
+{
+    char *grown = realloc(text, room);
+
+    if (!grown) {
+        abort();
+    }
+    return grown;
+}
 
 static void collect(void *data, const char *bytes, size_t size)
 {
     struct collected *c = data;
-    size_t room = 2 * (c->size + size) + 64;
-    char *grown;
 
-    if (!c->failed && c->size + size + 1 > c->room) {
-        grown = realloc(c->text, room);
-        c->failed = !grown;
-        c->text = grown ? grown : c->text;
-        c->room = grown ? room : c->room;
+    if (c->size + size + 1 > c->room) {
+        c->room = 2 * (c->size + size) + 1;
+        c->text = must_grow(c->text, c->room);
     }
-    if (!c->failed) {
-        memcpy(c->text + c->size, bytes, size);
-        c->size += size;
-        c->text[c->size] = '\0';
-    }
+    memcpy(c->text + c->size, bytes, size);
+    c->size += size;
+    c->text[c->size] = '\0';
 }
 
 char *mask_text(struct mask *mask, const char *text, size_t size, size_t *ret_size)
 {
-    struct collected c = {0};
+    struct collected c = {.room = size + 64};
     struct mask_stream s;
 
     if (!mask || !is_in(mask, text, size)) {
         return NULL;
     }
+    c.text = must_grow(NULL, c.room);
+    c.text[0] = '\0';
     mask_stream_init(&s, mask);
     mask_stream_write(&s, text, size, collect, &c);
     mask_stream_flush(&s, collect, &c);
     mask_stream_deinit(&s);
-    if (c.failed) {
-        free(c.text);
-        c.text = strdup("[out of memory]");
-        c.size = c.text ? strlen(c.text) : 0;
-    }
     *ret_size = c.size;
     return c.text;
 }

@@ -71,8 +71,8 @@ void mask_stream_flush(struct mask_stream *s, mask_emit emit, void *data);
 
 /* --- what is whole --- */
 
-/* The text with marks, to be freed; NULL when there is nothing to mask. Out of memory gives a text
- * that says so. */
+/* The text with marks, to be freed; NULL when there is nothing to mask. Without memory the
+ * process ends: no answer is better than one that shows them. */
 char *mask_text(struct mask *mask, const char *text, size_t size, size_t *ret_size);
 
 /* How many bytes at the end may be the beginning of a value that goes on. */

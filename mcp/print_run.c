@@ -45,3 +45,43 @@ bool print_bytes(int fd, const char *bytes, size_t size)
     }
     return true;
 }
+
+void print_display(print_output *output, void *data, const struct display *display)
+{
+    const json_t *text = json_object_get(display->data, "text/plain");
+
+    if (display->kind != DISPLAY_CLEAR && text) {
+        output(data, STREAM_STDOUT, json_string_value(text), json_string_length(text));
+        output(data, STREAM_STDOUT, "\n", 1);
+    }
+}
+
+static void say(print_output *output, void *data, const char *text)
+{
+    output(data, STREAM_STDERR, text, strlen(text));
+}
+
+void print_note(print_output *output, void *data, const char *text)
+{
+    say(output, data, "cellblock: ");
+    say(output, data, text);
+    say(output, data, "\n");
+}
+
+void print_outcome(print_output *output, void *data, const struct outcome *outcome)
+{
+    const struct run_error *error = &outcome->error;
+
+    if (error->traceback && error->traceback[0]) {
+        say(output, data, error->traceback);
+        say(output, data, error->traceback[strlen(error->traceback) - 1] == '\n' ? "" : "\n");
+    } else if (error->etype && !outcome->note) {
+        say(output, data, error->etype);
+        say(output, data, ": ");
+        say(output, data, error->evalue ? error->evalue : "");
+        say(output, data, "\n");
+    }
+    if (outcome->note) {
+        print_note(output, data, outcome->note);
+    }
+}

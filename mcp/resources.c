@@ -179,7 +179,7 @@ static void on_change(void *data)
 {
     struct server *s = data;
     size_t i;
-    json_t *id;
+    json_t *one;
 
     if (s->state >= SERVER_CLOSING || !s->stdio || stdio_congested(s->stdio)) {
         return;
@@ -187,13 +187,13 @@ static void on_change(void *data)
     if (s->version != PROTOCOL_NONE) {
         server_send(s, jsonrpc_notification(LIST_CHANGED, NULL));
     }
-    json_array_foreach(s->subscriptions, i, id)
+    json_array_foreach(s->subscriptions, i, one)
     {
-        if (json_is_true(json_array_get(s->subscribed_resources, i))) {
-            server_send(
-                s, jsonrpc_notification(LIST_CHANGED,
-                                        json_pack("{s{sO}}", "_meta",
-                                                  "io.modelcontextprotocol/subscriptionId", id)));
+        if (json_is_true(json_object_get(one, "resources"))) {
+            server_send(s, jsonrpc_notification(LIST_CHANGED,
+                                                json_pack("{s{sO}}", "_meta",
+                                                          "io.modelcontextprotocol/subscriptionId",
+                                                          json_object_get(one, "id"))));
         }
     }
 }
@@ -207,8 +207,8 @@ json_t *resources_subscribe(struct server *s, const json_t *wanted, json_t *id)
 {
     bool resources = json_is_true(json_object_get(wanted, "resourcesListChanged"));
 
-    if (json_array_append(s->subscriptions, id) < 0 ||
-        json_array_append_new(s->subscribed_resources, json_boolean(resources)) < 0) {
+    if (json_array_append_new(s->subscriptions,
+                              json_pack("{sO sb}", "id", id, "resources", resources)) < 0) {
         return NULL;
     }
     return resources ? json_pack("{sb}", "resourcesListChanged", 1) : json_object();

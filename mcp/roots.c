@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/hex.h"
 #include "mcp/jsonrpc.h"
 
 struct waiter {
@@ -25,13 +26,6 @@ struct roots {
 
 /* ---- URIs ---- */
 
-static int hex(char c)
-{
-    static const char digits[] = "0123456789abcdef0123456789ABCDEF";
-    const char *at = c ? strchr(digits, c) : NULL;
-    return at ? (int)(at - digits) % 16 : -1;
-}
-
 /* The bytes that %XX stand for; 0 when one is broken or a NUL. */
 static size_t percent_decode(const char *from, char *to)
 {
@@ -41,8 +35,8 @@ static size_t percent_decode(const char *from, char *to)
             to[n++] = *from++;
             continue;
         }
-        int high = hex(from[1]);
-        int low = high < 0 ? -1 : hex(from[2]);
+        int high = hex_value(from[1]);
+        int low = high < 0 ? -1 : hex_value(from[2]);
         if (low < 0 || high * 16 + low == 0) {
             return 0;
         }

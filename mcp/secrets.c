@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "backends/base/strings.h"
+#include "backends/base/wipe.h"
 #include "mcp/schema.h"
 #include "mcp/secret_tool.h"
 
@@ -312,7 +313,7 @@ struct secret_fetch {
 
 static void fetch_free(struct secret_fetch *fetch)
 {
-    secrets_wipe(fetch->values);
+    wipe_texts(fetch->values);
     json_decref(fetch->names);
     free(fetch);
 }
@@ -490,16 +491,4 @@ struct mask *secrets_mask(const json_t *values)
         }
     }
     return mask_new(found, count);
-}
-
-void secrets_wipe(json_t *values)
-{
-    const char *name;
-    json_t *value;
-
-    json_object_foreach(values, name, value)
-    {
-        explicit_bzero((char *)json_string_value(value), json_string_length(value));
-    }
-    json_decref(values);
 }

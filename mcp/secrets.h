@@ -37,7 +37,7 @@ const char *secrets_variable(const json_t *table, const char *name);
 
 /* Reading the values of `names`, which have been checked. */
 struct secret_fetch;
-/* `values` is {NAME: value}, taken by the callee; or NULL with an error. Wiped with secrets_wipe.
+/* `values` is {NAME: value}, taken by the callee; or NULL with an error. Wiped with wipe_texts.
  */
 typedef void (*secret_done)(void *data, json_t *values, const struct error *err);
 
@@ -58,8 +58,5 @@ int secrets_to_env(const json_t *table, const json_t *values, json_t *env);
 
 /* A mask of them; NULL when out of memory. */
 struct mask *secrets_mask(const json_t *values);
-
-/* Overwrites the texts and gives up the reference. NULL is allowed. */
-void secrets_wipe(json_t *values);
 
 #endif

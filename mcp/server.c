@@ -149,16 +149,16 @@ static void sessions_closed(void *data)
 static void end_subscriptions(struct server *s)
 {
     size_t i;
-    json_t *id;
-    json_array_foreach(s->subscriptions, i, id)
+    json_t *one;
+    json_array_foreach(s->subscriptions, i, one)
     {
+        json_t *id = json_object_get(one, "id");
         json_t *result =
             json_pack("{s:{s:O}}", "_meta", "io.modelcontextprotocol/subscriptionId", id);
         protocol_finish(PROTOCOL_2026_07_28, result);
         server_send(s, jsonrpc_result(id, result));
     }
     json_array_clear(s->subscriptions);
-    json_array_clear(s->subscribed_resources);
 }
 
 static void step(uv_timer_t *timer)
@@ -270,15 +270,13 @@ static int open_parts(struct server *s, const struct server_options *options, st
 {
     static const struct stdio_events events = {on_line, on_too_long, on_end, on_gone};
     s->subscriptions = json_array();
-    s->subscribed_resources = json_array();
     s->requests = client_requests_new(s->loop, send_request, s);
     s->roots = s->requests ? roots_new(s->loop, s->requests) : NULL;
     s->consent = consent_new(s);
     s->lifeline = lifeline_new(s->loop, on_cut, s);
     s->sessions = sessions_new(s->loop, s->config, s->log);
     s->runs = run_records_new(s->loop);
-    if (!s->runs || !s->subscriptions || !s->subscribed_resources || !s->roots || !s->consent ||
-        !s->lifeline || !s->sessions) {
+    if (!s->runs || !s->subscriptions || !s->roots || !s->consent || !s->lifeline || !s->sessions) {
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     resources_watch(s);
@@ -311,7 +309,6 @@ static void close_parts(struct server *s)
     }
     run_records_free(s->runs);
     json_decref(s->subscriptions);
-    json_decref(s->subscribed_resources);
     free(s);
 }
 
@@ -348,7 +345,6 @@ void server_free(struct server *server)
     }
     run_records_free(server->runs);
     json_decref(server->subscriptions);
-    json_decref(server->subscribed_resources);
     buffer_deinit(&server->scratch);
     free(server);
 }

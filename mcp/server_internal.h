@@ -83,9 +83,9 @@ struct server {
     enum log_level log_level; /* of legacy notifications/message */
     struct call *calls;
     size_t call_count;
-    json_t *subscriptions;        /* ids of open subscriptions/listen */
-    json_t *subscribed_resources; /* in the same order: is it told of resources/list_changed? */
-    struct buffer scratch;        /* a message being written */
+    json_t *subscriptions; /* open subscriptions/listen: {"id": …, "resources": is it told of
+                            * resources/list_changed?} */
+    struct buffer scratch; /* a message being written */
 
     enum server_state state;
     bool linger;      /* the client still reads: give it the last answers */

@@ -3,7 +3,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 #include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
@@ -106,8 +105,7 @@ static int check_shares(const struct share_list *list, const struct place_slot *
     return 0;
 }
 
-/* They have been checked; what can only be wrong at the start, the start says. */
-static void on_noted(void *data, const struct error *err)
+void session_share_noted(void *data, const struct error *err)
 {
     (void)data;
     (void)err;
@@ -116,7 +114,7 @@ static void on_noted(void *data, const struct error *err)
 static void give_shares(struct share_list *list, struct executor *e)
 {
     for (unsigned i = 0; i < list->count; i++) {
-        executor_add_share(e, list->items[i], NULL, on_noted, NULL);
+        executor_add_share(e, list->items[i], NULL, session_share_noted, NULL);
     }
     list->count = 0;
     share_list_deinit(list);
@@ -568,110 +566,4 @@ int session_reset(struct session *s, const json_t *roots, bool keep_shares, exec
     closing->data = data;
     close_executor(s, old, closing);
     return 0;
-}
-
-/* --- an executor for one run --- */
-
-struct executor *session_ephemeral_executor(struct session *s, struct error *err)
-{
-    struct ephemeral *e = calloc(1, sizeof(*e));
-    const struct share *share;
-
-    if (e) {
-        e->executor = executor_new(s->slot->place);
-    }
-    if (!e || !e->executor) {
-        free(e);
-        out_of_memory(err);
-        return NULL;
-    }
-    e->owner = s->owner;
-    e->session = s;
-    e->slot = s->slot;
-    e->slot->users++;
-    e->next = s->owner->ephemerals;
-    s->owner->ephemerals = e;
-    for (unsigned i = 0; (share = executor_share(s->executor, i)); i++) {
-        struct share *clone = share_clone(share);
-
-        if (!clone) {
-            ephemeral_close(e);
-            error_set_code(err, ERROR_INTERNAL, errno, "share %s", share->source);
-            return NULL;
-        }
-        executor_add_share(e->executor, clone, NULL, on_noted, NULL);
-    }
-    return e->executor;
-}
-
-static void on_ephemeral_closed(void *data, const struct error *err)
-{
-    struct ephemeral *e = data, **link;
-    struct sessions *owner = e->owner;
-    struct place_slot *slot = e->slot;
-
-    (void)err;
-    for (link = &owner->ephemerals; *link != e; link = &(*link)->next) {
-    }
-    *link = e->next;
-    free(e);
-    place_slot_release(owner, slot);
-}
-
-static void ephemeral_close_now(void *data)
-{
-    struct ephemeral *e = data;
-
-    executor_close(e->executor, on_ephemeral_closed, e);
-}
-
-void ephemeral_close(struct ephemeral *e)
-{
-    if (!e->closing) {
-        e->closing = true;
-        e->session = NULL;
-        if (!artifacts_rescue(e->owner->artifacts, e->executor, ephemeral_close_now, e)) {
-            ephemeral_close_now(e);
-        }
-    }
-}
-
-void session_ephemeral_close(struct session *s, struct executor *executor)
-{
-    for (struct ephemeral *e = s->owner->ephemerals; e; e = e->next) {
-        if (e->executor == executor) {
-            ephemeral_close(e);
-            return;
-        }
-    }
-}
-
-/* --- ids of runs --- */
-
-void session_handle(char id[SESSION_ID_SIZE], char kind, uint64_t bits)
-{
-    static const char alphabet[] = "abcdefghijklmnopqrstuvwxyz234567";
-
-    id[0] = kind;
-    id[1] = '-';
-    for (int i = 0; i < 8; i++, bits >>= 5) {
-        id[2 + i] = alphabet[bits & 31];
-    }
-    id[10] = '\0';
-}
-
-void run_id_new(char id[RUN_ID_SIZE])
-{
-    struct timespec now;
-    uint64_t bits;
-
-    _Static_assert((int)RUN_ID_SIZE >= (int)SESSION_ID_SIZE, "a handle has room in both");
-    if (getrandom(&bits, sizeof(bits), GRND_NONBLOCK) != sizeof(bits)) {
-        /* Only a machine that has just come up has none. The clock never says the same twice, and a
-         * multiplication by an odd number keeps what is different so. */
-        clock_gettime(CLOCK_MONOTONIC, &now);
-        bits = ((uint64_t)now.tv_sec * 1000000000 + (uint64_t)now.tv_nsec) >> 10;
-        bits *= UINT64_C(0x9e3779b97f4a7c15);
-    }
-    session_handle(id, 'r', bits);
 }

@@ -5,6 +5,7 @@
 #include <sys/random.h>
 #include <unistd.h>
 
+#include "backends/base/hex.h"
 #include "backends/base/strings.h"
 #include "mcp/session.h"
 #include "mcp/session_private.h"
@@ -25,9 +26,7 @@ static int new_nonce(char nonce[SESSION_NONCE_SIZE], struct error *err)
     if (getrandom(bytes, sizeof(bytes), 0) != sizeof(bytes)) {
         return error_set_code(err, ERROR_INTERNAL, errno, "a kept session");
     }
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        (void)snprintf(nonce + 2 * i, 3, "%02x", bytes[i]);
-    }
+    hex_write(bytes, sizeof(bytes), nonce);
     return 0;
 }
 
@@ -498,18 +497,12 @@ int sessions_add_left(const struct sessions *sessions, const json_t *tags, json_
 json_t *sessions_left_facts(const char *id)
 {
     struct kept_store *store = kept_is_id(id) ? kept_store_open(false, NULL) : NULL;
-    json_t *records = store ? kept_list(store) : NULL, *record, *row = NULL;
-    size_t index;
+    json_t *record = store ? kept_look(store, id) : NULL;
+    json_t *row = record ? session_left_row(record) : NULL;
 
-    json_array_foreach(records, index, record)
-    {
-        if (!row && strcmp(json_string_value(json_object_get(record, "id")), id) == 0) {
-            row = session_left_row(record);
-            json_object_set(row, "backend", json_object_get(record, "backend"));
-            json_object_set(row, "env", json_object_get(record, "variables"));
-        }
-    }
-    json_decref(records);
+    json_object_set(row, "backend", json_object_get(record, "backend"));
+    json_object_set(row, "env", json_object_get(record, "variables"));
+    json_decref(record);
     kept_store_free(store);
     return row;
 }

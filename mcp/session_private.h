@@ -11,7 +11,9 @@
 /*
  * Between sessions.c (the table: ids, places, which session a call means), sessions_end.c (how
  * sessions end, and what is remembered of them), session.c (one session: its executor, shares,
- * reset) and session_facts.c (what is told and changed of one). Nobody else includes this.
+ * reset), session_ephemeral.c (executors for one run), session_handle.c (ids), session_secrets.c,
+ * session_kept.c (sessions that outlive us) and session_facts.c (what is told and changed of one).
+ * Nobody else includes this.
  *
  * Who waits for whom at the end: executors are counted in their place's `users`, a place is closed
  * when it has none, and the table is freed when it has neither sessions nor places.
@@ -179,6 +181,10 @@ void place_slot_release(struct sessions *owner, struct place_slot *slot);
 void sessions_drop(struct session *s);
 /* A live one by id, or by name; NULL when there is none. */
 struct session *sessions_live(const struct sessions *sessions, const char *name);
+
+/* session.c: for a share that has been checked; what can only be wrong at the start, the start says
+ */
+void session_share_noted(void *data, const struct error *err);
 
 /* session_kept.c; all of it is nothing for a session that is not kept */
 int session_take_kept(struct session *s, const struct session_options *options, struct error *err);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/wipe.h"
 #include "mcp/artifacts.h"
 #include "mcp/secrets.h"
 #include "mcp/session_private.h"
@@ -92,7 +93,7 @@ static int keep(struct session *s, json_t *values_owned, struct error *err)
     if (remake_mask(s->owner) == 0) {
         return 0;
     }
-    secrets_wipe(s->secrets);
+    wipe_texts(s->secrets);
     s->secrets = NULL;
     return error_set_code(err, ERROR_INTERNAL, ENOMEM, "secrets");
 }
@@ -185,6 +186,6 @@ void session_drop_secrets(struct session *s)
     if (values) {
         s->secrets = NULL;
         (void)remake_mask(s->owner);
-        secrets_wipe(values);
+        wipe_texts(values);
     }
 }

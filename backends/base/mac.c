@@ -4,6 +4,8 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "backends/base/hex.h"
+
 enum {
     INNER = 0x36,
     OUTER = 0x5c,
@@ -36,9 +38,7 @@ void mac_of(const unsigned char key[MAC_KEY_SIZE], const void *bytes, size_t siz
 
     hash_with(key, INNER, bytes, size, inner);
     hash_with(key, OUTER, inner, sizeof(inner), outer);
-    for (size_t i = 0; i < sizeof(outer); i++) {
-        (void)snprintf(ret + 2 * i, 3, "%02x", outer[i]);
-    }
+    hex_write(outer, sizeof(outer), ret);
 }
 
 bool mac_equal(const char *a, const char *b)

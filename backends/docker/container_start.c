@@ -9,9 +9,10 @@
 static void create(struct container *c);
 static void look_for_it(struct container *c);
 
-static bool is_id(const char *text)
+bool container_is_id(const char *text)
 {
     size_t n = text ? strspn(text, "0123456789abcdef") : 0;
+
     return n >= 12 && n < ID_SIZE && text[n] == '\0';
 }
 
@@ -77,7 +78,7 @@ static void on_open(void *data)
 
 /* ---- attach ---- */
 
-static void on_bytes(void *data, const char *bytes, size_t size)
+void container_stream_bytes(void *data, const char *bytes, size_t size)
 {
     struct container *c = data;
 
@@ -86,7 +87,7 @@ static void on_bytes(void *data, const char *bytes, size_t size)
     }
 }
 
-static void on_end(void *data, long status, const struct error *err)
+void container_stream_end(void *data, long status, const struct error *err)
 {
     (void)status;
     container_stream_ended(data, err);
@@ -94,7 +95,8 @@ static void on_end(void *data, long status, const struct error *err)
 
 static void attach(struct container *c)
 {
-    static const struct attach_events events = {on_open, on_bytes, on_end};
+    static const struct attach_events events = {on_open, container_stream_bytes,
+                                                container_stream_end};
     struct error err = {0};
 
     c->state = CONTAINER_ATTACHING;
@@ -157,7 +159,7 @@ static void take_id(struct container *c, json_t *reply)
 {
     const char *id = json_string_value(json_object_get(reply, "Id"));
 
-    if (!is_id(id)) {
+    if (!container_is_id(id)) {
         container_fail(c, ERROR_LOST, "the engine's answer to a create has no Id");
         return;
     }

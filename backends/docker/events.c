@@ -60,8 +60,12 @@ static void on_end(void *data, long status, const struct error *err)
 void events_watch(struct docker_place *place)
 {
     static const struct engine_lines_events events = {on_value, on_end};
-    /* Of all servers: one that was found again has the label of who made it. */
-    char *filters = strdup("{\"type\":[\"container\"],\"label\":[\"cellblock.server\"]}");
+    /* A container that was found again has the label of the server that made it. */
+    char *filters =
+        place->base.env->keep
+            ? strdup("{\"type\":[\"container\"],\"label\":[\"cellblock.server\"]}")
+            : string_format("{\"type\":[\"container\"],\"label\":[\"cellblock.server=%s\"]}",
+                            place->server);
     char *escaped = filters ? http_escape(filters) : NULL;
 
     if (!place->events && !place->closing && escaped) {

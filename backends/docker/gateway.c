@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backends/base/hex.h"
 #include "backends/docker/recipe.h"
 #include "backends/docker/tunnel.h"
 #include "backends/kernels/jupyter/jupyter.h"
@@ -358,9 +359,7 @@ static int make_token(char token[2 * TOKEN_BYTES + 1])
     if (getentropy(bytes, sizeof(bytes)) < 0) {
         return -1;
     }
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        (void)snprintf(token + 2 * i, 3, "%02x", bytes[i]);
-    }
+    hex_write(bytes, sizeof(bytes), token);
     return 0;
 }
 

@@ -150,6 +150,10 @@ void container_fail(struct container *c, enum error_kind kind, const char *forma
 void container_gone(struct container *c, const struct machine_exit *exit);
 void container_arm(struct container *c, uint64_t ms, void (*on_time)(struct container *c));
 void container_stream_ended(struct container *c, const struct error *err);
+/* attach_events of the stream to what runs in it; `data` is the container. */
+void container_stream_bytes(void *data, const char *bytes, size_t size);
+void container_stream_end(void *data, long status, const struct error *err);
+bool container_is_id(const char *text); /* of a container or an exec, as the engine gives them */
 void container_settle(struct container *c);
 /* An answer came. False when the container is being closed: nothing else is to be done. */
 bool container_answered(struct container *c);

@@ -2,6 +2,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "backends/base/hex.h"
 #include "backends/base/mac.h"
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
@@ -32,10 +33,9 @@ void kept_word(const char *tag, const char *what, char ret[MAC_SIZE])
     unsigned char key[MAC_KEY_SIZE] = {0};
 
     for (size_t i = 0; tag[i] && i < NIBBLES; i++) {
-        unsigned digit = (unsigned)(strchr("0123456789abcdef", tag[i]) ? tag[i] : 'g');
+        int digit = hex_value(tag[i]);
 
-        digit = digit <= '9' ? digit - '0' : digit - 'a' + 10;
-        key[i / 2] = (unsigned char)(key[i / 2] << 4 | (digit & 15));
+        key[i / 2] = (unsigned char)(key[i / 2] << 4 | (digit < 0 ? 0 : digit));
     }
     mac_of(key, what, strlen(what), ret);
     explicit_bzero(key, sizeof(key));
@@ -64,13 +64,6 @@ bool kept_is_alive(json_t *labels)
            strtoll(until, NULL, 10) > (long long)time(NULL);
 }
 
-static bool is_id(const char *text)
-{
-    size_t n = text ? strspn(text, "0123456789abcdef") : 0;
-
-    return n >= 12 && n < ID_SIZE && text[n] == '\0';
-}
-
 int kept_take(struct container *c, const struct start_request *request)
 {
     const char *id = json_string_value(json_object_get(request->where, "container"));
@@ -80,7 +73,7 @@ int kept_take(struct container *c, const struct start_request *request)
     c->where = request->where ? json_deep_copy(request->where) : NULL;
     c->request.tag = NULL;
     c->request.where = NULL;
-    if ((request->tag && !c->tag) || (request->where && (!c->where || !is_id(id)))) {
+    if ((request->tag && !c->tag) || (request->where && (!c->where || !container_is_id(id)))) {
         return -1;
     }
     if (id) {
@@ -91,21 +84,6 @@ int kept_take(struct container *c, const struct start_request *request)
 }
 
 /* ---- finding it again ---- */
-
-static void on_bytes(void *data, const char *bytes, size_t size)
-{
-    struct container *c = data;
-
-    if (c->occupant && c->state < CONTAINER_ENDED) {
-        c->occupant->ops->feed(c->occupant, bytes, size);
-    }
-}
-
-static void on_end(void *data, long status, const struct error *err)
-{
-    (void)status;
-    container_stream_ended(data, err);
-}
 
 static void on_open(void *data)
 {
@@ -119,7 +97,8 @@ static void on_open(void *data)
 
 static void on_exec(void *data, long status, json_t *reply, const struct error *err)
 {
-    static const struct attach_events events = {on_open, on_bytes, on_end};
+    static const struct attach_events events = {on_open, container_stream_bytes,
+                                                container_stream_end};
     struct container *c = data;
     const char *exec = json_string_value(json_object_get(reply, "Id"));
     struct error failure = {0};
@@ -128,7 +107,7 @@ static void on_exec(void *data, long status, json_t *reply, const struct error *
     if (!container_answered(c)) {
         return;
     }
-    if (err || !is_id(exec)) {
+    if (err || !container_is_id(exec)) {
         container_fail(c, ERROR_LOST, "the engine did not let us into the container %s: %s",
                        c->name, err ? err->message : "its answer has no Id");
         return;

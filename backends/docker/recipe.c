@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/hex.h"
 #include "backends/base/net/tar.h"
 
 /* What every image has. The least versions that our side of the kernel was tried with; no newest
@@ -217,8 +218,8 @@ static int hash_of(const char *const *parts, char ret[RECIPE_HASH_SIZE])
     }
     good = good && EVP_DigestFinal_ex(context, digest, NULL) == 1;
     EVP_MD_CTX_free(context);
-    for (size_t i = 0; good && i < (RECIPE_HASH_SIZE - 1) / 2; i++) {
-        (void)snprintf(ret + 2 * i, 3, "%02x", digest[i]);
+    if (good) {
+        hex_write(digest, (RECIPE_HASH_SIZE - 1) / 2, ret);
     }
     return good ? 0 : -1;
 }

@@ -3,16 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/hex.h"
 #include "backends/jupyter/place.h"
-
-static int hex(char c)
-{
-    if (c >= '0' && c <= '9') {
-        return c - '0';
-    }
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
 
 /* Percent-encoding is taken away, in place. */
 static void decode(char *text)
@@ -20,8 +12,8 @@ static void decode(char *text)
     char *to = text;
 
     for (; *text; text++) {
-        if (text[0] == '%' && hex(text[1]) >= 0 && hex(text[2]) >= 0) {
-            *to++ = (char)(hex(text[1]) * 16 + hex(text[2]));
+        if (text[0] == '%' && hex_value(text[1]) >= 0 && hex_value(text[2]) >= 0) {
+            *to++ = (char)(hex_value(text[1]) * 16 + hex_value(text[2]));
             text += 2;
         } else {
             *to++ = *text;

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "backends/base/embedded.h"
+#include "backends/base/hex.h"
 #include "backends/base/strings.h"
 #include "backends/local/child.h"
 #include "backends/local/launch.h"
@@ -94,9 +95,7 @@ static void make_token(char token[TOKEN_SIZE])
     if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
         abort();
     }
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        (void)snprintf(token + 2 * i, 3, "%02x", bytes[i]);
-    }
+    hex_write(bytes, sizeof(bytes), token);
 }
 
 static void add_kept(struct strings *env, const char *name)

@@ -37,7 +37,6 @@ static void maybe_closed(struct jupyter_place *place);
 static void on_started(void *data, struct link *link)
 {
     struct jupyter_machine *m = data;
-
     m->base.events.on_started(m->base.data, link);
 }
 

@@ -133,8 +133,8 @@ DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
                  "packages": ["bash_kernel", "numpy", "pandas", "matplotlib"]}
 # Of variants that differ from another one in how they are reached, and not in what is there.
-REACHED = ("test_input", "test_output", "test_shell", "test_state", "test_time")
-SOME = (*REACHED, "test_errors")
+REACHED = ("test_input", "test_output", "test_shell", "test_state")
+SOME = (*REACHED, "test_errors", "test_time")
 # Of those that also differ in who ends a run, and in what files and commands go through.
 MOST = (*SOME, "test_commands", "test_display", "test_files", "test_limits_elsewhere",
         "test_runs", "test_secrets", "test_sessions")
@@ -150,7 +150,8 @@ BARE = {"walls": False, "own_root": False}
 VARIANTS = (
     Variant("local", main=True),
     Variant("local-solo", environment={"cells": "solo"}),
-    Variant("local-no-nesting", prepare=deny_nesting, files=CELLS),
+    Variant("local-no-nesting", prepare=deny_nesting,
+            files=("test_fresh", "test_limits", "test_processes", "test_state")),
     Variant("local-landlock", args=("--isolation", "landlock"),
             lacks=frozenset({"mount", "mount_write"}), own_root=False),
     Variant("local-none", args=("--isolation", "none"), environment={"network": "all"}, walls=False,
@@ -164,7 +165,8 @@ VARIANTS = (
             lacks=frozenset({"kernelspecs"})),
     Variant("docker-jupyter", "docker", environment=JUPYTER_IMAGE, engine="docker",
             prepare=on_docker, lacks=frozenset({"exit_status"}),
-            files=(*MOST, "test_contract", "test_limits", "test_reattach")),
+            files=(*(set(MOST) - {"test_errors", "test_time"}), "test_contract", "test_limits",
+                   "test_reattach")),
     Variant("podman", "docker", environment=DOCKER, engine="podman", prepare=on_docker,
             lacks=frozenset({"kernelspecs"})),
     Variant("jupyter-server", "jupyter", engine="jupyter-server", prepare=at_url, **BARE),

@@ -54,7 +54,7 @@ static void test_other_uris_are_none(void **state)
     expect_key("cellblock://s/r/%00", NULL);
     expect_key("", NULL);
     memset(longer, 'x', ARTIFACT_URI_CAP + 32);
-    memcpy(longer, "cellblock://", 12);
+    *stpcpy(longer, "cellblock://") = 'x';
     expect_key(longer, NULL);
     free(longer);
 }

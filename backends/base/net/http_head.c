@@ -1,3 +1,4 @@
+#include "backends/base/hex.h"
 #include "backends/base/net/http_internal.h"
 
 #include <ctype.h>
@@ -95,25 +96,16 @@ ssize_t http_head_parse(const char *bytes, size_t size, struct http_head *ret)
     return end - bytes + 4;
 }
 
-static int hex(char c)
-{
-    if (isdigit((unsigned char)c)) {
-        return c - '0';
-    }
-    c = (char)tolower((unsigned char)c);
-    return c >= 'a' && c <= 'f' ? c - 'a' + 10 : -1;
-}
-
 /* One chunk's size line; its length with the line end, or 0. */
 static size_t chunk_size(const char *bytes, size_t size, size_t *ret)
 {
     const char *end = memmem(bytes, size, "\r\n", 2);
     size_t n = 0, i = 0;
-    if (!end || hex(bytes[0]) < 0) {
+    if (!end || hex_value(bytes[0]) < 0) {
         return 0;
     }
-    for (; hex(bytes[i]) >= 0 && i < 8; i++) {
-        n = n * 16 + (size_t)hex(bytes[i]);
+    for (; hex_value(bytes[i]) >= 0 && i < 8; i++) {
+        n = n * 16 + (size_t)hex_value(bytes[i]);
     }
     *ret = n;
     return (size_t)(end - bytes) + 2;

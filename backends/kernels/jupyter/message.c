@@ -9,6 +9,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "backends/base/hex.h"
+
 static const char *const channel_names[] = {"shell", "iopub", "stdin", "control"};
 
 enum {
@@ -23,9 +25,7 @@ void jupyter_make_id(char id[JUPYTER_ID_SIZE])
     if (getrandom(bytes, sizeof(bytes), 0) != (ssize_t)sizeof(bytes)) {
         abort(); /* cannot be for so few bytes */
     }
-    for (size_t i = 0; i < sizeof(bytes); i++) {
-        (void)snprintf(id + 2 * i, 3, "%02x", bytes[i]);
-    }
+    hex_write(bytes, sizeof(bytes), id);
 }
 
 /* ---- parsing ---- */

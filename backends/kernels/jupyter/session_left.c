@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/mac.h"
 #include "backends/kernels/jupyter/session_internal.h"
 
 /*
@@ -44,7 +45,7 @@ int session_check_tag(struct jupyter_session *s, const json_t *answer, struct er
 {
     const char *tag = json_string_value(json_object_get(answer, "tag"));
 
-    if (tag && strcmp(tag, s->tag) != 0) {
+    if (tag && !mac_equal(tag, s->tag)) {
         return error_set(err, ERROR_NOT_FOUND,
                          "the kernel %s is another session's: it does not show this one's tag",
                          s->found);
