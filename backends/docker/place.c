@@ -268,7 +268,7 @@ static int make_parts(struct docker_place *place)
         place->kernel_image = kernel_image_new(place->base.loop, place->engine, place->image,
                                                place->base.env, on_image_line, place);
         place->base.kernel = &jupyter_kernel;
-        place->base.lacks = CAP_EXIT_STATUS;
+        place->base.lacks = CAP_EXIT_STATUS | CAP_STDIN_CODE;
     } else {
         place->base.lacks = CAP_KERNELSPECS;
     }

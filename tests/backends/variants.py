@@ -164,7 +164,7 @@ VARIANTS = (
     Variant("docker", "docker", environment=DOCKER, engine="docker", prepare=on_docker,
             lacks=frozenset({"kernelspecs"})),
     Variant("docker-jupyter", "docker", environment=JUPYTER_IMAGE, engine="docker",
-            prepare=on_docker, lacks=frozenset({"exit_status"}),
+            prepare=on_docker, lacks=frozenset({"exit_status", "stdin_code"}),
             files=(*(set(MOST) - {"test_errors", "test_time"}), "test_contract", "test_limits",
                    "test_reattach")),
     Variant("podman", "docker", environment=DOCKER, engine="podman", prepare=on_docker,
