@@ -338,7 +338,7 @@ const char *capability_name(unsigned index, enum capability *ret)
         "stateful",      "ephemeral", "shell",        "copy",         "mount",        "mount_write",
         "cloud",         "stdin",     "network_none", "network_all",  "memory_limit", "disk_limit",
         "process_limit", "interrupt", "exit_status",  "keeps_files",  "kernelspecs",  "usage",
-        "files",         "commands",  "signal",       "stdin_stream", "reattach",
+        "files",         "commands",  "signal",       "stdin_stream", "reattach",     "stdin_code",
     };
 
     if (index >= sizeof(names) / sizeof(names[0])) {

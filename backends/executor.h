@@ -72,6 +72,7 @@ enum capability {
     CAP_SIGNAL = 1u << 20,       /* run_signal to a command; SIGINT to any run */
     CAP_STDIN_STREAM = 1u << 21, /* run_request.stdin_open and run_write, of a command */
     CAP_REATTACH = 1u << 22,     /* executor_keep: a sandbox outlives this process */
+    CAP_STDIN_CODE = 1u << 23,   /* run_request.stdin_open and run_write, of code */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */
@@ -105,7 +106,7 @@ struct run_request {
                           * executor's to fill in, from the place's environment */
     const char *workdir; /* of a command (argv, or language shell): absolute, or from /workspace;
                           * NULL: the session's. One that is no folder is the run's error */
-    bool stdin_open;     /* of a command: stdin goes on after stdin_text, by run_write */
+    bool stdin_open;     /* stdin goes on after stdin_text, by run_write */
     const char *stdin_text; /* UTF-8, stdin_size bytes; NULL: end of file at once, never a wait */
     size_t stdin_size;
     json_t *env;            /* object of strings for this run only, or NULL */
@@ -237,6 +238,8 @@ void executor_close(struct executor *e, executor_done done, void *data);
  *   where     what on_where told once, of a sandbox with this tag: the first start finds that one,
  *             as it is, and makes no other. What is found there and does not show the tag is let
  *             go untouched. NULL: a new one is made
+ *   to_end    with where: it is found only to be ended, which a place may do without reaching what
+ *             is in it; then it is gone, and its start fails with that
  *   on_where  called when a sandbox with the tag is there and ready: what leads to it, an object of
  *             texts; with NULL when it is known to be gone. It may be called from inside any
  *             function of the executor
@@ -244,6 +247,7 @@ void executor_close(struct executor *e, executor_done done, void *data);
 struct executor_kept {
     const char *tag;
     json_t *where;
+    bool to_end;
     void (*on_where)(void *data, json_t *where);
     void *data;
 };

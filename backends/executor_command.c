@@ -88,6 +88,14 @@ static int check_workdir(const struct run_request *request, struct error *err)
     return 0;
 }
 
+static int needs_stdin(const struct executor *e, const struct run_request *request,
+                       struct error *err)
+{
+    return is_command(request)
+               ? place_needs(e->place, CAP_STDIN_STREAM, "stdin while a command is going", err)
+               : place_needs(e->place, CAP_STDIN_CODE, "stdin while code is going", err);
+}
+
 int executor_check_command(const struct executor *e, const struct run_request *request,
                            struct error *err)
 {
@@ -104,12 +112,7 @@ int executor_check_command(const struct executor *e, const struct run_request *r
     if (!request->stdin_open) {
         return 0;
     }
-    if (!is_command(request)) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "stdin_open: only a command's stdin can stay open; give code its whole "
-                         "stdin at the start");
-    }
-    return place_needs(e->place, CAP_STDIN_STREAM, "stdin while a command is going", err);
+    return needs_stdin(e, request, err);
 }
 
 /* ---- while it is going ---- */
@@ -180,8 +183,12 @@ int run_signal(struct run *run, int number, struct error *err)
 static int check_write(const struct run *run, size_t size, struct error *err)
 {
     if (!run->request.stdin_open) {
-        return error_set(err, ERROR_INVALID,
-                         "the run's stdin is not open: start it with stdin_open");
+        return needs_stdin(run->executor, &run->request, err) < 0
+                   ? -1
+                   : error_set(err, ERROR_INVALID,
+                               "the run's stdin is not open: it had all of it at its start. A "
+                               "command is started with stdin_open, code in the background and "
+                               "without stdin");
     }
     if (run->input_ended) {
         return error_set(err, ERROR_INVALID, "the run's stdin has had its end already");

@@ -20,6 +20,7 @@ int executor_keep_sandbox(struct executor *e, const struct executor_kept *kept)
     executor_free_kept(e);
     e->tag = tag;
     e->where = where;
+    e->to_end = kept->to_end;
     e->on_where = kept->on_where;
     e->where_data = kept->data;
     return 0;

@@ -80,9 +80,11 @@ struct start_request {
     /* CAP_REATTACH, borrowed until machine_start returns. `tag`: the machine may outlive us, and
      * shows this when it is found again (NULL: it ends with us, whatever happens). `where`: it is
      * this one, and no other is made; one that is gone, or does not show the tag, is an on_exit
-     * with ERROR_NOT_FOUND, and what is there is left untouched. */
+     * with ERROR_NOT_FOUND, and what is there is left untouched. `to_end`: it is wanted only to be
+     * ended, which may be done at once, if it shows the tag; then that is its on_exit. */
     const char *tag;
     const json_t *where;
+    bool to_end;
 };
 
 /* One thing that a backend needs or can use, for `cellblock doctor`. Texts are the caller's to read

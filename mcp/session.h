@@ -68,6 +68,7 @@ struct session_options {
     const char *id;
     const json_t *record;
     struct kept_hold **hold;
+    bool to_end; /* it is found only for that */
 };
 
 /* Never the default one. NULL with an error: the name is another session's, there are too many, the

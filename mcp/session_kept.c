@@ -81,6 +81,7 @@ int session_take_kept(struct session *s, const struct session_options *options, 
         s->kept = *options->hold;
         *options->hold = NULL;
         take_record(s, options->record);
+        s->to_end = options->to_end;
     } else {
         r = new_nonce(s->nonce, err);
         s->kept = r == 0 ? kept_hold(store, s->id, err) : NULL;
@@ -155,7 +156,8 @@ static void on_where(void *data, json_t *where)
 
 void session_keep_executor(struct session *s, struct executor *e)
 {
-    const struct executor_kept kept = {s->tag, s->seeking ? s->where : NULL, on_where, s};
+    const struct executor_kept kept = {s->tag, s->seeking ? s->where : NULL, s->to_end, on_where,
+                                       s};
 
     if (s->kept && executor_keep_sandbox(e, &kept) < 0) {
         abort(); /* so few bytes */
@@ -254,9 +256,8 @@ static int not_left(const char *id, struct error *err)
 {
     return error_set(err, ERROR_NOT_FOUND,
                      "there is no session \"%.64s\" to be attached. A session outlives its server "
-                     "where its environment says \"keep\": true (a Jupyter server at a url, a "
-                     "container with kernel jupyter); all "
-                     "others, local ones too, end with the server that made them",
+                     "where its environment says \"keep\": true (backend docker, a Jupyter server "
+                     "at a url); all others, local ones too, end with the server that made them",
                      id);
 }
 
@@ -319,6 +320,7 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
         .hold = &hold,
         .wishes = (json_t *)wishes,
         .consented = json_is_true(json_object_get(record, "consented")),
+        .to_end = to_end,
     };
     struct session *s = NULL;
 

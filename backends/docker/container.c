@@ -162,7 +162,7 @@ static void on_broken(void *data, const char *message)
     struct container *c = data;
     const char *words = c->attach ? attach_last_words(c->attach) : "";
 
-    if (c->where && c->left && gateway_is_another(c->occupant)) {
+    if (c->where && c->left && c->occupant->ops->is_another(c->occupant)) {
         c->left = false; /* ours, without what was in it */
         container_fail(c, ERROR_NOT_FOUND, "%s", message ? message : "it was restarted");
         return;
@@ -189,9 +189,20 @@ static struct occupant *new_runner(struct container *c, const struct occupant_ev
         .limits_per_process = true,
         .warm = c->warm,
         .env = env->env,
+        .keep_seconds = env->max_lifetime_seconds,
     };
+    char secret[MAC_SIZE], proof[MAC_SIZE];
+    struct occupant *o;
 
-    return runner_occupant_new(c->place->base.loop, attach_stream(c->attach), &options, events, c);
+    if (c->tag) {
+        kept_word(c->tag, "relay", secret);
+        kept_word(secret, "proof", proof);
+        options.secret = c->where ? secret : NULL;
+        options.proof = proof;
+    }
+    o = runner_occupant_new(c->place->base.loop, attach_stream(c->attach), &options, events, c);
+    explicit_bzero(secret, sizeof(secret));
+    return o;
 }
 
 static struct occupant *new_gateway(struct container *c, const struct occupant_events *events,
@@ -334,8 +345,11 @@ static void on_died(struct container *c)
                                 c->exit_code, c->exit_code == 137 ? " (killed from outside)" : "",
                                 words[0] ? "; its last words: " : "", words);
     } else {
+        const char *words = c->where && c->attach ? attach_last_words(c->attach) : "";
         message = string_format("the engine closed the connection to the container %s: %s", c->name,
-                                c->reason ? c->reason : "no reason was given");
+                                c->reason  ? c->reason
+                                : words[0] ? words
+                                           : "no reason was given");
     }
     exit.message = message;
     container_gone(c, &exit);

@@ -109,6 +109,12 @@ static void attach(struct container *c)
 
 /* ---- create ---- */
 
+/* What is ours in it counts as well: the gateway and its threads, or a relay that comes later. */
+static unsigned more_pids(const struct docker_place *place)
+{
+    return place->kernel_image ? GATEWAY_THREADS : place->base.env->keep;
+}
+
 static void on_inspected(void *data, long status, json_t *reply, const struct error *err)
 {
     struct container *c = data;
@@ -124,8 +130,7 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
                        err->message);
         return;
     }
-    lost = spec_not_held(place->base.env, place->kernel_image ? GATEWAY_THREADS : 0,
-                         json_object_get(reply, "HostConfig"));
+    lost = spec_not_held(place->base.env, more_pids(place), json_object_get(reply, "HostConfig"));
     if (lost) {
         container_fail(c, ERROR_UNSUPPORTED,
                        "the engine took the limits of a container and left out %s; nothing is run "
@@ -242,14 +247,12 @@ static void look_for_it(struct container *c)
                                       .data = c});
 }
 
-/* The gateway and its threads count as well. */
-static void add_gateway_threads(json_t *body)
+static void add_pids(json_t *body, unsigned more)
 {
     json_t *host = json_object_get(body, "HostConfig");
     json_t *limit = json_object_get(host, "PidsLimit");
 
-    json_object_set_new(host, "PidsLimit",
-                        json_integer(json_integer_value(limit) + GATEWAY_THREADS));
+    json_object_set_new(host, "PidsLimit", json_integer(json_integer_value(limit) + more));
 }
 
 static json_t *create_body(struct docker_place *place, struct spec *spec)
@@ -266,8 +269,8 @@ static json_t *create_body(struct docker_place *place, struct spec *spec)
         spec->command = supervised_command(python ? python : "python3", false, &text);
     }
     body = spec->command ? spec_create(spec) : NULL;
-    if (place->kernel_image && body) {
-        add_gateway_threads(body);
+    if (body) {
+        add_pids(body, more_pids(place));
     }
     spec->command = NULL; /* what it led to ends here */
     free(text);

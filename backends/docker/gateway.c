@@ -381,14 +381,14 @@ static int open_tunnel(struct gateway *g, struct byte_stream *stream, struct err
     return r < 0 ? error_set(err, ERROR_INTERNAL, "out of memory") : 0;
 }
 
-json_t *gateway_where(const struct occupant *o)
+static json_t *where_of(const struct occupant *o)
 {
     const struct gateway *g = (const struct gateway *)o;
 
     return g->session ? jupyter_session_where(g->session) : NULL;
 }
 
-void gateway_leave(struct occupant *o, bool interrupt)
+static void leave(struct occupant *o, bool interrupt)
 {
     struct gateway *g = (struct gateway *)o;
 
@@ -398,7 +398,7 @@ void gateway_leave(struct occupant *o, bool interrupt)
     }
 }
 
-bool gateway_is_another(const struct occupant *o)
+static bool is_another(const struct occupant *o)
 {
     return ((const struct gateway *)o)->another;
 }
@@ -412,9 +412,9 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
                              const struct gateway_options *options,
                              const struct occupant_events *events, void *data, struct error *err)
 {
-    static const struct occupant_ops ops = {feed,       ended,       start_worker, attached,
-                                            interrupt,  kill_worker, put,          close_it,
-                                            put_cancel, file,        NULL};
+    static const struct occupant_ops ops = {
+        feed,     ended,      start_worker, attached, interrupt, kill_worker, put,
+        close_it, put_cancel, file,         NULL,     where_of,  leave,       is_another};
     struct gateway *g = calloc(1, sizeof(*g));
 
     if (!g || make_token(g->token) < 0) {

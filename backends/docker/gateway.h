@@ -40,10 +40,4 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
                              const struct gateway_options *options,
                              const struct occupant_events *events, void *data, struct error *err);
 
-/* Of one with a tag: jupyter_session_where, jupyter_session_leave. */
-json_t *gateway_where(const struct occupant *o);
-void gateway_leave(struct occupant *o, bool interrupt);
-/* Was there no such session any more where one was to be found? */
-bool gateway_is_another(const struct occupant *o);
-
 #endif

@@ -8,16 +8,17 @@
 #include "backends/docker/internal.h"
 
 /*
- * Containers that outlive the server which made them: those with the jupyter kernel, since their
- * gateway lives on without a stream. What the engine and the container are given is made of the
- * session's tag, which neither of them can lead back to:
+ * Containers that outlive the server which made them: with the jupyter kernel their gateway lives
+ * on without a stream, with the runner their supervisor does. What the engine and the container are
+ * given is made of the session's tag, which neither of them can lead back to:
  *
  *   label cellblock.tag    proves that the container is the session's
  *   label cellblock.until  when it may be taken for an orphan; the keeper ends it by then
  *   the gateway's token    so that it need not be written down anywhere
+ *   the relay's secret     likewise; the supervisor is given what proves it, and not it
  *
- * A container that is found again is inspected first; then a keeper of our own is started in it,
- * by exec, which only carries bytes, and everything else is as with a new one.
+ * A container that is found again is inspected first; then a keeper or a relay of our own is
+ * started in it, by exec, which only carries bytes, and everything else is as with a new one.
  */
 enum {
     EXEC_MS = 30 * 1000,
@@ -120,22 +121,36 @@ static void on_exec(void *data, long status, json_t *reply, const struct error *
     error_clear(&failure);
 }
 
-static void enter(struct container *c)
+/* A keeper, or a relay. */
+static json_t *command_of(const struct docker_place *place)
 {
-    const char *argv[6];
+    const char *python = place->base.env->python;
+    const char *keeper[6];
+    const char *const *argv = keeper;
+    char *text = NULL;
     json_t *words = json_array();
 
-    gateway_command(argv);
-    for (const char *const *word = argv; *word; word++) {
-        json_array_append_new(words, json_string(*word));
+    if (place->kernel_image) {
+        gateway_command(keeper);
+    } else {
+        argv = supervised_command(python ? python : "python3", false, &text);
     }
+    for (; argv && *argv; argv++) {
+        json_array_append_new(words, json_string(*argv));
+    }
+    free(text);
+    return words;
+}
+
+static void enter(struct container *c)
+{
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "POST",
                                       .path = string_format("/containers/%s/exec", c->id),
                                       .body = json_pack("{s:b, s:b, s:b, s:b, s:o}", "AttachStdin",
                                                         1, "AttachStdout", 1, "AttachStderr", 1,
-                                                        "Tty", 0, "Cmd", words),
+                                                        "Tty", 0, "Cmd", command_of(c->place)),
                                       .timeout_ms = EXEC_MS,
                                       .done = on_exec,
                                       .data = c});
@@ -159,7 +174,7 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
         return;
     }
     if (err && status == 404) {
-        container_fail(c, ERROR_NOT_FOUND, "the engine has no container %s any more", c->name);
+        container_fail(c, ERROR_NOT_FOUND, "the container %s is gone from the engine", c->name);
     } else if (err) {
         container_fail(c, ERROR_LOST, "the engine did not say what became of the container: %s",
                        err->message);
@@ -170,8 +185,12 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
     } else if (!json_is_true(json_object_get(state, "Running"))) {
         c->asked = true; /* ours, and of no use: removed */
         container_fail(c, ERROR_NOT_FOUND, "the container %s has ended", c->name);
+    } else if (c->request.to_end) {
+        c->asked = true; /* whatever the code in it has done to its supervisor */
+        container_fail(c, ERROR_NOT_FOUND, "the container %s was ended", c->name);
     } else {
         c->asked = c->left = true; /* ours; it stays until it has been reached */
+        c->used = true;
         c->folders = json_incref(json_object_get(json_object_get(reply, "HostConfig"), "Tmpfs"));
         enter(c);
     }
@@ -193,7 +212,7 @@ void kept_find(struct container *c)
 
 json_t *container_where(const struct container *c)
 {
-    json_t *where = c->tag && c->occupant ? gateway_where(c->occupant) : NULL;
+    json_t *where = c->tag && c->occupant ? c->occupant->ops->where(c->occupant) : NULL;
 
     if (where) {
         json_object_set_new(where, "container", json_string(c->id));
@@ -206,6 +225,6 @@ void container_leave(struct container *c, bool interrupt)
 {
     if (c->tag && c->occupant && c->state == CONTAINER_UP && c->link) {
         c->left = true;
-        gateway_leave(c->occupant, interrupt);
+        c->occupant->ops->leave(c->occupant, interrupt);
     }
 }

@@ -65,6 +65,24 @@ static int signal_worker(struct occupant *o, int number)
     return supervised_signal(of(o), number);
 }
 
+static json_t *where(const struct occupant *o)
+{
+    (void)o;
+    return json_object(); /* its socket is always at the same place */
+}
+
+/* What ends it is the stream's end; the supervisor then sees for itself whether a run is going. */
+static void leave(struct occupant *o, bool interrupt)
+{
+    (void)o;
+    (void)interrupt;
+}
+
+static bool is_another(const struct occupant *o)
+{
+    return supervised_is_another(((const struct runner *)o)->supervised);
+}
+
 static void on_closed(void *data)
 {
     struct runner *r = data;
@@ -88,9 +106,9 @@ struct occupant *runner_occupant_new(uv_loop_t *loop, struct byte_stream *stream
                                      const struct supervised_options *options,
                                      const struct occupant_events *events, void *data)
 {
-    static const struct occupant_ops ops = {feed,       ended,       start_worker, attached,
-                                            interrupt,  kill_worker, put,          close_it,
-                                            put_cancel, file,        signal_worker};
+    static const struct occupant_ops ops = {
+        feed,     ended,      start_worker, attached,      interrupt, kill_worker, put,
+        close_it, put_cancel, file,         signal_worker, where,     leave,       is_another};
     struct runner *r = calloc(1, sizeof(*r));
 
     if (!r) {

@@ -26,6 +26,12 @@ struct occupant_ops {
                  void *data);
     /* As place_ops.machine_signal; NULL where there is none. */
     int (*signal)(struct occupant *o, int number);
+    /* Of one that may outlive us: what leads to it beyond the container, a new object (NULL: there
+     * is nothing yet); that it is to go on when it is closed, `interrupt`: but not the run; was
+     * what was left in it not there any more? */
+    json_t *(*where)(const struct occupant *o);
+    void (*leave)(struct occupant *o, bool interrupt);
+    bool (*is_another)(const struct occupant *o);
 };
 
 struct occupant {

@@ -245,11 +245,6 @@ static int check_settings(const struct environment *env, struct error *err)
                          "packages: an image is built of them with kernel \"jupyter\" only; name "
                          "an `image` that has them, or install them in the session (%%pip)");
     }
-    if (env->keep && env->kernel != KERNEL_JUPYTER) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "keep: a container whose code the runner runs ends with the server. "
-                         "Say \"kernel\": \"jupyter\" with it, or leave out \"keep\"");
-    }
     if (env->host && endpoint_parse(env->host, "host", &endpoint, err) < 0) {
         return -1;
     }
@@ -273,9 +268,9 @@ static int make_parts(struct docker_place *place)
         place->kernel_image = kernel_image_new(place->base.loop, place->engine, place->image,
                                                place->base.env, on_image_line, place);
         place->base.kernel = &jupyter_kernel;
-        place->base.lacks = CAP_EXIT_STATUS;
+        place->base.lacks = CAP_EXIT_STATUS | CAP_STDIN_CODE;
     } else {
-        place->base.lacks = CAP_KERNELSPECS | CAP_REATTACH;
+        place->base.lacks = CAP_KERNELSPECS;
     }
     return place->labels && place->image &&
                    (place->kernel_image || place->base.env->kernel != KERNEL_JUPYTER)

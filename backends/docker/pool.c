@@ -85,13 +85,13 @@ struct container *pool_take(struct docker_place *place)
 }
 
 /* A container with a gateway of its own is no small thing to keep ready: only where each run takes
- * one, unless it was asked for. */
+ * one, unless it was asked for. One that outlives us has its session's tag from its beginning. */
 static unsigned pool_size(const struct docker_place *place)
 {
     const struct environment *env = place->base.env;
     bool asked = env->given & SETTING_POOL || env->mode == MODE_EPHEMERAL;
 
-    return place->kernel_image && !asked ? 0 : env->pool;
+    return env->keep || (place->kernel_image && !asked) ? 0 : env->pool;
 }
 
 void pool_fill(struct docker_place *place)

@@ -405,7 +405,7 @@ const struct place_ops local_place_ops = {
                     CAP_MOUNT_WRITE | CAP_STDIN | CAP_NETWORK_NONE | CAP_NETWORK_ALL |
                     CAP_MEMORY_LIMIT | CAP_DISK_LIMIT | CAP_PROCESS_LIMIT | CAP_INTERRUPT |
                     CAP_EXIT_STATUS | CAP_USAGE | CAP_FILES | CAP_COMMANDS | CAP_SIGNAL |
-                    CAP_STDIN_STREAM,
+                    CAP_STDIN_STREAM | CAP_STDIN_CODE,
     .languages = languages,
     .open = open_place,
     .warm = warm,

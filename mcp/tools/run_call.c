@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "backends/base/strings.h"
+#include "backends/registry.h"
 #include "mcp/content.h"
 #include "mcp/run_record.h"
 #include "mcp/server.h"
@@ -303,6 +304,9 @@ static int start_run(struct run_call *rc, const struct run_ask *ask, struct erro
         return -1;
     }
     plan.request.timeout_seconds = rc->timeout_seconds;
+    if (ask->may_write && place_capabilities(session_place(rc->session)) & CAP_STDIN_CODE) {
+        plan.request.stdin_open = true;
+    }
     rc->record = run_record_start(server_runs(server), &plan, err);
     return rc->record ? 0 : -1;
 }

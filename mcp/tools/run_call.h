@@ -26,6 +26,7 @@ struct run_ask {
     const char *failure_note; /* told with a run that did not end well, first; NULL: none; static */
     bool ephemeral;
     bool background; /* refused when the toolset `runs` is off */
+    bool may_write;  /* stdin is open where code's can be (CAP_STDIN_CODE); elsewhere it is empty */
     /* All but id, timeout_seconds and keep_full_output, which are filled in. Borrowed. */
     struct run_request request;
 };

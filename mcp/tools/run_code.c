@@ -17,6 +17,7 @@ static int take_arguments(struct call *call, struct run_ask *ask, struct error *
     request->code_size = json_string_length(code);
     request->stdin_text = json_string_value(stdin_text);
     request->stdin_size = json_string_length(stdin_text);
+    ask->may_write = ask->background && !request->stdin_text;
     request->env = json_object_get(object, "env");
     if (argument_name(call, "language", &request->language, err) < 0 ||
         argument_name(call, "session", &ask->session, err) < 0 ||

@@ -127,6 +127,22 @@ def test_a_killed_server_leaves_it_to_people(another):
     assert command("attach", box.id, input="x").returncode == 2
 
 
+@reattach
+def test_a_run_that_was_going_is_interrupted(another):
+    """Nobody would be told how it ends; what the session knows stays."""
+    with another() as first:
+        box = make(first)
+        box.ok("x = 7")
+        begun = box.run("import time\nprint('begun', flush=True)\ntime.sleep(300)",
+                        background=True)
+        run = begun.meta["cellblock/run"]["run"]
+        until(lambda: "begun" in first.tool("poll_run", {"run": run, "wait_seconds": 1}).text())
+    with another() as second:
+        again = attached(second, box.id)
+        assert again.value("x") == "7"
+        assert not again.call("end_session").is_error
+
+
 class Record:
     """What is written about a session that was left; whoever has the key can write another."""
 
@@ -179,7 +195,9 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
     record = Record(another, box.id)
     with another() as third:
         where = json.loads(record.text)["where"]
-        record.change(where={**where, "kernel": "00000000-0000-4000-8000-000000000000"})
+        last = "kernel" if "kernel" in where else "container"
+        record.change(where={**where, last: "00000000-0000-4000-8000-000000000000"
+                             if last == "kernel" else "0" * 64})
         gone = attach(third, box.id)
         assert gone.is_error and "is gone" in gone.text() and box.id not in rows(third), gone
         until(lambda: not record.path.with_suffix(".lock").exists())

@@ -4,6 +4,7 @@ import json
 
 import pytest
 from box import Box
+from test_capabilities import refused
 
 KEPT = 1024 * 1024  # bytes of a run's newest output
 BURSTS = """
@@ -115,6 +116,104 @@ def test_a_limit_of_its_own(session):
     assert follow(session, run)[2].cause == "timeout"
 
 
+def write(session, run, **arguments):
+    """One write_run."""
+    return session.server.tool("write_run", {"run": run, **arguments}, 60)
+
+
+def until_printed(session, run, text):
+    """Polls until all that was printed ends with the text."""
+    out, cursor = "", None
+    while not out.endswith(text):
+        result, state = poll(session, run, cursor)
+        assert result.outcome is None, result
+        out, cursor = out + result.text("stdout"), state["cursor"]
+    return out
+
+
+@pytest.mark.needs("stdin_code")
+class TestStdin:
+    """Of code, while it goes on."""
+
+    def test_input_waits(self, session):
+        run = begin(session, "import sys\nprint('hello', input('who? '))\nsys.stdin.read()")
+        until_printed(session, run, "who? ")
+        assert "5 bytes" in write(session, run, text="würm").text("note")
+        assert not write(session, run, base64="Cg==").is_error
+        until_printed(session, run, "hello würm\n")
+        assert not write(session, run, text="the rest", eof=True).is_error
+        assert follow(session, run)[2].text("result") == "'the rest'"
+        late = write(session, run, text="late")
+        assert late.is_error and "ended" in late.text(), late
+
+    def test_its_end(self, session):
+        run = begin(session, "kept = 8\ninput()")
+        assert not write(session, run, eof=True).is_error
+        more = write(session, run, text="more")
+        assert more.is_error, more
+        assert follow(session, run)[2].outcome["error"]["etype"] == "EOFError"
+        assert session.value("kept") == "8"
+
+    def test_a_limit_and_an_end_from_outside(self, session):
+        session.ok("kept = 9")
+        run = begin(session, "input()", timeout_seconds=0.3)
+        assert follow(session, run)[2].cause == "timeout"
+        run = begin(session, "print('on', flush=True)\ninput()")
+        until_printed(session, run, "on\n")
+        session.server.tool("cancel_run", {"run": run}, 60)
+        assert follow(session, run)[2].cause == "cancelled"
+        assert session.value("kept") == "9"
+
+    def test_children_and_scripts(self, session):
+        run = begin(session, "import subprocess\nsubprocess.run(['cat']);")
+        write(session, run, text="for cat", eof=True)
+        assert follow(session, run)[0] == "for cat"
+        run = begin(session, "read a; echo got $a; cat", language="shell")
+        write(session, run, text="one\n")
+        until_printed(session, run, "got one\n")
+        write(session, run, text="two", eof=True)
+        assert follow(session, run)[0].endswith("two")
+
+    def test_one_that_waits_for_another(self, session):
+        first = begin(session, "print(input())")
+        second = begin(session, "print(input())")
+        write(session, second, text="of the second\n")
+        write(session, first, text="of the first\n")
+        assert follow(session, first)[0] == "of the first\n"
+        assert follow(session, second)[0] == "of the second\n"
+
+    def test_what_was_given_is_all(self, session):
+        run = begin(session, "import sys, time\nprint(sys.stdin.read(), flush=True)\n"
+                             "time.sleep(600)", stdin="given")
+        until_printed(session, run, "given\n")
+        closed = write(session, run, text="more")
+        assert closed.is_error and "without stdin" in closed.text(), closed
+        session.server.tool("cancel_run", {"run": run}, 60)
+        assert session.run("input()").outcome["error"]["etype"] == "EOFError"
+
+    @pytest.mark.once
+    def test_too_much(self, session):
+        """Nobody reads it; the session goes on all the same."""
+        run = begin(session, "import time\nprint('on', flush=True)\ntime.sleep(600)")
+        until_printed(session, run, "on\n")
+        for _ in range(2):
+            assert not write(session, run, text="x" * 8 * 1024 * 1024).is_error
+        more = write(session, run, text="x")
+        assert more.is_error and "16777216" in more.text(), more
+        session.server.tool("cancel_run", {"run": run}, 60)
+        assert follow(session, run)[2].cause == "cancelled"
+        assert session.value("1 + 1") == "2"
+
+
+@pytest.mark.lacking("stdin_code")
+def test_stdin_of_code_is_refused(session):
+    run = begin(session, "import time\ntry:\n    input()\nexcept EOFError:\n"
+                         "    print('end', flush=True)\ntime.sleep(600)")
+    until_printed(session, run, "end\n")
+    refused(write(session, run, text="x"), "stdin_code")
+    session.server.tool("cancel_run", {"run": run}, 60)
+
+
 @pytest.mark.needs("ephemeral")
 def test_ephemeral(session):
     session.ok("unseen = 1")
@@ -148,6 +247,7 @@ def test_a_call_that_takes_too_long_leaves_its_run(launch):
             out = later.text("stdout")
         later, _ = poll(own, state["run"], state["cursor"], wait_seconds=0)
         assert out == "so far\n" and later.text("stdout") == "" and later.outcome is None
+        assert "stdin" in write(own, state["run"], text="it began without any").text()
         client.tool("cancel_run", {"run": state["run"]}, 60)
         assert poll(own, state["run"])[0].cause == "cancelled"
         assert own.run("2").cause == "ok"

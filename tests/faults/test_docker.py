@@ -81,11 +81,11 @@ def launch(tmp_path):
     """launch(host, **settings) starts a server; all are ended."""
     made = []
 
-    def begin(host, *args, **settings):
+    def begin(host, *args, env=None, **settings):
         config = tmp_path / f"config-{len(made)}.json"
         default = {"backend": "docker", "host": host, "pool": 0, **settings}
         config.write_text(json.dumps({"environments": {"default": default}}), encoding="utf-8")
-        made.append(Client("--config", config, *args, era="modern"))
+        made.append(Client("--config", config, *args, era="modern", env=env))
         return made[-1]
 
     yield begin
@@ -296,6 +296,22 @@ def test_orphans_are_told_and_removed_by_doctor(host, launch, tmp_path):
     checks = {check["name"]: check for check in json.loads(done.stdout)["checks"]}
     assert "1 of servers that are gone" in checks["left containers"]["detail"], done.stdout
     gone(host, dead)
+
+
+def test_a_kept_session_that_lets_nobody_in_is_ended_all_the_same(host, launch, tmp_path):
+    """The code is of the same user as what a relay comes in by. Control: it is kept until then."""
+    state = {"XDG_STATE_HOME": str(tmp_path / "state")}
+    first = launch(host, "--toolsets", "sessions", keep=True, env=state)
+    session = first.run("import os\nos.unlink('/dev/shm/.cellblock/relay')").session
+    made = only(host, first)
+    first.close()
+    second = launch(host, "--toolsets", "sessions", keep=True, env=state)
+    refused = second.tool("create_session", {"attach": session}, timeout=60)
+    assert refused.is_error and "nobody listens" in refused.text(), refused
+    assert [found["Id"] for found in containers(host, first)] == [made]
+    ended = second.tool("end_session", {"session": session}, timeout=60)
+    assert not ended.is_error, ended
+    gone(host, first)
 
 
 def test_labels_of_others_are_not_believed_too_easily(docker, launch):

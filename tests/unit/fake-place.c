@@ -475,7 +475,7 @@ static const char *const languages[] = {"python", "shell", NULL};
 static const struct place_ops fake_ops = {
     .name = "fake",
     .capabilities = CAP_STATEFUL | CAP_SHELL | CAP_COPY | CAP_MOUNT | CAP_STDIN | CAP_INTERRUPT |
-                    CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM,
+                    CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM | CAP_STDIN_CODE,
     .languages = languages,
     .machine_new = machine_new,
     .machine_start = machine_start,

@@ -138,9 +138,6 @@ static void test_wrong_requests(void **state)
     request = (struct run_request){
         .id = "r-1", .language = "python", .code = "", .timeout_seconds = 1, .workdir = "/"};
     refused(c, &request, ERROR_UNSUPPORTED, "os.chdir");
-    request.workdir = NULL;
-    request.stdin_open = true;
-    refused(c, &request, ERROR_UNSUPPORTED, "stdin_open");
     assert_int_equal(c->place.starts, 0);
 }
 
@@ -154,13 +151,13 @@ static void test_where_there_are_no_commands(void **state)
     refused(c, &request, ERROR_UNSUPPORTED, "command");
     c->place.base.lacks = CAP_STDIN_STREAM | CAP_SIGNAL;
     request.stdin_open = true;
-    refused(c, &request, ERROR_UNSUPPORTED, "stdin");
+    refused(c, &request, ERROR_UNSUPPORTED, "while a command is going");
     request.stdin_open = false;
     c->place.on_run = does_nothing;
     struct run *run = begin(c, &r, &request);
     turns(c, 5);
     not_signalled(run, SIGTERM, ERROR_UNSUPPORTED);
-    not_written(run, 1, ERROR_INVALID, "stdin_open");
+    not_written(run, 1, ERROR_UNSUPPORTED, "while a command is going");
     finish(c, &r, "r-1");
 }
 
@@ -200,6 +197,42 @@ static void test_stdin_has_a_cap(void **state)
     not_written(run, RUN_WRITE_CAP, ERROR_LIMIT, "has had 1");
     turns(c, 10);
     not_written(run, RUN_WRITE_CAP, ERROR_LIMIT, "has had 1");
+    finish(c, &r, "r-1");
+}
+
+static void test_stdin_of_code(void **state)
+{
+    struct context *c = *state;
+    struct record r = {0};
+    struct error err = {0};
+    struct run_request request = {
+        .id = "r-1", .language = "python", .code = "", .timeout_seconds = 2, .stdin_open = true};
+
+    c->place.on_run = does_nothing;
+    struct run *run = begin(c, &r, &request);
+    assert_int_equal(run_write(run, "one", 3, false, &err), 0);
+    turns(c, 10);
+    assert_int_equal(run_write(run, "two", 3, true, &err), 0);
+    assert_string_equal(c->place.commands, "r-1:one r-1.two ");
+    not_written(run, 1, ERROR_INVALID, "had its end");
+    finish(c, &r, "r-1");
+}
+
+static void test_where_code_has_no_open_stdin(void **state)
+{
+    struct context *c = *state;
+    struct record r = {0};
+    struct run_request request = {
+        .id = "r-1", .language = "python", .code = "", .timeout_seconds = 2, .stdin_open = true};
+
+    c->place.base.lacks = CAP_STDIN_CODE;
+    refused(c, &request, ERROR_UNSUPPORTED, "while code is going");
+    request.stdin_open = false;
+    c->place.on_run = does_nothing;
+    struct run *run = begin(c, &r, &request);
+    not_written(run, 1, ERROR_UNSUPPORTED, "while code is going");
+    turns(c, 10);
+    not_written(run, 1, ERROR_UNSUPPORTED, "while code is going");
     finish(c, &r, "r-1");
 }
 
@@ -273,6 +306,8 @@ int main(void)
         CASE(test_where_there_are_no_commands),
         CASE(test_stdin_goes_where_the_run_is),
         CASE(test_stdin_has_a_cap),
+        CASE(test_stdin_of_code),
+        CASE(test_where_code_has_no_open_stdin),
         CASE(test_signals),
         CASE(test_signals_to_code),
         CASE(test_a_run_whose_sandbox_ended),

@@ -252,6 +252,99 @@ static void test_closed_in_every_phase(void **state)
     }
 }
 
+/* ---- one that outlives its stream ---- */
+
+static int write_last(struct byte_stream *stream, const void *bytes, size_t size)
+{
+    struct host *h = (struct host *)((char *)stream - offsetof(struct host, stream));
+
+    h->sent_size = size < sizeof(h->sent) ? size : sizeof(h->sent);
+    memcpy(h->sent, bytes, h->sent_size);
+    return 0;
+}
+
+/* What it was told at last, when the marker has come. */
+static struct host *kept_host(const struct supervised_options *options, json_t **ret_told)
+{
+    struct host *h = host_new(options);
+
+    h->stream.write = write_last;
+    supervised_open(h->supervised);
+    feed(h, MARKER, sizeof(MARKER) - 1);
+    *ret_told = json_loadb(h->sent, h->sent_size, 0, NULL);
+    assert_non_null(*ret_told);
+    return h;
+}
+
+static void test_it_is_told_to_outlive_its_stream(void **state)
+{
+    const struct supervised_options options = {
+        .workspace = "/workspace", .proof = "ab12", .keep_seconds = 60};
+    json_t *told, *keep;
+    struct host *h = kept_host(&options, &told);
+
+    (void)state;
+    keep = json_object_get(told, "keep");
+    assert_string_equal(json_string_value(json_object_get(keep, "proof")), "ab12");
+    assert_true(json_number_value(json_object_get(keep, "seconds")) == 60);
+    assert_int_equal(json_string_value(json_object_get(keep, "folder"))[0], '/');
+    json_decref(told);
+    host_free(h);
+}
+
+static struct host *found(const char *hello)
+{
+    const struct supervised_options options = {
+        .workspace = "/workspace", .proof = "ab12", .secret = "5e"};
+    json_t *told;
+    struct host *h = kept_host(&options, &told);
+
+    assert_string_equal(json_string_value(json_object_get(told, "secret")), "5e");
+    assert_int_equal(json_integer_value(json_object_get(told, "pid")), 1);
+    assert_null(json_object_get(told, "keep"));
+    json_decref(told);
+    feed_frame(h, FRAME_HELLO, hello);
+    return h;
+}
+
+#define FOUND(REST) "{\"cellblock\":1,\"python\":\"3.11.2\"" REST "}"
+
+static void test_one_that_was_left_lies(void **state)
+{
+    static const char *const lies[] = {FOUND(""), FOUND(",\"worker\":1"),
+                                       FOUND(",\"worker\":false,\"end\":7"),
+                                       FOUND(",\"worker\":true,\"folder\":\"/tmp/x\"")};
+    (void)state;
+    for (size_t i = 0; i < sizeof(lies) / sizeof(*lies); i++) {
+        struct host *h = found(lies[i]);
+        assert_int_equal(h->brokens, 1);
+        assert_int_equal(h->greetings, 0);
+        assert_false(supervised_is_another(h->supervised));
+        host_free(h);
+    }
+}
+
+static void test_one_that_was_left(void **state)
+{
+    struct host *h =
+        found(FOUND(",\"worker\":false,\"end\":\"it ended\\u001b[2J with exit code 7\""));
+
+    (void)state;
+    assert_int_equal(h->brokens, 1);
+    assert_non_null(strstr(h->broken, "it ended [2J with exit code 7"));
+    assert_true(supervised_is_another(h->supervised));
+    host_free(h);
+
+    h = found(FOUND(",\"worker\":true"));
+    assert_int_equal(h->greetings, 1);
+    assert_int_equal(h->brokens, 0);
+    supervised_start_worker(h->supervised);
+    feed_frame(h, FRAME_STARTED, "{\"pid\":1}");
+    assert_int_equal(h->workers, 1);
+    assert_false(supervised_is_another(h->supervised));
+    host_free(h);
+}
+
 static void test_the_command_is_plain(void **state)
 {
     char *space = NULL;
@@ -281,6 +374,9 @@ int main(void)
         cmocka_unit_test(test_lengths_past_the_cap),
         cmocka_unit_test(test_ended_in_every_phase),
         cmocka_unit_test(test_closed_in_every_phase),
+        cmocka_unit_test(test_it_is_told_to_outlive_its_stream),
+        cmocka_unit_test(test_one_that_was_left_lies),
+        cmocka_unit_test(test_one_that_was_left),
         cmocka_unit_test(test_the_command_is_plain),
     };
     signal(SIGPIPE, SIG_IGN);

@@ -13,7 +13,7 @@ from io import BytesIO
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.normpath(os.path.join(HERE, "../../backends/kernels/runner/worker"))
 HEADER = struct.Struct("<IB")
-SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE = range(0x20, 0x28)
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH = range(0x20, 0x29)
 RUN = 0x01
 NAMES = {
     0x10: "greeting", 0x11: "stdout", 0x12: "stderr", 0x13: "display", 0x14: "clear", 0x15: "note",
@@ -25,6 +25,7 @@ LAUNCH = (
     "import sys\n"
     "sys.path.insert(0, {source!r})\n"
     "from cellblock_worker import supervisor\n"
+    "{before}\n"
     "supervisor.main()\n"
 )
 
@@ -36,9 +37,10 @@ class Gone(Exception):
 class Far:
     """A supervisor process, and the frames that came from it, as (name, payload)."""
 
-    def __init__(self, python, setup=None, env=None, cwd="/", command=()):
+    def __init__(self, python, setup=None, env=None, cwd="/", command=(), before=""):
+        code = LAUNCH.format(source=SOURCE, before=before)
         self.process = subprocess.Popen(
-            [*command, python, "-I", "-u", "-c", LAUNCH.format(source=SOURCE)],
+            [*command, python, "-I", "-u", "-c", code],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=cwd, bufsize=0,
             env={"PATH": "/usr/local/bin:/usr/bin:/bin", "PYTHONDONTWRITEBYTECODE": "1",
                  **(env or {})})

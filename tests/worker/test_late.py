@@ -170,7 +170,9 @@ def test_the_time_that_it_takes_is_not_the_runs(make):
     worker = make("--late")
     assert [kind for kind, _ in worker.run("print(1)").events] == ["stdout"]
     result = worker.run("print(2)\nimport signal")
-    assert [kind for kind, _ in result.events] == ["delayed", "begin", "stdout"]
+    # Text comes by another way than frames.
+    assert [kind for kind, _ in result.events if kind != "stdout"] == ["delayed", "begin"]
+    assert result.out == "2\n"
     assert [kind for kind, _ in worker.run("[1]").events] == ["display"]
 
 

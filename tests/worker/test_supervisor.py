@@ -406,8 +406,8 @@ for n in range(1500):
     def test_a_socket_as_the_stream(self, tmp_path):
         ours, theirs = socket.socketpair()
         process = subprocess.Popen(
-            [sys.executable, "-I", "-u", "-c", LAUNCH.format(source=SOURCE)], stdin=theirs,
-            stdout=theirs, env={"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]})
+            [sys.executable, "-I", "-u", "-c", LAUNCH.format(source=SOURCE, before="")],
+            stdin=theirs, stdout=theirs, env={"TMPDIR": str(tmp_path), "PATH": os.environ["PATH"]})
         theirs.close()
         ours.sendall(b"\x02\x00\x00\x00" + bytes([SETUP]) + b"{}")
         assert b'"cellblock"' in ours.recv(4096)

@@ -44,8 +44,8 @@
  *
  * "sync": the worker waits for an ACK before it goes on, so that text printed before and after a
  * figure stays before and after it though text travels by another way. Only the thread that runs
- * the code, while it runs, asks for it. STDIN and SIGNAL are taken while a command goes on; those
- * of a run that is not going are dropped.
+ * the code, while it runs, asks for it. SIGNAL is taken while a command goes on, STDIN also while
+ * code does; those of a run that is not going are dropped.
  *
  * The version is GREETING.cellblock. Everything is checked by whoever receives it; the server takes
  * nothing for granted, since the code that is run can write to the worker's end as well.

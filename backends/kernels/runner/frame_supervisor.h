@@ -15,7 +15,13 @@
  * direction      type       payload
  * to supervisor  SETUP      {"workspace":"/…"|null,"memory":bytes,"disk":bytes,"processes":int,
  *                            "rlimits":bool,"warm":bool,"start":bool,"env":{name:value}}: once,
- *                            first; 0 is no limit; "start": a START goes with it
+ *                            first; 0 is no limit; "start": a START goes with it; with
+ *                            "keep":{"folder":"/…","proof":"…","seconds":number} it outlives the
+ *                            stream, so long from now on, and makes that folder for its socket
+ * to supervisor  ATTACH     {"folder":"/…","secret":"…","pid":int}: once, first, instead of SETUP:
+ *                            be a relay to the supervisor that listens there, which this process
+ *                            has to be. On the socket the relay says the same once, and then
+ *                            carries bytes
  * to supervisor  START      empty: make a worker; none may be there
  * to supervisor  INTERRUPT  empty: SIGINT to the worker's process group; u8: that signal to the
  *                            worker itself
@@ -30,7 +36,8 @@
  * to supervisor  FILE       an operation on files: the object of files_wire.h and "id", which no
  * PUT has either; "size" bytes of pieces follow to server      HELLO
  * {"cellblock":1,"python":"3.11.2","implementation":"CPython", "folder":"/…"|null}: the answer to
- * SETUP to server      STARTED    {"pid":int}: the answer to START, or EXIT to server      BEGUN
+ * SETUP, and to ATTACH with "worker":bool: what answers a START is there, or "end":"…" says what
+ * became of it; to server      STARTED    {"pid":int}: the answer to START, or EXIT to server BEGUN
  * empty: the RUN is given to the worker; output before this frame is not the run's to server EXIT
  * {"how":"code"|"signal"|"memory"|"disk"|"files"|"processes"|"protocol"|
  *                            "failed","code":int,"signal":int,"used":int,"limit":int,"cpu_ms":int,
@@ -58,6 +65,7 @@ enum supervisor_frame {
     FRAME_PIECE = 0x25,
     FRAME_PUT_END = 0x26,
     FRAME_FILE = 0x27,
+    FRAME_ATTACH = 0x28,
     FRAME_HELLO = 0x30,
     FRAME_STARTED = 0x31,
     FRAME_BEGUN = 0x32,

@@ -471,6 +471,11 @@ void supervised_kill(struct supervised *s)
     }
 }
 
+bool supervised_is_another(const struct supervised *s)
+{
+    return s->another;
+}
+
 const char *supervised_folder(const struct supervised *s)
 {
     return s->folder;
@@ -483,26 +488,15 @@ static void on_progress(uv_timer_t *timer)
     supervised_put_progress(timer->data);
 }
 
-static int copy_options(struct supervised *s, const struct supervised_options *options)
-{
-    s->options = *options;
-    s->options.env = json_incref(options->env);
-    if (options->workspace) {
-        s->options.workspace = strdup(options->workspace);
-        return s->options.workspace ? 0 : -ENOMEM;
-    }
-    return 0;
-}
-
 struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
                                   const struct supervised_options *options,
                                   const struct supervised_events *events, void *data)
 {
     struct supervised *s = calloc(1, sizeof(*s));
 
-    if (!s || copy_options(s, options) < 0) {
+    if (!s || supervised_copy_options(s, options) < 0) {
         if (s) {
-            json_decref(s->options.env);
+            supervised_free_options(s);
         }
         free(s);
         return NULL;
@@ -539,8 +533,7 @@ void supervised_maybe_free(struct supervised *s)
     buffer_deinit(&s->banner);
     buffer_deinit(&s->frame);
     buffer_deinit(&s->early);
-    json_decref(s->options.env);
-    free((char *)s->options.workspace);
+    supervised_free_options(s);
     free(s->banner_end);
     free(s->folder);
     free(s);

@@ -55,6 +55,13 @@ struct supervised_options {
                          * time that words take there and back: on_greeting has to call
                          * supervised_start_worker */
     json_t *env;        /* of the worker, object of strings; may be NULL */
+    /* One that outlives the stream (NULL: it ends with it): when nobody is there it ends so many
+     * seconds after its start. A run that is going when the stream ends is interrupted. */
+    const char *proof; /* of the secret that lets somebody in later: the HMAC-SHA256 of "proof"
+                        * whose key it is, both as hexadecimal digits */
+    double keep_seconds;
+    const char *secret; /* it is there already, and the far command becomes a relay to it: all else
+                         * of these but workspace means nothing then */
 };
 
 struct supervised_events {
@@ -106,6 +113,8 @@ void supervised_put_cancel(struct supervised *s); /* as place_ops.machine_put_ca
  * in it. */
 void supervised_file(struct supervised *s, const struct file_request *request, file_done done,
                      void *data);
+/* Has the one that was there already lost the worker that it had? */
+bool supervised_is_another(const struct supervised *s);
 /* See place_ops.machine_folder. */
 const char *supervised_folder(const struct supervised *s);
 /* The last lines that came before the greeting, or "" — for messages. */

@@ -1,3 +1,4 @@
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -100,6 +101,38 @@ const char *const *supervised_command(const char *python, bool shell_safe, char 
     return argv;
 }
 
+/* ---- what it is to be ---- */
+
+static int copy_text(const char **text)
+{
+    *text = *text ? strdup(*text) : NULL;
+    return *text ? 0 : -ENOMEM;
+}
+
+int supervised_copy_options(struct supervised *s, const struct supervised_options *options)
+{
+    struct supervised_options *o = &s->options;
+    int r = 0;
+
+    *o = *options;
+    json_incref(o->env);
+    r |= o->workspace ? copy_text(&o->workspace) : 0;
+    r |= o->proof ? copy_text(&o->proof) : 0;
+    r |= o->secret ? copy_text(&o->secret) : 0;
+    return r;
+}
+
+void supervised_free_options(struct supervised *s)
+{
+    json_decref(s->options.env);
+    free((char *)s->options.workspace);
+    free((char *)s->options.proof);
+    if (s->options.secret) {
+        explicit_bzero((char *)s->options.secret, strlen(s->options.secret));
+    }
+    free((char *)s->options.secret);
+}
+
 /* ---- what it reads ---- */
 
 /* What its Python can load without compiling it, if that is at hand: it takes a third of the time
@@ -109,6 +142,28 @@ static const struct embedded_file *package_for(const char *magic)
     const struct embedded_file *compiled = embedded_find(embedded_worker, magic);
 
     return compiled ? compiled : embedded_find(embedded_runtime, "cellblock.zip");
+}
+
+static json_t *setup_of(const struct supervised_options *o)
+{
+    json_t *setup =
+        json_pack("{s:s?, s:I, s:I, s:i, s:b, s:b, s:b, s:O?}", "workspace", o->workspace, "memory",
+                  (json_int_t)o->memory_mib << 20, "disk", (json_int_t)o->disk_mib << 20,
+                  "processes", (int)o->processes, "rlimits", o->limits_per_process, "warm", o->warm,
+                  "start", o->start_at_once, "env", o->env);
+
+    if (setup && o->proof) {
+        json_object_set_new(setup, "keep",
+                            json_pack("{s:s, s:s, s:f}", "folder", SUPERVISED_DOOR, "proof",
+                                      o->proof, "seconds", o->keep_seconds));
+    }
+    return setup;
+}
+
+static json_t *attach_of(const struct supervised_options *o)
+{
+    return json_pack("{s:s, s:s, s:i}", "folder", SUPERVISED_DOOR, "secret", o->secret, "pid",
+                     SUPERVISED_FIRST_PID);
 }
 
 int supervised_send_package(struct supervised *s, const char *magic)
@@ -125,10 +180,6 @@ int supervised_send_package(struct supervised *s, const char *magic)
     if (r < 0) {
         return r;
     }
-    return supervised_send_json(
-        s, FRAME_SETUP,
-        json_pack("{s:s?, s:I, s:I, s:i, s:b, s:b, s:b, s:O?}", "workspace", o->workspace, "memory",
-                  (json_int_t)o->memory_mib << 20, "disk", (json_int_t)o->disk_mib << 20,
-                  "processes", (int)o->processes, "rlimits", o->limits_per_process, "warm", o->warm,
-                  "start", o->start_at_once, "env", o->env));
+    return o->secret ? supervised_send_json(s, FRAME_ATTACH, attach_of(o))
+                     : supervised_send_json(s, FRAME_SETUP, setup_of(o));
 }

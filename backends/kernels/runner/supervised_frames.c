@@ -83,6 +83,27 @@ static void broken(struct supervised *s, const char *what)
     supervised_break(s, "the far side sent %s with fields missing or of the wrong type", what);
 }
 
+/* Of one that was there already: is its worker as well? */
+static bool found_worker(struct supervised *s, const json_t *json)
+{
+    const json_t *worker = json_object_get(json, "worker"), *end = json_object_get(json, "end");
+    char *words;
+
+    if (!json_is_boolean(worker) || (end && !json_is_string(end))) {
+        broken(s, "a greeting");
+        return false;
+    }
+    if (json_is_false(worker)) {
+        words = end ? clean(json_string_value(end), json_string_length(end)) : NULL;
+        s->another = true;
+        supervised_break(s, "the process that ran its code is gone%s%s", words ? ": " : "",
+                         words ? words : "");
+        free(words);
+        return false;
+    }
+    return true;
+}
+
 static void take_hello(struct supervised *s, const json_t *json)
 {
     const char *python = json_string_value(json_object_get(json, "python"));
@@ -94,6 +115,9 @@ static void take_hello(struct supervised *s, const json_t *json)
         s->phase != PHASE_HELLO || (s->options.workspace ? folder != NULL : !folder) ||
         (folder && (folder[0] != '/' || strlen(folder) >= TEXT_CAP))) {
         broken(s, "a greeting");
+        return;
+    }
+    if (s->options.secret && !found_worker(s, json)) {
         return;
     }
     words = clean(python, strnlen(python, 64));

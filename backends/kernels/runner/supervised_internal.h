@@ -40,7 +40,11 @@ enum route {
     ROUTE_NOBODY,
 };
 
+/* Where one that outlives its stream listens: in memory, and where no code looks for files. */
+#define SUPERVISED_DOOR "/dev/shm/.cellblock"
+
 enum {
+    SUPERVISED_FIRST_PID = 1,           /* it is the first process where it can be left */
     SUPERVISED_EARLY_CAP = 1024 * 1024, /* of what a worker sends before somebody has attached */
 };
 
@@ -54,7 +58,7 @@ struct errand;
 struct supervised {
     uv_loop_t *loop;
     struct byte_stream *stream;
-    struct supervised_options options; /* workspace and env are owned */
+    struct supervised_options options; /* all that it leads to is owned */
     struct supervised_events events;
     void *data;
     enum supervised_phase phase;
@@ -84,7 +88,8 @@ struct supervised {
     unsigned number;    /* of the last put or errand */
     unsigned open_puts; /* also those that are answered and not freed yet */
     struct errand *errands;
-    bool choked; /* a frame about files could not be sent whole: the stream is over */
+    bool choked;  /* a frame about files could not be sent whole: the stream is over */
+    bool another; /* its worker is not the one that was left */
     bool closing;
     void (*closed)(void *data);
     void *closed_data;
@@ -96,7 +101,11 @@ struct exit_frame {
     char *text;
 };
 
-/* supervised_command.c: the package and SETUP, in answer to the marker. 0 or -errno. */
+/* supervised_command.c. Copies also what they lead to: 0 or -ENOMEM, and what is there is freed by
+ * the other. */
+int supervised_copy_options(struct supervised *s, const struct supervised_options *options);
+void supervised_free_options(struct supervised *s);
+/* The package and SETUP, in answer to the marker. 0 or -errno. */
 int supervised_send_package(struct supervised *s, const char *magic);
 
 /* supervised.c */

@@ -80,7 +80,8 @@ const struct tool write_run_tool = {
     .name = "write_run",
     .title = "Write to a run",
     .description =
-        "Writes to the standard input of a command that run_command started in the background.",
+        "Writes to the standard input of a run: of run_code with background and no stdin, of "
+        "run_command with stdin_open.",
     .schema = "tools/write_run",
     .read_only = false,
     .destructive = false,

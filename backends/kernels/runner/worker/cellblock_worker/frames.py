@@ -6,7 +6,7 @@ import os
 import select
 import struct
 from _collections import deque
-from _thread import RLock
+from _thread import RLock, allocate_lock
 
 from cellblock_worker import interrupts, jsons
 
@@ -93,6 +93,7 @@ class Channel:
         self._lock = RLock()
         self._writing = False
         self._late = deque()
+        self._acks = None  # a lock that another thread releases, which reads meanwhile
 
     def swap(self, fd):
         """Speaks on `fd` from now on; returns the descriptor of before."""
@@ -103,11 +104,29 @@ class Channel:
         """After a fork made by the user's code: this process has no part in the protocol."""
         fd, self._fd = self._fd, -1
         self._lock = RLock()
+        self._acks = None
         self._writing = False
         try:
             _close(fd)
         except OSError:
             pass
+
+    def lend(self):
+        """From here on another thread reads, by at_hand and arriving, until it has called
+        take_back."""
+        self._acks = allocate_lock()
+        self._acks.acquire()
+
+    def acknowledged(self):
+        """It has read an ACK."""
+        if self._acks.locked():
+            self._acks.release()
+
+    def take_back(self):
+        """It reads no more; who waits for an ACK reads on."""
+        acks, self._acks = self._acks, None
+        if acks.locked():
+            acks.release()
 
     def send(self, kind, payload, wait=False):
         """Sends one frame; with `wait` returns when the server has acknowledged it.
@@ -146,6 +165,11 @@ class Channel:
 
     def _wait_ack(self):
         """Reads up to the next ACK; requests that arrive before it are kept for later."""
+        acks = self._acks
+        if acks is not None:
+            acks.acquire()
+            if self._acks is acks:
+                return
         while True:
             kind, data = self._read()
             if kind == ACK:

@@ -15,7 +15,7 @@ _get = _signal.getsignal
 _kill = os.kill
 _getpid = os.getpid
 SIGINT = _signal.SIGINT
-_PARKED = tuple(
+PARKED = tuple(
     getattr(_signal, name)
     for name in (
         "SIGALRM SIGVTALRM SIGPROF SIGUSR1 SIGUSR2 SIGCHLD SIGIO SIGTERM SIGHUP SIGQUIT SIGPIPE "
@@ -42,7 +42,7 @@ def _remember(number, _frame):
 
 def _park():
     """Takes the user's handlers out; they come back with _unpark()."""
-    for number in _PARKED:
+    for number in PARKED:
         handler = _get(number)
         if callable(handler) and handler is not _remember:
             _parked[number] = handler

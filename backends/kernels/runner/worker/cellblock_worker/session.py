@@ -57,7 +57,7 @@ def _make_shell(late):
 
 _NEEDED = (  # by runs that do something with it, when they do; no fork of ours waits for them
     "ast inspect json linecache platform signal socket subprocess traceback "
-    "cellblock_worker.magics"
+    "cellblock_worker.magics cellblock_worker.inflow"
 ).split()
 
 
@@ -157,6 +157,7 @@ class Worker:
         self._child_cpu = 0.0
         self._entered = False
         self._trouble = None
+        self._inflow = None
         figures.adopt()
         figures.install(shell.present)
         self._builtin_count = _len(_known_builtins)
@@ -168,6 +169,9 @@ class Worker:
     def _forked(self):
         """In a child made by the user's code."""
         self.channel.close_in_child()
+        if self._inflow is not None:
+            self._inflow.close_in_child()
+            self._inflow = None
 
     def _grown(self, shell):
         """IPython has come: its shell takes the place of the one that did without."""
@@ -260,12 +264,12 @@ class Worker:
     def _guarded(self, request):
         """Runs with SIGINT meaning KeyboardInterrupt; nothing gets past here."""
         outcome = None
-        had_stdin = request.get("stdin") is not None
+        had_stdin = request.get("stdin") is not None or bool(request.get("stdin_open"))
         env = request.get("env") or None
         undo = None
         try:
             try:
-                self.stdio.begin(None if request.get("stdin_open") else request.get("stdin"))
+                self._open_streams(request)
                 undo = _set_environment(env) if env else None
                 interrupts.enter()
                 outcome = self._run(request, had_stdin)
@@ -278,10 +282,28 @@ class Worker:
             self._end_of_child(error)
             if outcome is None:
                 outcome = outcome_of(error, had_stdin)
+        if self._inflow is not None:
+            self._inflow.stop()
+            self._inflow = None
         self.stdio.end()
         if undo:
             _restore_environment(env, undo)
         return outcome
+
+    def _open_streams(self, request):
+        """The standard streams of a run; a command is given an open stdin of its own."""
+        text, pipe = request.get("stdin"), None
+        if request.get("stdin_open"):
+            text = None
+            if not _is_command(request):
+                from cellblock_worker import inflow
+
+                try:
+                    self._inflow = inflow.Inflow(self.channel, request)
+                    pipe = self._inflow.reader
+                except RuntimeError as error:
+                    self.publisher.note("stdin is empty: %s" % error)
+        self.stdio.begin(text, pipe)
 
     def _run(self, request, had_stdin):
         """Runs the code of the request."""

@@ -3,12 +3,14 @@
 import fcntl
 import io
 import os
+import select
 import sys
 from os import close, dup2, fstat, lseek, write
 
 from cellblock_worker import interrupts
 
 HIGH_FD = 700
+_LOOK_MS = 50
 _OPEN = os.open
 _TEMPORARY = getattr(os, "O_TMPFILE", 0) | os.O_RDWR
 _fcntl = fcntl.fcntl
@@ -62,9 +64,37 @@ def _writer(fd, name):
     )
 
 
-def _reader():
+class _Waiting(io.FileIO):
+    """Bytes that may have to be waited for. A read that blocks is not begun before there is
+    something to read: a signal that comes just before it would be seen after it."""
+
+    def _wait(self):
+        while True:
+            poll = select.poll()
+            poll.register(self.fileno(), select.POLLIN)
+            if poll.poll(_LOOK_MS):
+                return
+
+    def readinto(self, buffer):
+        self._wait()
+        return io.FileIO.readinto(self, buffer)
+
+    def read(self, size=-1):
+        if size is None or size < 0:
+            return self.readall()
+        self._wait()
+        return io.FileIO.read(self, size)
+
+    def readall(self):
+        parts = []
+        while not parts or parts[-1]:
+            parts.append(self.read(65536) or b"")
+        return b"".join(parts)
+
+
+def _reader(kind=io.FileIO):
     """A text stream over fd 0 without anything read ahead."""
-    raw = io.FileIO(0, "rb", closefd=False)
+    raw = kind(0, "rb", closefd=False)
     raw.name = "<stdin>"
     return io.TextIOWrapper(io.BufferedReader(raw), "utf-8", "surrogateescape")
 
@@ -109,8 +139,9 @@ class Stdio:
         if _flush_c is not None:
             _flush_c()
 
-    def begin(self, text):
-        """Before a run: mends what the last one broke; `text` is the input, or None."""
+    def begin(self, text, pipe=None):
+        """Before a run: mends what the last one broke; the input is `text`, or what the
+        descriptor `pipe` reads, or there is none."""
         for fd in (0, 1, 2):
             if _identity(fd) != self._ids[fd] and self._kept[fd] >= 0:
                 dup2(self._kept[fd], fd)
@@ -123,7 +154,11 @@ class Stdio:
             self._make()
         elif self.out.closed or self.err.closed or self.inp.closed:
             self._make()
-        if text is not None:
+        if pipe is not None:
+            dup2(pipe, 0)
+            self.has_stdin = True
+            self.inp = sys.stdin = sys.__stdin__ = _reader(_Waiting)
+        elif text is not None:
             self._feed(text.encode("utf-8", "surrogateescape"))
             self.inp = sys.stdin = sys.__stdin__ = _reader()
 

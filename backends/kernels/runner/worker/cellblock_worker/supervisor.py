@@ -2,8 +2,10 @@
 
 It relays frames (frame.h) between the server and the worker, makes frames of what the worker
 prints, takes shares in, holds the worker to its limits, says how it ended, and cleans up after
-itself when the stream closes. Its own frames are those of frame_supervisor.h. One thread, one
-poll; it never runs code of the user's and never waits for anybody but in that poll.
+itself when the stream closes. Where it was told to outlive the stream it goes on then, and a
+relay (relay.py) may bring it another one (door.py), up to a time. Its own frames are those of
+frame_supervisor.h. One thread, one poll; it never runs code of the user's and never waits for
+anybody but in that poll.
 """
 
 import _signal as signal
@@ -12,24 +14,15 @@ import os
 import select
 import sys
 import time
-from _collections import deque
 
 from cellblock_worker import cgroups, family, folders, frames, session
-from cellblock_worker.offspring import (
-    FILE_DONE,
-    NUMBER,
-    PIPE_SIZE,
-    PUT_DONE,
-    Filer,
-    Setup,
-    Taker,
-    Worker,
-    add_usual_paths,
-)
+from cellblock_worker.errands import PENDING_CAP, Errands
+from cellblock_worker.offspring import PIPE_SIZE, Setup, Worker, add_usual_paths
 from cellblock_worker.streams import keep_high
+from cellblock_worker.wires import Enough, Over, Queue, object_of, read_some, split_frames
 
-SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE = range(0x20, 0x28)
-HELLO, STARTED, BEGUN, EXIT, TAKEN = range(0x30, 0x35)
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH = range(0x20, 0x29)
+HELLO, STARTED, BEGUN, EXIT = range(0x30, 0x34)
 STDOUT, STDERR = 0x11, 0x12
 FROM_WORKER = frozenset(
     (
@@ -44,10 +37,7 @@ FROM_WORKER = frozenset(
 )
 VERSION = 1
 HEADER = frames.HEADER
-READ_SIZE = 256 * 1024
 OUT_HIGH = 1024 * 1024  # bytes waiting for the server, past which nothing more is read for it
-WRITE_PARTS = 64
-PENDING_CAP = 2 * frames.PAYLOAD_CAP
 SMALL = 4096  # bytes that may wait a moment for what follows them
 MOMENT = 0.01  # seconds
 START_MOMENT = 0.5  # of a worker that starts, when nobody can do anything yet with what there is
@@ -61,98 +51,17 @@ SYNC = b'"sync": true}'  # the end of a frame that waits for an ACK (display.py 
 ACK = HEADER.pack(0, frames.ACK)
 
 
-class Over(Exception):
-    """The stream has ended, or what came on it is no protocol of ours."""
-
-
-class Queue:
-    """Bytes on their way to a descriptor that does not block."""
-
-    def __init__(self, fd):
-        self.fd = fd
-        self.size = 0
-        self._parts = deque()
-
-    def add(self, *parts):
-        """Appends; nothing is written yet."""
-        for part in parts:
-            if part:
-                self._parts.append(part)
-                self.size += len(part)
-
-    def write(self):
-        """Writes what can be written. Raises OSError when nobody reads any more."""
-        parts = self._parts
-        while parts:
-            some = [parts[n] for n in range(min(len(parts), WRITE_PARTS))]
-            try:
-                done = write_some(self.fd, some)
-            except BlockingIOError:
-                return
-            self.size -= done
-            while done > 0 and done >= len(parts[0]):
-                done -= len(parts.popleft())
-            if done > 0:
-                parts[0] = memoryview(parts[0])[done:]
-
-
-def write_some(fd, parts):
-    """One write of all parts: how many bytes were taken. PyPy 3.9 has no writev."""
-    if hasattr(os, "writev"):
-        return os.writev(fd, parts)
-    return os.write(fd, b"".join(parts))
-
-
-def read_some(fd, size=READ_SIZE):
-    """What can be read at once: bytes, b"" at the end, None when there is nothing now."""
-    try:
-        return os.read(fd, size)
-    except BlockingIOError:
-        return None
-    except OSError:
-        return b""
-
-
-def split_frames(buffer):
-    """The whole frames at the front of `buffer`, taken off it, as (type, header and payload)."""
-    start = 0
-    found = []
-    while len(buffer) - start >= HEADER.size:
-        size, kind = HEADER.unpack_from(buffer, start)
-        if size > frames.PAYLOAD_CAP:
-            raise Over("a frame of %d bytes" % size)
-        end = start + HEADER.size + size
-        if len(buffer) < end:
-            break
-        found.append((kind, bytes(memoryview(buffer)[start:end])))
-        start = end
-    if start:
-        del buffer[:start]
-    return found
-
-
-def _object(frame):
-    """The JSON object of a frame."""
-    try:
-        value = frames.decode(str(memoryview(frame)[HEADER.size :], "utf-8") or "{}")
-    except ValueError:
-        raise Over("a frame that is not JSON") from None
-    if not isinstance(value, dict):
-        raise Over("a frame that is no object")
-    return value
-
-
-class Supervisor:
+class Supervisor(Errands):
     """See above."""
 
     def __init__(self, stream_in, stream_out, wakeup):
+        super().__init__()
         self._stream = stream_in
         self._wakeup = wakeup
         self._input = bytearray()
         self._out = Queue(stream_out)
         self._poll = select.poll()
         self._interest = {}
-        self._setup = None
         self._lock = -1
         self._prepared = False
         self._worker = None
@@ -161,15 +70,20 @@ class Supervisor:
         self._busy = False
         self._starting = False  # the worker has not greeted yet
         self._delayed = False  # the worker gets ready: a run that comes now has to wait
-        self._flush_at = None  # when what waits goes, at the latest
         self._closed_at = None  # when the worker's end of the frames was seen to be closed
-        self._takers = {}
-        self._feeds = {}
         self._oom = cgroups.OutOfMemory()
         self._next_watch = None
         self._walk = self._count = None
+        self._door = None  # it outlives the stream: who comes back comes in there
+        self._attic = None  # nobody is there: what is printed
+        self._found = False  # the worker is to be told to who has come back
+        self._greeting = None  # the worker's
+        self._grace_at = None  # a run that nobody waits for any more has to have ended
+        self._left = b""  # what had been printed when it came back
+        self._how = {}  # the last worker ended while nobody was there
         self._handlers = {
             SETUP: self._take_setup,
+            ATTACH: self._take_attach,
             START: self._take_start,
             INTERRUPT: self._take_interrupt,
             KILL: self._take_kill,
@@ -189,17 +103,25 @@ class Supervisor:
         """Serves the stream until it ends; leaves nothing behind."""
         try:
             while True:
-                self._register()
-                for fd, events in self._poll.poll(self._patience()):
-                    self._look_at(fd, events)
-                self._watch()
-                if self._out.size and not self._may_wait():
-                    self._flush_at = None
-                    self._out.write()
-        except (Over, BrokenPipeError, ConnectionResetError):
-            pass
+                try:
+                    self._turn()
+                except (Over, BrokenPipeError, ConnectionResetError) as error:
+                    if self._door is None or isinstance(error, Enough):
+                        break
+                    self._be_left()
         finally:
             self._clean_up()
+
+    def _turn(self):
+        self._register()
+        for fd, events in self._poll.poll(self._patience()):
+            self._look_at(fd, events)
+        self._watch()
+        if self._attic is not None:
+            self._wait_for_somebody()
+        if self._out.size and not self._may_wait():
+            self._flush_at = None
+            self._out.write()
 
     def _may_wait(self):
         """Do the few bytes that are due wait for more of the run, or the start, that is going?
@@ -219,6 +141,8 @@ class Supervisor:
         yield self._wakeup, select.POLLIN
         room = self._out.size < OUT_HIGH
         yield self._stream, select.POLLIN
+        if self._attic is not None:
+            yield self._door.fd(), select.POLLIN
         if self._out.size and self._flush_at is None:
             yield self._out.fd, select.POLLOUT
         worker = self._worker
@@ -266,6 +190,10 @@ class Supervisor:
                 times.append(self._next_watch)
             if self._closed_at is not None:
                 times.append(self._closed_at + CLOSED_GRACE)
+        if self._attic is not None:
+            times.append(self._door.next_time())
+            if self._grace_at is not None:
+                times.append(self._grace_at)
         if not times:
             return None
         return max(0, int((min(times) - time.monotonic()) * 1000) + 1)
@@ -281,6 +209,8 @@ class Supervisor:
             self._out.write()
         elif fd == self._wakeup:
             self._take_signals()
+        elif self._attic is not None and fd == self._door.fd():
+            self._door.look()
         elif worker is not None and fd == worker.frames:
             if events & select.POLLOUT:
                 self._feed_worker()
@@ -290,10 +220,6 @@ class Supervisor:
             self._read_output(fd)
         else:
             self._look_at_takers(fd, events)
-
-    def _send(self, kind, payload):
-        """A frame of ours to the server."""
-        self._out.add(frames.frame(kind, payload))
 
     # ---- from the server ----
 
@@ -306,31 +232,39 @@ class Supervisor:
         self._input += data
         for kind, frame in split_frames(self._input):
             handler = self._handlers.get(kind)
-            if handler is None or (self._setup is None) != (kind == SETUP):
+            if handler is None or (self._setup is None) != (kind in (SETUP, ATTACH)):
                 raise Over("a frame of type %d" % kind)
             handler(frame)
 
     def _take_setup(self, frame):
-        request = _object(frame)
+        request = object_of(frame)
         setup = Setup(request)
         if setup.workspace is None:
             setup.folder, self._lock = folders.make()
         else:
             os.makedirs(setup.workspace, exist_ok=True)
+        if request.get("keep"):
+            from cellblock_worker.door import Door
+
+            self._door = Door(request["keep"])
         self._setup = setup
-        self._send(
-            HELLO,
-            {
-                "cellblock": VERSION,
-                **session.interpreter(),
-                "folder": setup.folder,
-            },
-        )
+        self._greet()
         if setup.warm or not request.get("start"):
             self._out.write()  # now: what follows takes a while
         self._prepare()
         if request.get("start"):
             self._take_start(frame)
+
+    def _greet(self, **more):
+        hello = {"cellblock": VERSION, **session.interpreter(), "folder": self._setup.folder}
+        self._send(HELLO, {**hello, **more})
+
+    def _take_attach(self, frame):
+        """It is not a supervisor that is wanted here, but a way to one."""
+        from cellblock_worker import relay
+
+        relay.carry(self._stream, self._out.fd, object_of(frame))
+        raise Enough("carried")
 
     def _prepare(self):
         """Imports what workers need, once for all of them."""
@@ -345,8 +279,12 @@ class Supervisor:
         self._prepared = True
 
     def _take_start(self, _frame):
+        if self._found and self._worker is not None:
+            self._show_worker()
+            return
         if self._worker is not None:
             raise Over("a start while a worker is there")
+        self._greeting = None
         self._oom.begin()
         try:
             self._worker = Worker(self._setup)
@@ -402,6 +340,64 @@ class Supervisor:
     def _take_kill(self, _frame):
         self._end_worker({"how": "signal", "signal": int(signal.SIGKILL)})
 
+    # ---- while nobody is there ----
+
+    def _be_left(self):
+        """The stream is over and we go on. Who has gone gets no answer: a run is interrupted."""
+        from cellblock_worker.door import RUN_GRACE, Attic
+
+        for fd in {self._stream, self._out.fd}:
+            if fd >= 0:
+                self._forget(fd)
+                os.close(fd)
+        self._stream = -1
+        del self._input[:]
+        if self._attic is None:
+            self._out = self._attic = Attic()
+        self._found = False
+        self._flush_at = self._grace_at = None
+        for taker in list(self._takers.values()):
+            self._close_taker(taker)
+            taker.stop()
+        if self._busy:
+            self._grace_at = time.monotonic() + RUN_GRACE
+            self._take_interrupt(b"")
+
+    def _wait_for_somebody(self):
+        """Who has come is let in when nothing is left of who was there before."""
+        self._flush_at = None
+        now = time.monotonic()
+        if now >= self._door.until:
+            raise Enough("it has lived as long as it may")
+        self._door.watch()
+        if not self._busy:
+            self._grace_at = None
+        elif self._grace_at is not None and now >= self._grace_at:
+            self._end_worker({"how": "stubborn"})
+        if self._door.knocks() and not self._busy and not self._takers:
+            self._let_in()
+
+    def _let_in(self):
+        from cellblock_worker.door import words_of_end
+
+        self._stream, to_server = self._door.let_in()
+        left, self._attic = self._attic, None
+        self._out = Queue(to_server)
+        self._found = self._worker is not None
+        if self._found:
+            self._greet(worker=True)
+            self._left = left.take()
+        else:
+            self._greet(worker=False, end=words_of_end(self._how))
+
+    def _show_worker(self):
+        """The worker that is there, as one that has just been started; and what it has printed."""
+        self._found = False
+        self._send(STARTED, {"pid": self._worker.pid})
+        if self._greeting is not None:
+            self._out.add(self._greeting, self._left)
+        self._left = b""
+
     # ---- the worker ----
 
     def _feed_worker(self):
@@ -439,6 +435,8 @@ class Supervisor:
                 self._end_worker({"how": "protocol"})
                 return
             self._starting = False
+            if kind == frames.GREETING:
+                self._greeting = frame
             if kind in (frames.DELAYED, frames.BEGIN):
                 self._delayed = kind == frames.DELAYED
                 if not self._busy:
@@ -474,7 +472,7 @@ class Supervisor:
     def _take_signals(self):
         numbers = read_some(self._wakeup) or b""
         if any(number != signal.SIGCHLD for number in numbers):
-            raise Over("asked to end")
+            raise Enough("asked to end")
         self._reap()
 
     def _reap(self):
@@ -520,6 +518,8 @@ class Supervisor:
             peak = how.get("peak_rss_kib", 0) * 1024
             how["limit"] = how.get("limit") or peak
             how.setdefault("used", how["limit"])
+        self._how = how
+        self._busy = False
         self._send(EXIT, how)
         for fd in (worker.frames, worker.out, worker.err):
             self._forget(fd)
@@ -628,118 +628,6 @@ class Supervisor:
             return {"how": "files", "used": self._count.files, "limit": files}
         return None
 
-    # ---- shares and files ----
-
-    def _taker_pids(self):
-        return [taker.pid for taker in self._takers.values() if taker.pid]
-
-    def _take_put(self, frame):
-        request = _object(frame)
-        number = int(request.get("id") or 0)
-        if number in self._takers:
-            raise Over("a put of a number that is taken")
-        try:
-            taker = Taker(
-                number, self._setup.root(), str(request["dest"]), int(request.get("limit") or 0)
-            )
-        except OSError as error:
-            problem = {"kind": "internal", "text": "making a process for it: %s" % error.strerror}
-            self._send(PUT_DONE, {"id": number, "error": problem})
-            return
-        self._takers[number] = taker
-        self._feeds[number] = Queue(taker.fd)
-
-    def _take_file(self, frame):
-        """One operation on files: its process is fed and watched as one that takes a share in."""
-        request = _object(frame)
-        number = int(request.get("id") or 0)
-        if number in self._takers:
-            raise Over("a request of a number that is taken")
-        try:
-            filer = Filer(number, self._setup, request)
-        except OSError as error:
-            problem = {"kind": "internal", "text": "making a process for it: %s" % error.strerror}
-            self._send(FILE_DONE, {"id": number, "more": False, "error": problem})
-            return
-        self._takers[number] = filer
-        self._feeds[number] = Queue(filer.fd)
-
-    def _take_piece(self, frame):
-        (number,) = NUMBER.unpack_from(frame, HEADER.size)
-        taker = self._takers.get(number)
-        if taker is None or taker.fd < 0 or taker.over:
-            return  # it has failed already
-        data = memoryview(frame)[HEADER.size + NUMBER.size :]
-        if not data:
-            return
-        feed = self._feeds[number]
-        if feed.size > PENDING_CAP:
-            raise Over("more of a share than was asked for")
-        feed.add(*taker.feed(data))
-        self._feed_taker(taker)
-
-    def _take_put_end(self, frame):
-        request = _object(frame)
-        taker = self._takers.get(request.get("id"))
-        if taker is None or taker.fd < 0:
-            return
-        if request.get("whole"):
-            self._feeds[taker.number].add(NUMBER.pack(0))
-            self._feed_taker(taker)
-        else:
-            self._close_taker(taker)
-
-    def _feed_taker(self, taker):
-        if taker.over:
-            self._feeds[taker.number] = Queue(taker.fd)
-            return
-        feed = self._feeds[taker.number]
-        before = feed.size
-        try:
-            feed.write()
-        except OSError:
-            self._feeds[taker.number] = Queue(taker.fd)  # it has ended, as will be told
-            return
-        if feed.size < before:
-            self._send(TAKEN, {"id": taker.number, "bytes": max(0, taker.fed - feed.size)})
-
-    def _close_taker(self, taker):
-        if taker.fd >= 0:
-            self._forget(taker.fd)
-        taker.close()
-        self._feeds[taker.number] = Queue(-1)
-
-    def _look_at_takers(self, fd, events):
-        for taker in list(self._takers.values()):
-            if taker.fd != fd:
-                continue
-            if events & select.POLLOUT:
-                self._feed_taker(taker)
-            if events & ~select.POLLOUT:
-                data = read_some(fd)
-                if data:
-                    self._listen_to(taker, data)
-                elif data is not None:
-                    self._close_taker(taker)
-
-    def _listen_to(self, taker, data):
-        """What a child says goes to the server at once, where it is for that."""
-        found = taker.take(data)
-        if found:
-            self._out.add(*found)
-            self._flush_at = 0.0
-
-    def _end_taker(self, taker, status):
-        """Its process has ended."""
-        while taker.fd >= 0:
-            data = read_some(taker.fd)
-            if not data:
-                break
-            self._listen_to(taker, data)
-        self._close_taker(taker)
-        del self._takers[taker.number], self._feeds[taker.number]
-        self._out.add(taker.last(status))
-
     # ---- the end ----
 
     def _clean_up(self):
@@ -754,6 +642,8 @@ class Supervisor:
             self._reap()
             time.sleep(0.005)
         family.end_all(self._reap)
+        if self._door is not None:
+            self._door.close()
         if self._setup is not None and self._setup.folder:
             folders.remove(self._setup.folder)
 
