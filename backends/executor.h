@@ -238,8 +238,9 @@ void executor_close(struct executor *e, executor_done done, void *data);
  *   where     what on_where told once, of a sandbox with this tag: the first start finds that one,
  *             as it is, and makes no other. What is found there and does not show the tag is let
  *             go untouched. NULL: a new one is made
- *   to_end    with where: it is found only to be ended, which a place may do without reaching what
- *             is in it; then it is gone, and its start fails with that
+ *   to_end    with where: it is found only to be ended, and what is going on in it may go on for so
+ *             many seconds; a place may do it without reaching what is in it, and at once. Then it
+ *             is gone, and its start fails with that. 0: it is not only found for that
  *   on_where  called when a sandbox with the tag is there and ready: what leads to it, an object of
  *             texts; with NULL when it is known to be gone. It may be called from inside any
  *             function of the executor
@@ -247,7 +248,7 @@ void executor_close(struct executor *e, executor_done done, void *data);
 struct executor_kept {
     const char *tag;
     json_t *where;
-    bool to_end;
+    unsigned to_end;
     void (*on_where)(void *data, json_t *where);
     void *data;
 };

@@ -163,9 +163,9 @@ struct executor {
     json_t *where; /* it is; NULL once it was found, or when there is none to be found */
     void (*on_where)(void *data, json_t *where);
     void *where_data;
-    bool to_end;    /* the sandbox is to be found for that only */
-    bool leaving;   /* it is closed, and its sandbox is not */
-    bool left_busy; /* … in which a run was going */
+    unsigned to_end; /* the sandbox is to be found for that only; seconds */
+    bool leaving;    /* it is closed, and its sandbox is not */
+    bool left_busy;  /* … in which a run was going */
     unsigned open_handles;
     bool closing;
     bool handles_closing;

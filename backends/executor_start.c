@@ -134,7 +134,7 @@ void executor_start(struct executor *e)
     e->box = box;
     request.tag = e->tag;
     request.where = e->where;
-    request.to_end = e->where && e->to_end;
+    request.to_end = e->where ? e->to_end : 0;
     e->greeted = false;
     e->state = EXECUTOR_STARTING;
     e->start_ns = uv_hrtime();

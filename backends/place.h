@@ -81,10 +81,11 @@ struct start_request {
      * shows this when it is found again (NULL: it ends with us, whatever happens). `where`: it is
      * this one, and no other is made; one that is gone, or does not show the tag, is an on_exit
      * with ERROR_NOT_FOUND, and what is there is left untouched. `to_end`: it is wanted only to be
-     * ended, which may be done at once, if it shows the tag; then that is its on_exit. */
+     * ended; so many seconds at most may go by until it shows the tag, or without reaching what is
+     * in it at once, where the tag is seen from outside. Then that is its on_exit. 0: not so. */
     const char *tag;
     const json_t *where;
-    bool to_end;
+    unsigned to_end;
 };
 
 /* One thing that a backend needs or can use, for `cellblock doctor`. Texts are the caller's to read

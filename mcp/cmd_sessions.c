@@ -145,7 +145,7 @@ int cmd_stop(const struct options *options, const struct config *config)
     if (own_sessions_open(&job.own, config, &err) < 0) {
         return fail(&err);
     }
-    if (sessions_end_left(job.own.sessions, job.id, on_stopped, &job, &err) < 0) {
+    if (sessions_end_left(job.own.sessions, job.id, options->kill, on_stopped, &job, &err) < 0) {
         job.status = fail(&err);
         sessions_close(job.own.sessions, on_closed, NULL);
     }

@@ -187,6 +187,14 @@ static int take_json(struct options *o, const char *value, struct error *err)
     return 0;
 }
 
+static int take_kill(struct options *o, const char *value, struct error *err)
+{
+    (void)value;
+    (void)err;
+    o->kill = true;
+    return 0;
+}
+
 static int take_help(struct options *o, const char *value, struct error *err)
 {
     (void)value;
@@ -231,6 +239,7 @@ const struct option_row option_rows[] = {
     {"--log-level", "LEVEL", FOR_SERVE | FOR_RUN | FOR_LEFT, take_log_level,
      "debug, info, notice, warning (default), error, …: log on stderr"},
     {"--json", NULL, FOR_DOCTOR | FOR_BACKENDS | FOR_SESSIONS, take_json, "answer in JSON"},
+    {"--kill", NULL, FOR_STOP, take_kill, "end it at once, without waiting for what goes on in it"},
     {"--help", NULL, FOR_ALL, take_help, "show this"},
     {0},
 };

@@ -33,6 +33,7 @@ struct options {
     enum command command;
     bool help;
     bool json;
+    bool kill;               /* of `stop` */
     const char *config_path; /* NULL: the default one. All texts are borrowed from argv */
     const char *environment;
     const char *backend;

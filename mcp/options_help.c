@@ -64,9 +64,10 @@ static const struct command_help {
                       "  cellblock logs s-7k2m9q4d\n"},
     [COMMAND_STOP] = {"cellblock stop [options] ID",
                       "Ends a session that was left: its variables, files and processes are gone "
-                      "then.",
-                      "Example:\n"
-                      "  cellblock stop s-7k2m9q4d\n"},
+                      "then.\nWhat goes on in it may go on for up to 30 s.",
+                      "Examples:\n"
+                      "  cellblock stop s-7k2m9q4d\n"
+                      "  cellblock stop --kill s-7k2m9q4d\n"},
     [COMMAND_VERSION] = {"cellblock version", "Prints the version.", ""},
 };
 

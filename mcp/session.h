@@ -68,7 +68,7 @@ struct session_options {
     const char *id;
     const json_t *record;
     struct kept_hold **hold;
-    bool to_end; /* it is found only for that */
+    unsigned to_end; /* it is found only for that; as of struct executor_kept */
 };
 
 /* Never the default one. NULL with an error: the name is another session's, there are too many, the
@@ -95,9 +95,10 @@ struct session_start {
 };
 struct run *session_start(struct session *s, const struct session_start *how, void *data,
                           struct error *err);
-/* Ends one that was left, as session_finish with `kill`; `done` may be NULL. */
-int sessions_end_left(struct sessions *sessions, const char *id, executor_done done, void *data,
-                      struct error *err);
+/* Ends one that was left, which is reached first: what is still going on in it may go on for 30 s,
+ * or 3 s with `kill`. What does not answer by then is ended from outside. `done` may be NULL. */
+int sessions_end_left(struct sessions *sessions, const char *id, bool kill, executor_done done,
+                      void *data, struct error *err);
 /* What is known of one that was left, NULL when there is none. */
 json_t *sessions_left_facts(const char *id);
 /* Those past their lifetime are ended, once in a server's life. */

@@ -16,6 +16,8 @@ enum {
     RECORD_VERSION = 1,
     LOG_LINES = 200, /* of what it printed between runs, in the record */
     LOG_BYTES = 16 * 1024,
+    END_SECONDS = SESSION_FINISH_MS / 1000, /* for what goes on in one that is to end */
+    KILL_SECONDS = 3,                       /* for one that answers */
 };
 
 /* --- one that is kept --- */
@@ -304,7 +306,7 @@ static const struct environment *environment_of(const struct sessions *sessions,
 
 /* Takes the hold, whatever comes of it. */
 static struct session *create(struct sessions *sessions, json_t *record, struct kept_hold *hold,
-                              json_t *variables, bool to_end, struct error *err)
+                              json_t *variables, unsigned to_end, struct error *err)
 {
     const json_t *wishes = json_object_get(record, "wishes");
     const char *name = json_string_value(json_object_get(record, "name"));
@@ -324,8 +326,8 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
     };
     struct session *s = NULL;
 
-    if (options.base &&
-        session_derive_again(sessions->config, options.base, record, to_end, &derived, err) == 0) {
+    if (options.base && session_derive_again(sessions->config, options.base, record, to_end > 0,
+                                             &derived, err) == 0) {
         s = sessions_create(sessions, &options, err);
     }
     derived_deinit(&derived);
@@ -334,7 +336,7 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
 }
 
 static struct session *attach(struct sessions *sessions, const char *id, json_t *variables,
-                              bool to_end, struct error *err)
+                              unsigned to_end, struct error *err)
 {
     struct kept_hold *hold = NULL;
     struct session *s = NULL;
@@ -366,7 +368,7 @@ struct session *sessions_attach(struct sessions *sessions, const char *id, json_
                   "session \"%s\" is in this server already: pass it as \"session\"", id);
         return NULL;
     }
-    s = attach(sessions, id, variables, false, err);
+    s = attach(sessions, id, variables, 0, err);
     sessions_sweep(sessions);
     return s;
 }
@@ -409,10 +411,10 @@ static void on_found_to_end(void *data, const struct outcome *outcome)
     }
 }
 
-int sessions_end_left(struct sessions *sessions, const char *id, executor_done done, void *data,
-                      struct error *err)
+int sessions_end_left(struct sessions *sessions, const char *id, bool kill, executor_done done,
+                      void *data, struct error *err)
 {
-    struct session *s = attach(sessions, id, NULL, true, err);
+    struct session *s = attach(sessions, id, NULL, kill ? KILL_SECONDS : END_SECONDS, err);
     struct end_left *end = s ? malloc(sizeof(*end)) : NULL;
     static const struct session_start how = {.done = on_found_to_end};
 
@@ -448,7 +450,7 @@ void sessions_sweep(struct sessions *sessions)
             const char *id = json_string_value(json_object_get(record, "id"));
             struct error err = {0};
 
-            if (sessions_end_left(sessions, id, NULL, NULL, &err) < 0) {
+            if (sessions_end_left(sessions, id, true, NULL, NULL, &err) < 0) {
                 log_write(sessions->log, LOG_LEVEL_INFO, "session %s is past its end: %s", id,
                           err.message);
             }

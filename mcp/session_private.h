@@ -115,7 +115,7 @@ struct session {
     bool consented;     /* … beyond the policy, by a person */
     json_t *where;      /* its sandbox; NULL: there is none */
     bool seeking;       /* … which was left, and has not been reached */
-    bool to_end;        /* … and is only to be ended */
+    unsigned to_end;    /* … and is only to be ended; seconds that this may take */
     bool left;          /* its sandbox goes on without us */
 };
 

@@ -11,8 +11,9 @@ struct jupyter_machine {
     struct jupyter_session *session; /* NULL until there is a server */
     bool waiting;                    /* for our own server */
     bool closing;
-    char *tag;     /* of one that may outlive us */
-    json_t *where; /* the one that is sought; NULL: a new one */
+    char *tag;       /* of one that may outlive us */
+    json_t *where;   /* the one that is sought; NULL: a new one */
+    unsigned to_end; /* … to be ended; seconds */
     uv_timer_t soon;
     struct error failure; /* of a start, until it is told */
     bool killed;
@@ -59,8 +60,11 @@ static void start_session(struct jupyter_machine *m)
     static const struct jupyter_session_events events = {on_started, on_waiting, on_exit_event};
     struct jupyter_place *place = place_of(m);
     const struct environment *env = place->base.env;
-    struct jupyter_session_options options = {
-        .kernel_id = env->kernel_id, .env = env->env, .tag = m->tag, .where = m->where};
+    struct jupyter_session_options options = {.kernel_id = env->kernel_id,
+                                              .env = env->env,
+                                              .tag = m->tag,
+                                              .where = m->where,
+                                              .to_end = m->to_end};
     struct error err = {0};
 
     m->waiting = false;
@@ -208,6 +212,7 @@ static int take_request(struct jupyter_machine *m, const struct start_request *r
     if (request->tag && !m->tag) {
         m->tag = strdup(request->tag);
         m->where = request->where ? json_deep_copy(request->where) : NULL;
+        m->to_end = request->to_end;
         if (!m->tag || (request->where && !m->where)) {
             return error_set(err, ERROR_INTERNAL, "out of memory");
         }

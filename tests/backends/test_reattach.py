@@ -277,6 +277,34 @@ def test_what_a_person_has_agreed_to_stays(another):
         assert not last.tool("end_session", {"session": box.id}).is_error
 
 
+def left_running(another, code):
+    """A session whose server was killed while it ran this, which prints first; and that server."""
+    server = another()
+    box = make(server)
+    begun = box.run(f"import time\nprint('begun', flush=True)\n{code}", background=True)
+    run = begun.meta["cellblock/run"]["run"]
+    until(lambda: "begun" in server.tool("poll_run", {"run": run, "wait_seconds": 1}).text())
+    server.kill()
+    return box.id, server
+
+
+@reattach
+def test_what_goes_on_in_it_is_let_finish_or_is_killed(another, variant):
+    """`stop` waits for it where nobody else ends it, and with --kill for nothing: not for code that
+    cannot be interrupted either."""
+    done_at = another.state / f"{variant.name}.done"
+    session, server = left_running(
+        another, f"time.sleep(2)\ntry: open({str(done_at)!r}, 'w').close()\nexcept OSError: pass")
+    done = by_hand(another, server, "stop", session)
+    assert done.returncode == 0 and session in done.stdout, done
+    assert done_at.exists() == (variant.backend == "jupyter")  # a container has its own files
+    session, server = left_running(
+        another, "while True:\n try: time.sleep(600)\n except BaseException: pass")
+    done = by_hand(another, server, "stop", "--kill", session)
+    assert done.returncode == 0 and session in done.stdout, done
+    assert session not in by_hand(another, server, "sessions", "--json").stdout
+
+
 @pytest.mark.lacking("reattach")
 def test_what_ends_with_the_server_says_so(another):
     """A session is not made where it could not be kept."""

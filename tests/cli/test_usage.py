@@ -98,6 +98,7 @@ def test_backends_in_both_forms(cellblock):
     (["run", "--share", "a:/etc/x", "f"], "/etc/x", "dest"),
     (["doctor", "--jsn"], "--jsn", "--json"),
     (["backends", "local"], "local", "unexpected argument"),
+    (["attach", "--kill", "s-7k2m9q4d"], "--kill", "stop"),
     (["version", "--json"], "--json", "doctor, backends"),
 ])
 def test_wrong_usage_says_what_is_right(cellblock, args, given, right):

@@ -62,6 +62,8 @@ struct jupyter_session_options {
     json_t *env;           /* object of strings for the session's kernels, or NULL */
     const char *tag;       /* it may be left, and shows this when it is found; NULL: neither */
     const json_t *where;   /* the one that is to be found (jupyter_session_where), or NULL */
+    unsigned to_end; /* … only to be ended: one that has not answered after so many seconds is
+                      * ended by its id, which no other kernel ever has. 0: not so */
 };
 
 struct jupyter_session_events {

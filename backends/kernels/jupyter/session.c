@@ -54,7 +54,10 @@ static void check_starts(struct jupyter_session *s, uint64_t now)
         }
     }
     if (late) {
-        (void)error_set(&err, ERROR_TIMEOUT, "the kernel did not answer in time after its start");
+        if (late != session_python(s) || !session_gives_up(s, &err)) {
+            (void)error_set(&err, ERROR_TIMEOUT,
+                            "the kernel did not answer in time after its start");
+        }
         session_kernel_failed(late, &err);
         error_clear(&err);
     }
@@ -155,6 +158,7 @@ struct jupyter_session *jupyter_session_new(struct jupyter_server *server,
         }
         return NULL;
     }
+    s->to_end = options->to_end;
     s->server = server;
     s->websockets = websockets;
     s->events = *events;

@@ -69,8 +69,9 @@ struct jupyter_session {
     struct jupyter_session_events events;
     void *data;
     char *kernel_id, *kernelspec, *workspace;
-    char *tag;   /* that its kernel shows; NULL: none */
-    char *found; /* id of the kernel that was left, until it has shown the tag; NULL: none */
+    char *tag;       /* that its kernel shows; NULL: none */
+    char *found;     /* id of the kernel that was left, until it has shown the tag; NULL: none */
+    unsigned to_end; /* it is to be ended; seconds for it to answer */
     json_t *env;
     enum session_state state;
     struct session_kernel *kernels; /* Python's is the first */
@@ -127,6 +128,8 @@ void session_kernel_failed(struct session_kernel *k, const struct error *err);
 int session_take_where(struct jupyter_session *s, const json_t *where);
 /* Not ours to end: it was left, or has not shown that it is the one that was. */
 bool session_leaves_python(const struct jupyter_session *s);
+/* It has not answered in time, and is to be ended all the same: no longer one that was found. */
+bool session_gives_up(struct jupyter_session *s, struct error *err);
 /* The answer of the kernel that was left. -1 with `err`: it is another one. */
 int session_check_tag(struct jupyter_session *s, const json_t *answer, struct error *err);
 

@@ -93,7 +93,7 @@ void session_kernel_close(struct session_kernel *k)
         if (!k->remote) {
             abort();
         }
-    } else if (k->ready && k->is_python && !given) {
+    } else if ((k->ready || s->to_end > 0) && k->is_python && !given) {
         kill_quickly(k);
     }
     remote_close(k->remote, given ? REMOTE_LEAVE : REMOTE_DELETE, on_remote_closed, k);
@@ -512,7 +512,8 @@ void session_kernel_start(struct session_kernel *k)
     struct jupyter_session *s = k->session;
 
     k->asking = true;
-    k->start_deadline = uv_now(s->server->loop) + START_MS;
+    k->start_deadline =
+        uv_now(s->server->loop) + (is_found(k) && s->to_end > 0 ? s->to_end * 1000ULL : START_MS);
     k->check_at = uv_now(s->server->loop) + 2000;
     jupyter_server_specs(s->server, on_specs, k);
     session_watch(s);

@@ -8,7 +8,8 @@
  * A session that outlives the process that made it. Its helper got a tag with the first `hello`; a
  * later process connects to the kernel by its id and says `hello` with `attach`, and the helper
  * answers with the tag and leaves all else as it is. Until it has, the kernel may be anybody's:
- * nothing is run there, and it is not deleted.
+ * nothing is run there, and it is not deleted, but for one that is to be ended and too busy to
+ * answer: that is known by its id alone.
  */
 static bool is_plain(const char *text, size_t cap)
 {
@@ -34,6 +35,17 @@ int session_take_where(struct jupyter_session *s, const json_t *where)
     s->folder = folder ? strdup(folder) : NULL;
     (void)snprintf(s->name, sizeof(s->name), "%s", name);
     return s->found && (!folder || s->folder) ? 0 : -1;
+}
+
+bool session_gives_up(struct jupyter_session *s, struct error *err)
+{
+    if (!s->found || s->to_end == 0) {
+        return false;
+    }
+    (void)error_set(err, ERROR_NOT_FOUND, "the kernel %s was busy, and was ended", s->found);
+    free(s->found);
+    s->found = NULL;
+    return true;
 }
 
 bool session_leaves_python(const struct jupyter_session *s)

@@ -49,9 +49,15 @@ static void on_cancelled(void *data)
     free(ec);
 }
 
-static int end(struct call *call, struct session *s, struct error *err)
+static bool is_kill(const struct call *call)
 {
     const char *how = json_string_value(json_object_get(call_arguments(call), "how"));
+
+    return how && strcmp(how, "kill") == 0;
+}
+
+static int end(struct call *call, struct session *s, struct error *err)
+{
     struct end_call *ec = calloc(1, sizeof(*ec));
 
     if (!ec) {
@@ -59,7 +65,7 @@ static int end(struct call *call, struct session *s, struct error *err)
     }
     *ec = (struct end_call){.call = call, .session = s};
     strncpy(ec->id, session_id(s), sizeof(ec->id) - 1);
-    if (session_finish(s, how && strcmp(how, "kill") == 0, on_gone, ec, err) < 0) {
+    if (session_finish(s, is_kill(call), on_gone, ec, err) < 0) {
         free(ec);
         return -1;
     }
@@ -106,7 +112,8 @@ static int end_left(struct call *call, const char *id, struct error *err)
     }
     *ec = (struct end_call){.call = call};
     strncpy(ec->id, id, sizeof(ec->id) - 1);
-    if (sessions_end_left(server_sessions(call_server(call)), id, on_left_gone, ec, err) < 0) {
+    if (sessions_end_left(server_sessions(call_server(call)), id, is_kill(call), on_left_gone, ec,
+                          err) < 0) {
         free(ec);
         return -1;
     }
