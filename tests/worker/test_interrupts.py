@@ -98,8 +98,8 @@ def test_code_that_swallows_the_interrupt(worker):
 
 def test_figures_and_text_survive_an_interrupt(system):
     start(system, "import matplotlib.pyplot as plt, time\nplt.plot([1])\n"
-          "print('half', end='')\ntime.sleep(60)")
-    time.sleep(1.5)
+          "print('half', end='')\nimport os\nos.write(2, b'there')\ntime.sleep(60)")
+    system.finish(until=lambda result: "there" in result.err)
     system.interrupt()
     result = system.finish()
     assert result.status == "interrupted"
