@@ -39,24 +39,28 @@ static unsigned delay_of(const Modal__Client__RPCAny *detail)
 {
     Modal__Client__RPCRetryPolicy *policy =
         modal__client__rpcretry_policy__unpack(NULL, detail->value.len, detail->value.data);
-    if (!policy)
+    if (!policy) {
         return 0;
+    }
     double ms = (double)policy->retry_after_secs * 1000.0;
     modal__client__rpcretry_policy__free_unpacked(policy, NULL);
-    if (isnan(ms) || ms < FIRST_DELAY_MS)
+    if (isnan(ms) || ms < FIRST_DELAY_MS) {
         return FIRST_DELAY_MS;
+    }
     return ms < LONGEST_THROTTLE_MS ? (unsigned)ms : LONGEST_THROTTLE_MS;
 }
 
 unsigned modal_retry_after_ms(const void *details, size_t size)
 {
-    if (!details || size > GRPC_DETAILS_CAP)
+    if (!details || size > GRPC_DETAILS_CAP) {
         return 0;
+    }
     Modal__Client__RPCStatus *status = modal__client__rpcstatus__unpack(NULL, size, details);
     unsigned delay = 0;
     for (size_t i = 0; status && i < status->n_details && delay == 0; i++) {
-        if (is_policy(status->details[i]))
+        if (is_policy(status->details[i])) {
             delay = delay_of(status->details[i]);
+        }
     }
     modal__client__rpcstatus__free_unpacked(status, NULL);
     return delay;
