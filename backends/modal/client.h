@@ -33,7 +33,8 @@ struct modal_rpc_call {
     unsigned total_ms;                        /* of all attempts together; 0: 10 min */
     bool stream;                              /* server streaming: not retried here, no limit of
                                                * its own when timeout_ms is 0 */
-    bool once;                                /* not retried (the caller looks what came of it) */
+    bool once;                                /* not retried when it may have had its effect (the
+                                               * caller looks what came of it) */
     const char *sandbox_token;                /* x-modal-sandbox-token; NULL: none */
     /* Streams only: each message; borrowed until it returns. */
     void (*on_message)(void *data, const ProtobufCMessage *message);
@@ -60,6 +61,18 @@ int modal_status_error(const char *rpc, const struct grpc_end *end, struct error
 bool modal_client_is_local(const struct modal_client *client);
 /* The environment name of the credentials, "" for the account's default. */
 const char *modal_client_environment(const struct modal_client *client);
+/* As they were given; valid as long as the client is. */
+const struct modal_credentials *modal_client_credentials(const struct modal_client *client);
+
+/* One of the service's messages from its bytes: NULL when it is broken, or holds a text that is not
+ * UTF-8. To be freed with protobuf_c_message_free_unpacked(m, NULL). */
+ProtobufCMessage *modal_unpack(const ProtobufCMessageDescriptor *type, const void *bytes,
+                               size_t size);
+/* And its bytes, to be wiped (they may hold secrets) and freed. NULL when out of memory. */
+void *modal_pack(const ProtobufCMessage *message, size_t *ret_size);
+/* An id as clients make them up, a random UUID. -errno. */
+enum { MODAL_UUID_SIZE = 37 };
+int modal_uuid(char ret[MODAL_UUID_SIZE]);
 
 /* What retrying is made of, for the router's client too (pure functions, tested apart). */
 bool modal_status_is_transient(enum grpc_status status);
