@@ -68,10 +68,22 @@ static int apply_python(const char *python, struct environment *env, struct erro
     return 0;
 }
 
+static int apply_network(const char *network, struct environment *env, struct error *err)
+{
+    json_t *value = json_string(network);
+    int r = value ? environment_set_network(env, value, err)
+                  : error_set(err, ERROR_INVALID, "--network: not UTF-8");
+
+    json_decref(value);
+    return r;
+}
+
 static int apply_to_environment(const struct options *o, struct environment *env, struct error *err)
 {
     env->mode = o->has_mode ? o->mode : env->mode;
-    env->network = o->has_network ? o->network : env->network;
+    if (o->has_network && apply_network(o->network, env, err) < 0) {
+        return -1;
+    }
     if (o->has_isolation) {
         env->isolation = o->isolation;
         env->given |= SETTING_ISOLATION;

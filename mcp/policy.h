@@ -30,7 +30,8 @@ struct policy {
     unsigned max_sessions;
     json_t *images, *packages, *networks; /* arrays of strings, or NULL */
     json_t *secrets;                      /* names that may be asked for; likewise */
-    struct policy_ask *ask;               /* NULL: nobody is asked */
+    json_t *buckets;        /* shares of type cloud that add_share may bring: objects, or NULL */
+    struct policy_ask *ask; /* NULL: nobody is asked */
 };
 
 /* Fills it from the config's object, which has passed the schema; NULL: nothing is given. */
