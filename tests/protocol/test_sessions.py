@@ -248,7 +248,7 @@ def test_the_time_of_its_runs(server, make):
     ({"environment": "wrk"}, ("did you mean \"work\"",)),
     ({"memory_mib": 1}, ("memory_mib",)),
     ({"timeout_seconds": 0}, ("timeout_seconds",)),
-    ({"gpu": "H100"}, ("gpu", "no backend", "Leave it out")),
+    ({"gpu": "H100"}, ("gpu", "modal", "Leave it out")),
     ({"workdir": "sub"}, ("workdir", "absolute")),
     ({"workdir": "/a\nb"}, ("workdir", "control character")),
     ({"secrets": ["openai"]}, ("secrets",)),
