@@ -80,7 +80,16 @@ struct grpc_request {
     const char *const *metadata; /* of this call, "name: value"; NULL-terminated, or NULL */
     unsigned timeout_ms;         /* the deadline: sent as grpc-timeout, and kept here; 0: none */
     size_t message_cap;          /* 0: GRPC_MESSAGE_CAP */
-    /* Each message of the answer, in order. One call of it for a unary method that ends well. */
+    /* One answer message, no more and no less (otherwise GRPC_INTERNAL). Unary calls share one
+     * connection; any other has one for itself while it lasts, from a pool: it may be paused, and
+     * libcurl holds back a connection for all of its streams or for none. */
+    bool unary;
+    /* Each field of the answer's head and of its trailers, grpc-status too; names in small letters.
+     * May be NULL. */
+    void (*on_metadata)(void *data, const char *name, const char *value, bool trailer);
+    /* Each message of the answer, in order, borrowed until it returns; at any alignment. None after
+     * grpc_cancel. A unary call's comes before it is known that the call ended well: only `done`
+     * says so. */
     void (*on_message)(void *data, const void *bytes, size_t size);
     void (*done)(void *data, const struct grpc_end *end);
     void *data;
@@ -91,7 +100,8 @@ struct grpc_call *grpc_start(struct grpc_channel *channel, const struct grpc_req
                              struct error *err);
 /* Idempotent; `done` follows from the loop with GRPC_CANCELLED. The stream is reset. */
 void grpc_cancel(struct grpc_call *call);
-/* Reading is held back / goes on: HTTP/2's flow control then holds the server back. */
+/* Reading is held back / goes on: flow control then holds the server back. For calls that are not
+ * `unary`. `done` waits for messages that have come and were not taken. */
 void grpc_pause(struct grpc_call *call, bool paused);
 
 /* "UNAVAILABLE"; "status 99" is NULL. */
