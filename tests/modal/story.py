@@ -80,7 +80,7 @@ def stdin_and_streams(stage):
 @step
 def limits_of_an_exec(stage):
     process = stage.sandbox.exec("sleep", "60", timeout=1)
-    assert process.wait() == -1
+    assert process.wait() in (-1, 137)  # whoever is first, the client or the server
     process = stage.sandbox.exec("sh", "-c", "test -t 0 && echo a terminal", pty=True)
     assert process.stdout.read() == "a terminal\r\n" and process.wait() == 0
 
