@@ -128,6 +128,12 @@ def by_podman_run(info):
                  engine=info["host"])
 
 
+def on_modal(info):
+    """Its address and a token in the official client's variables; sandboxes share our network."""
+    return Setup(env={"MODAL_SERVER_URL": info["url"], "MODAL_TOKEN_ID": info["token_id"],
+                      "MODAL_TOKEN_SECRET": info["token_secret"], "SSL_CERT_FILE": info["ca"]})
+
+
 IMAGE = "cellblock-test/python"
 DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
@@ -184,6 +190,11 @@ VARIANTS = (
     Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command,
             files=MOST, **BARE),
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
+    Variant("modal", "modal", engine="modal", prepare=on_modal,
+            lacks=frozenset({"kernelspecs"})),
+    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal, files=MOST),
+    Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
+            engine="modal", prepare=on_modal, files=REACHED),
 )
 
 

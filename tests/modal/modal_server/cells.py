@@ -1,7 +1,7 @@
 """One sandbox on this machine: a folder as its root, a bwrap around it, the agent as first process.
 
-The system is there read-only; all else, /workspace, /tmp and /root first, is the folder's. An exec
-is a real process, in a pid namespace and, unless the network is open, a network namespace of its own.
+The system is there read-only; all else, /workspace, /tmp and /root first, is the folder's. An
+exec is a real process, in a pid namespace and, unless the network is open, a network namespace too.
 """
 
 import asyncio
