@@ -20,10 +20,9 @@
  */
 enum {
     MODAL_GATEWAY_PORT = 8888,
-    MODAL_ARGV_MAX = 64 * 1024,   /* of all words of an argv together, with their ends */
-    MODAL_LIFETIME_MAX = 86400,   /* seconds: the service gives a sandbox no more */
-    MODAL_LIFETIME_SPARE = 60,    /* a sandbox outlives the longest run by so much */
-    MODAL_REQUEST_MEMORY_MIN = 1, /* MiB */
+    MODAL_ARGV_MAX = 64 * 1024, /* of all words of an argv together, with their ends */
+    MODAL_LIFETIME_MAX = 86400, /* seconds: the service gives a sandbox no more */
+    MODAL_LIFETIME_SPARE = 60,  /* a sandbox outlives the longest run by so much */
 };
 
 /* Shares that a sandbox is made with, as the service knows them (brought.h). */
@@ -62,16 +61,13 @@ struct modal_spec {
  * cannot work: the jupyter kernel with the network cut.
  */
 int modal_spec_check(const struct environment *env, struct error *err);
-/* A share of type cloud: its prefix ends in "/", its endpoint is an http(s) URL, it has a secret or
- * a role, not both. */
-int modal_spec_check_cloud(const struct share *share, struct error *err);
-
 /* GPUs and network file systems are V1's alone. */
 bool modal_spec_needs_v1(const struct environment *env);
 /* Is the kernel Jupyter's (behind the tunnel), and not the runner? */
 bool modal_spec_is_jupyter(const struct environment *env);
-/* Seconds until the service ends it by itself: of one for a single run (`ephemeral`), longer than
- * the longest run that may be asked for; else max_lifetime_seconds. At most MODAL_LIFETIME_MAX. */
+/* Seconds until the service ends it by itself: of one for a single run (`ephemeral`), as long as it
+ * may be kept ready and the longest run that may be asked for; else max_lifetime_seconds. With
+ * MODAL_LIFETIME_SPARE added, and at most MODAL_LIFETIME_MAX. */
 unsigned modal_spec_lifetime(const struct environment *env, bool ephemeral);
 
 /* The filled Modal__Client__SandboxCreateV2Request, or …SandboxCreateRequest when the environment
