@@ -6,7 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { IDLE_MS = 60000 };
+enum {
+    IDLE_MS = 60000,
+    /* An older libcurl cannot use a connection twice that it began with prior knowledge: it begins
+     * HTTP/2 once more inside of it. */
+    PRIOR_KNOWLEDGE_TWICE = 0x080000,
+};
 
 struct http_request {
     struct http *http;
@@ -488,6 +493,10 @@ static CURLcode set_http2(struct http_request *r)
     long version = r->http->tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
     /* One that is being connected is waited for: it is to be shared. */
     curl_easy_setopt(r->easy, CURLOPT_PIPEWAIT, 1L);
+    if (!r->http->tls && curl_version_info(CURLVERSION_NOW)->version_num < PRIOR_KNOWLEDGE_TWICE) {
+        curl_easy_setopt(r->easy, CURLOPT_FRESH_CONNECT, 1L);
+        curl_easy_setopt(r->easy, CURLOPT_FORBID_REUSE, 1L);
+    }
     return curl_easy_setopt(r->easy, CURLOPT_HTTP_VERSION, version);
 }
 
