@@ -194,3 +194,8 @@ const struct modal_credentials *modal_client_credentials(const struct modal_clie
 {
     return &client->credentials;
 }
+
+uv_loop_t *modal_client_loop(const struct modal_client *client)
+{
+    return client->loop;
+}

@@ -31,6 +31,7 @@ struct modal_rpc_call {
     const ProtobufCMessageDescriptor *answer; /* type of each answer message */
     unsigned timeout_ms;                      /* of one attempt; 0: 60 s */
     unsigned total_ms;                        /* of all attempts together; 0: 10 min */
+    unsigned delay_ms;                        /* before the first attempt */
     bool stream;                              /* server streaming: not retried here, no limit of
                                                * its own when timeout_ms is 0 */
     bool once;                                /* not retried when it may have had its effect (the
@@ -61,6 +62,7 @@ int modal_status_error(const char *rpc, const struct grpc_end *end, struct error
 bool modal_client_is_local(const struct modal_client *client);
 /* The environment name of the credentials, "" for the account's default. */
 const char *modal_client_environment(const struct modal_client *client);
+uv_loop_t *modal_client_loop(const struct modal_client *client);
 /* As they were given; valid as long as the client is. */
 const struct modal_credentials *modal_client_credentials(const struct modal_client *client);
 

@@ -388,7 +388,9 @@ struct modal_rpc *modal_rpc_start(struct modal_client *client, const struct moda
 {
     struct modal_rpc *rpc = make(client, call, err);
 
-    if (rpc) {
+    if (rpc && call->delay_ms > 0) {
+        pause_for(rpc, call->delay_ms);
+    } else if (rpc) {
         attempt(rpc);
     }
     return rpc;
