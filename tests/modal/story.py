@@ -168,7 +168,7 @@ def terminate(stage):
 
 @step
 def entrypoint(stage):
-    sandbox = modal.Sandbox.create("sh", "-c", "read x; echo got $x; echo bad >&2; exit 5",
+    sandbox = modal.Sandbox.create("sh", "-c", "read x; cat; echo got $x; echo bad >&2; exit 5",
                                    app=stage.app, image=stage.image, block_network=True)
     sandbox.stdin.write("this\n")
     sandbox.stdin.write_eof()

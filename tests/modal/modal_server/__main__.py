@@ -1,7 +1,8 @@
-"""Starts the server:  python -m modal_server --base DIR [--port 0] [--tls] [--stay]
+"""Starts the server:  python -m modal_server --base DIR [--port 0] [--tls] [--stay] [--info FILE]
 
-Prints one line of JSON: url, router, door, ca, token_id, token_secret. Ends all that it started
-when its stdin is closed (not with --stay) or on SIGTERM.
+Prints one line of JSON, also into FILE: url, router, door, ca, token_id, token_secret, base. Ends
+all that it started when its stdin is closed (not with --stay) or on SIGTERM. With --tls it is at
+127.0.0.2: to the SDKs, what is at 127.0.0.1 is a toy, and certificates are not looked at.
 """
 
 import argparse
@@ -25,7 +26,7 @@ from .router import Router
 from .rpc import Details, Service
 from .sandboxes import Sandboxes
 from .tokens import Tokens
-from .tunnels import Authority
+from .tunnels import TLS_ADDRESS, Authority
 
 VENV = Path(os.environ.get("CELLBLOCK_JUPYTER_VENV") or Path(
     os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "cellblock-tests" / "jupyter")
@@ -46,13 +47,14 @@ class Modal:
         world.sandboxes = Sandboxes(world)
         self.door = Door(world)
         self.tls = world.authority.context("h2") if tls else None
+        self.address = TLS_ADDRESS if tls else "127.0.0.1"
         self.servers = []
         self.router = None
 
     async def _listen(self, descriptor, objects, authorize, port):
         service = Service(descriptor, objects, self.faults, authorize)
         server = Server([service], status_details_codec=Details())
-        await server.start("127.0.0.1", port, ssl=self.tls)
+        await server.start(self.address, port, ssl=self.tls)
         self.servers.append(server)
         return server, server._server.sockets[0].getsockname()[1]
 
@@ -65,12 +67,12 @@ class Modal:
         self.router, inner = await self._listen(
             task_command_router_pb2.DESCRIPTOR.services_by_name["TaskCommandRouter"],
             [self._plane], self._plane.authorize, 0)
-        world.router_url = f"{scheme}://127.0.0.1:{inner}"
+        world.router_url = f"{scheme}://{self.address}:{inner}"
         _, outer = await self._listen(
             api_pb2.DESCRIPTOR.services_by_name["ModalClient"],
             [Control(world), world.mounts, world.images, world.sandboxes], world.authorize, port)
         self.faults.changed = self._changed
-        return {"url": f"{scheme}://127.0.0.1:{outer}", "router": world.router_url,
+        return {"url": f"{scheme}://{self.address}:{outer}", "router": world.router_url,
                 "door": self.door.url, "ca": str(world.authority.file), "token_id": TOKEN_ID,
                 "token_secret": TOKEN_SECRET, "base": str(world.base)}
 

@@ -26,3 +26,14 @@ def task(generation):
 
 def _letters(alphabet, count):
     return "".join(secrets.choice(alphabet) for _ in range(count))
+
+
+def entry(at):
+    """A place in a log."""
+    return f"{at}-0"
+
+
+def place(text):
+    """The place of an entry; the beginning when there is none."""
+    word = (text or "0-0").partition("-")[0]
+    return int(word) if word.isdigit() else 0

@@ -185,16 +185,17 @@ class Images:
     async def ImageJoinStreaming(self, request, _call):
         """The log from an entry on, and the result at its end."""
         image = self.all.get(request.image_id) or missing("image", request.image_id)
-        at = int(request.last_entry_id or 0)
+        at = ids.place(request.last_entry_id)
         deadline = time.monotonic() + (request.timeout or 55)
         while True:
             if at < len(image.log):
                 fresh = image.log[at:at + 8]
                 at += len(fresh)
-                yield api_pb2.ImageJoinStreamingResponse(task_logs=fresh, entry_id=str(at))
+                yield api_pb2.ImageJoinStreamingResponse(task_logs=fresh, entry_id=ids.entry(at))
             elif image.result:
-                yield api_pb2.ImageJoinStreamingResponse(result=image.result, entry_id=str(at),
-                                                         eof=True, metadata=image.metadata())
+                yield api_pb2.ImageJoinStreamingResponse(
+                    result=image.result, entry_id=ids.entry(at), eof=True,
+                    metadata=image.metadata())
                 return
             elif time.monotonic() > deadline:
                 return

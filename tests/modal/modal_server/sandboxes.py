@@ -242,17 +242,18 @@ class Sandboxes:
         entry = sandbox.execs.get(ENTRYPOINT)
         stream = entry and (entry.stderr if request.file_descriptor ==
                             api_pb2.FILE_DESCRIPTOR_STDERR else entry.stdout)
-        at = int(request.last_entry_id or 0)
+        at = ids.place(request.last_entry_id)
         if stream:
             async for offset, piece in stream.read(at, self.world.faults.chunk):
                 at = offset + len(piece)
                 item = api_pb2.TaskLogs(data=piece.decode("utf-8", "replace"),
                                         timestamp=time.time(),
                                         file_descriptor=request.file_descriptor)
-                yield api_pb2.TaskLogsBatch(task_id=sandbox.task, items=[item], entry_id=str(at))
+                yield api_pb2.TaskLogsBatch(task_id=sandbox.task, items=[item],
+                                            entry_id=ids.entry(at))
         else:
             await sandbox.finished.wait()
-        yield api_pb2.TaskLogsBatch(task_id=sandbox.task, entry_id=str(at), eof=True)
+        yield api_pb2.TaskLogsBatch(task_id=sandbox.task, entry_id=ids.entry(at), eof=True)
 
     async def SandboxStdinWrite(self, request, _call):
         """What the entrypoint reads; `index` counts from 1."""

@@ -14,6 +14,7 @@ from cryptography.x509.oid import NameOID
 from .cells import CellError
 
 HOST = "localhost"
+TLS_ADDRESS = "127.0.0.2"
 
 
 class Authority:
@@ -25,7 +26,8 @@ class Authority:
         issuer = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Test CA of this server")])
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOST)])
         names = x509.SubjectAlternativeName([
-            x509.DNSName(HOST), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+            x509.DNSName(HOST), *(x509.IPAddress(ipaddress.ip_address(address))
+                                  for address in ("127.0.0.1", TLS_ADDRESS))])
         authority = _certificate(issuer, issuer, key.public_key()).add_extension(
             x509.BasicConstraints(True, 0), True).sign(key, hashes.SHA256())
         leaf = _certificate(subject, issuer, own.public_key()).add_extension(
