@@ -85,6 +85,9 @@ static void finish_ended(struct modal_rpc *rpc, const struct grpc_end *end)
         return;
     }
     (void)modal_status_error(rpc->call.name, end, &err);
+    if (end->status == GRPC_UNAUTHENTICATED) {
+        error_wrap(&err, "credentials of %s", rpc->client->credentials.profile);
+    }
     finish(rpc, end->status, &err);
     error_clear(&err);
 }

@@ -339,8 +339,5 @@ void modal_recipe_deinit(struct modal_recipe *recipe)
 
 const char *modal_recipe_python(const struct environment *env)
 {
-    if (!env->image) {
-        return "/usr/local/bin/python3";
-    }
-    return env->python ? env->python : "python3";
+    return env->image && env->python ? env->python : "python3";
 }

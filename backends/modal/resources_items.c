@@ -116,6 +116,8 @@ static void note_failure(struct resources_item *item, const struct error *err)
         error_set(failure, ERROR_NOT_FOUND,
                   "%s: the service has none that is called \"%.100s\". %s", setting_of(item), name,
                   advice_of(item));
+    } else if (!name[0] || item->kind == ITEM_APP || item->kind == ITEM_BUILDER) {
+        error_set(failure, err->kind, "%s", err->message);
     } else {
         error_set(failure, err->kind, "%s: \"%.100s\": %s", setting_of(item), name, err->message);
     }

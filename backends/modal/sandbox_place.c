@@ -1,6 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/modal/image_recipe.h"
 #include "backends/modal/internal.h"
 
 /* A sandbox that is made: where it runs, what runs in it, and the service's word on its end. */
@@ -114,10 +115,10 @@ static int start_exec(struct sandbox *s, const char *const *argv, struct error *
 
 void sandbox_start_exec(struct sandbox *s)
 {
-    const char *python = s->place->base.env->python;
+    const char *python = modal_recipe_python(s->place->base.env);
     struct error err = {0};
     char *space = NULL;
-    const char *const *argv = supervised_command(python ? python : "python3", false, &space);
+    const char *const *argv = supervised_command(python, false, &space);
 
     sandbox_phase(s, SANDBOX_STARTING, "starting Python in the sandbox");
     if (!argv || start_exec(s, argv, &err) < 0) {
