@@ -30,7 +30,7 @@ as_root() {
 install_packages() {
     local wanted=(gcc meson ninja-build pkg-config git libjansson-dev libuv1-dev libseccomp-dev libmd-dev libcmocka-dev
                   libcurl4-openssl-dev libwebsockets-dev libwebsockets-evlib-uv libarchive-dev libssl-dev openssl ca-certificates
-                  libprotobuf-c-dev protobuf-c-compiler
+                  libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler
                   $(/usr/bin/python3 tests/engines packages) bubblewrap clang clang-format clang-tidy libclang-rt-dev llvm valgrind mandoc procps
                   python3 python3-venv python3-ipython python3-matplotlib python3-matplotlib-inline
                   python3-pandas python-matplotlib-data pypy3) missing=()

@@ -1,5 +1,4 @@
 #include <errno.h>
-#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
@@ -9,7 +8,7 @@
 struct grpc_call {
     struct grpc_channel *channel;
     struct grpc_call *next, *prev;
-    struct http_request *request; /* NULL: its `done` was called */
+    struct h2_request *request; /* NULL: its `done` was called */
     struct grpc_frames frames;
     struct grpc_outcome outcome;
     bool unary, paused, ended;
@@ -69,7 +68,7 @@ static void on_work(uv_timer_t *timer);
 static void end_soon(struct grpc_call *call)
 {
     if (call->request) {
-        http_cancel(call->request);
+        h2_cancel(call->request);
     } else {
         uv_timer_start(&call->work, on_work, 0, 0);
     }
@@ -239,7 +238,7 @@ void grpc_pause(struct grpc_call *call, bool paused)
     }
     call->paused = paused;
     if (call->request) {
-        http_request_pause(call->request, paused);
+        h2_pause(call->request, paused);
     }
     if (!paused && grpc_frames_waiting(&call->frames)) {
         uv_timer_start(&call->work, on_work, 0, 0);
@@ -297,22 +296,18 @@ static unsigned char *framed(const struct grpc_request *request)
     return body;
 }
 
-static struct http_request *start(struct grpc_call *call, const struct grpc_request *request,
-                                  struct error *err)
+static struct h2_request *start(struct grpc_call *call, const struct grpc_request *request,
+                                struct error *err)
 {
     char timeout[GRPC_TIMEOUT_SIZE];
     const char **metadata = with_timeout(request, timeout);
     unsigned char *body = framed(request);
-    struct http_request *started = NULL;
-    struct http_call exchange = {
-        .method = "POST",
+    struct h2_request *started = NULL;
+    struct h2_call exchange = {
         .path = request->method,
         .headers = metadata,
-        .content_type = "application/grpc",
         .body = body,
         .body_size = GRPC_FRAME_HEAD + request->size,
-        .idle_ms = UINT_MAX,
-        .alone = !request->unary,
         .on_field = on_field,
         .on_body = on_body,
         .done = on_done,
@@ -321,7 +316,7 @@ static struct http_request *start(struct grpc_call *call, const struct grpc_requ
 
     grpc_timeout_header(request->timeout_ms, timeout);
     if (metadata && body) {
-        started = http_start(call->channel->http, &exchange, err);
+        started = h2_start(call->channel->h2, &exchange, err);
     } else {
         error_set(err, ERROR_INTERNAL, "out of memory for a call of %s", request->method);
     }

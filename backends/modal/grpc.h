@@ -10,7 +10,7 @@
 
 /*
  * gRPC over HTTP/2 (github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md), client side, on
- * base/net/http.h. Calls with one request message and one or more answer messages (unary, server
+ * base/net/h2.h. Calls with one request message and one or more answer messages (unary, server
  * streaming). Knows nothing of any service: messages are bytes.
  *
  * What holds for every call: no callback before grpc_start has returned; `done` exactly once, last,
@@ -80,9 +80,7 @@ struct grpc_request {
     const char *const *metadata; /* of this call, "name: value"; NULL-terminated, or NULL */
     unsigned timeout_ms;         /* the deadline: sent as grpc-timeout, and kept here; 0: none */
     size_t message_cap;          /* 0: GRPC_MESSAGE_CAP */
-    /* One answer message, no more and no less (otherwise GRPC_INTERNAL). Unary calls share one
-     * connection; any other has one for itself while it lasts, from a pool: it may be paused, and
-     * libcurl holds back a connection for all of its streams or for none. */
+    /* One answer message, no more and no less (otherwise GRPC_INTERNAL). */
     bool unary;
     /* Each field of the answer's head and of its trailers, grpc-status too; names in small letters.
      * May be NULL. */
@@ -100,8 +98,9 @@ struct grpc_call *grpc_start(struct grpc_channel *channel, const struct grpc_req
                              struct error *err);
 /* Idempotent; `done` follows from the loop with GRPC_CANCELLED. The stream is reset. */
 void grpc_cancel(struct grpc_call *call);
-/* Reading is held back / goes on: flow control then holds the server back. For calls that are not
- * `unary`. `done` waits for messages that have come and were not taken. */
+/* Reading is held back / goes on: HTTP/2's flow control then holds the server back, after at most
+ * H2_WINDOW bytes (base/net/h2.h), and no other call. `done` waits for messages that have come and
+ * were not taken. */
 void grpc_pause(struct grpc_call *call, bool paused);
 
 /* "UNAVAILABLE"; "status 99" is NULL. */

@@ -5,6 +5,7 @@
 
 /* Sent with every call, before the user's own. */
 static const char *const own_metadata[] = {
+    "content-type: application/grpc",
     "te: trailers",
     "grpc-accept-encoding: identity",
 };
@@ -37,17 +38,16 @@ struct grpc_channel *grpc_channel_new(uv_loop_t *loop, const struct grpc_channel
         .headers = metadata,
         .connect_timeout_ms = options->connect_timeout_ms,
         .quick_ack = true,
-        .http2 = true,
     };
 
     if (!channel || !metadata) {
         error_set(err, ERROR_INTERNAL, "out of memory");
-    } else if ((channel->http = http_new(loop, &to, err))) {
+    } else if ((channel->h2 = h2_new(loop, &to, err))) {
         channel->loop = loop;
         channel->users = 1;
     }
     free(metadata);
-    if (channel && !channel->http) {
+    if (channel && !channel->h2) {
         free(channel);
         return NULL;
     }
@@ -66,7 +66,7 @@ void grpc_channel_release(struct grpc_channel *channel)
     }
 }
 
-static void http_closed(void *data)
+static void h2_closed(void *data)
 {
     grpc_channel_release(data);
 }
@@ -77,5 +77,5 @@ void grpc_channel_close(struct grpc_channel *channel, void (*closed)(void *data)
     channel->closed = closed;
     channel->closed_data = data;
     grpc_cancel_all(channel);
-    http_close(channel->http, http_closed, channel);
+    h2_close(channel->h2, h2_closed, channel);
 }

@@ -1,7 +1,7 @@
 #ifndef CELLBLOCK_MODAL_GRPC_INTERNAL_H
 #define CELLBLOCK_MODAL_GRPC_INTERNAL_H
 
-#include "backends/base/net/http.h"
+#include "backends/base/net/h2.h"
 #include "backends/modal/grpc.h"
 #include "backends/modal/grpc_frame.h"
 #include "backends/modal/grpc_status.h"
@@ -16,9 +16,9 @@
  */
 struct grpc_channel {
     uv_loop_t *loop;
-    struct http *http;
+    struct h2 *h2;
     struct grpc_call *calls; /* all that `done` was not called for */
-    unsigned users;          /* `http`, and calls whose memory is not given back yet */
+    unsigned users;          /* `h2`, and calls whose memory is not given back yet */
     bool closing;
     void (*closed)(void *data);
     void *closed_data;

@@ -178,7 +178,6 @@ static int copy_headers(struct http *http, const char *const *headers, struct er
 static int copy_options(struct http *http, const struct http_options *o, struct error *err)
 {
     http->insecure = o->insecure;
-    http->http2 = o->http2;
     http->use_proxy = o->use_proxy && !o->unix_socket;
     http->connect_timeout_ms = o->connect_timeout_ms ? o->connect_timeout_ms : CONNECT_MS;
     http->answer_timeout_ms = o->answer_timeout_ms ? o->answer_timeout_ms : ANSWER_MS;
@@ -215,32 +214,6 @@ static void http_free(struct http *http)
     curl_global_cleanup(); /* counted by libcurl */
 }
 
-static void multi_closed(void *data)
-{
-    http_release(data);
-}
-
-static int start_multis(struct http *http, uv_loop_t *loop, bool quick_ack)
-{
-    if (http_multi_init(&http->multi, loop, quick_ack, http_request_finished, http) < 0) {
-        http_free(http);
-        return -ENOMEM;
-    }
-    http->users = 2; /* multi and work */
-    if (!http->http2) {
-        return 0;
-    }
-    if (http_multi_init(&http->alone, loop, quick_ack, http_request_finished, http) < 0) {
-        http->users = 1;
-        http_multi_close(&http->multi, multi_closed);
-        return -ENOMEM;
-    }
-    http->users++;
-    http_multi_share(&http->multi, true);
-    http_multi_share(&http->alone, false);
-    return 0;
-}
-
 struct http *http_new(uv_loop_t *loop, const struct http_options *options, struct error *err)
 {
     struct http *http = calloc(1, sizeof(*http));
@@ -254,12 +227,15 @@ struct http *http_new(uv_loop_t *loop, const struct http_options *options, struc
         http_free(http);
         return NULL;
     }
-    if (start_multis(http, loop, options->quick_ack && !options->unix_socket) < 0) {
+    if (http_multi_init(&http->multi, loop, options->quick_ack && !options->unix_socket,
+                        http_request_finished, http) < 0) {
         error_set(err, ERROR_INTERNAL, "libcurl cannot start");
+        http_free(http);
         return NULL;
     }
     uv_timer_init(loop, &http->work);
     http->work.data = http;
+    http->users = 2; /* multi and work */
     return http;
 }
 
@@ -355,6 +331,11 @@ void http_release(struct http *http)
     }
 }
 
+static void multi_closed(void *data)
+{
+    http_release(data);
+}
+
 static void work_closed(uv_handle_t *handle)
 {
     http_release(handle->data);
@@ -372,9 +353,6 @@ static void on_work(uv_timer_t *timer)
         if (!http->requests) {
             http->torn_down = true;
             http_multi_close(&http->multi, multi_closed);
-            if (http->http2) {
-                http_multi_close(&http->alone, multi_closed);
-            }
             uv_close((uv_handle_t *)&http->work, work_closed);
         }
     }

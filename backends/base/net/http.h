@@ -9,8 +9,7 @@
 #include "backends/base/error.h"
 
 /*
- * HTTP/1.1, or HTTP/2 where it is asked for, on libcurl's multi interface, driven by a uv loop. The
- * only owner of libcurl.
+ * HTTP/1.1 on libcurl's multi interface, driven by a uv loop. The only owner of libcurl.
  *
  * One `struct http` is one server (a base address, who we are, how it is reached): a Docker engine
  * on a unix socket, a Jupyter server at a URL. It keeps connections alive between requests.
@@ -36,10 +35,6 @@ struct http_options {
     unsigned answer_timeout_ms;  /* of a stream: from connected to agreed or refused; 0: 60 s */
     bool quick_ack; /* TCP_QUICKACK is set again before each read: a server that writes in two small
                      * pieces otherwise costs 40 ms a message (tcp(7)) */
-    /* HTTP/2 and nothing else: by ALPN for https, with prior knowledge for http. Requests share a
-     * connection; a server that speaks an older version is refused. Streams (below) stay HTTP/1.1.
-     */
-    bool http2;
 };
 
 /* Copies what it needs. NULL with `err` (a base that is no URL, libcurl without what is asked). */
@@ -52,7 +47,7 @@ struct http_reply {
     const char *content_type; /* "" when not said */
     const char *body;         /* NUL-terminated; empty when on_body took it */
     size_t size;
-    bool reset;        /* HTTP/2: the server reset the stream; `err` says so too */
+    bool reset;        /* HTTP/2 (h2.h): the stream was reset; the error says so too */
     unsigned h2_error; /* with which code (RFC 9113, section 7) */
 };
 
@@ -76,16 +71,8 @@ struct http_call {
     /* Most time without a byte in either direction, from when it is connected, while neither side
      * of it is held back here; 0: 60 s, UINT_MAX: none. */
     unsigned idle_ms;
-    /* HTTP/2: not on a connection that others use at the same time (a later one may use it again).
-     * For an answer whose taker holds it back: libcurl reads a connection for all of its streams or
-     * for none, so one that is paused would hold up the others. */
-    bool alone;
     /* The status line and headers are in. May be NULL. */
     void (*on_head)(void *data, long status, const char *content_type);
-    /* Each field of the answer's head (before on_head), and of the trailers after the body. Names
-     * are in small letters over HTTP/2 only. Both are borrowed, together at most HTTP_HEAD_CAP. May
-     * be NULL. */
-    void (*on_field)(void *data, const char *name, const char *value, bool trailer);
     /* Body as it comes, of a 2xx reply only (another one's is kept whole and told by `done`). NULL:
      * kept whole up to body_cap. */
     void (*on_body)(void *data, const char *bytes, size_t size);
@@ -98,8 +85,7 @@ struct http_call {
 struct http_request *http_start(struct http *http, const struct http_call *call, struct error *err);
 /* An idempotent request; `done` follows from the loop with an ERROR_LOST "cancelled". */
 void http_cancel(struct http_request *request);
-/* Reading on is held back / goes on: for a body that its taker cannot keep up with. What has come
- * meanwhile stays with the kernel and the server. Over HTTP/2 for requests that are `alone`. */
+/* Reading on is held back / goes on: for a body that its taker cannot keep up with. */
 void http_request_pause(struct http_request *request, bool paused);
 /* read_body, which answered -EAGAIN, is asked again. */
 void http_request_resume(struct http_request *request);
@@ -145,6 +131,11 @@ struct http_stream *http_stream_open(struct http *http, const char *method, cons
                                      const void *body, size_t body_size,
                                      const struct http_stream_events *events, void *data,
                                      struct error *err);
+/* A bare connection to the server of the base's address: on_open when it is there. Over TLS the
+ * server is asked for `protocol` by ALPN ("h2"), and for nothing else. */
+struct http_stream *http_connect(struct http *http, const char *protocol,
+                                 const struct http_stream_events *events, void *data,
+                                 struct error *err);
 enum { HTTP_STREAM_QUEUE_CAP = 64 * 1024 * 1024 };
 /* Sends in order; keeps a copy of what cannot go out at once, and before on_open of everything.
  * -EPIPE when it has ended, was shut down or the far side takes no more (on_end then follows by

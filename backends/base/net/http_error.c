@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <jansson.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -121,19 +120,6 @@ static void tell_files(const struct http_failure *f, struct error *err)
               f->tried, words(f));
 }
 
-bool http_failure_is_reset(const struct http_failure *failure, unsigned *ret_code)
-{
-    /* "HTTP/2 stream 1 was not closed cleanly: CANCEL (err 8)" */
-    const char *at = failure->code == CURLE_HTTP2_STREAM ? strstr(failure->text, "(err ") : NULL;
-    unsigned code = 0;
-
-    if (!at || sscanf(at, "(err %u)", &code) != 1) {
-        return false;
-    }
-    *ret_code = code;
-    return true;
-}
-
 void http_failure_tell(const struct http_failure *failure, struct error *err)
 {
     const struct http_failure *f = failure;
@@ -169,8 +155,8 @@ void http_failure_tell(const struct http_failure *failure, struct error *err)
         return;
     case CURLE_UNSUPPORTED_PROTOCOL:
     case CURLE_WEIRD_SERVER_REPLY:
-        error_set(err, ERROR_LOST, "%s: what %s answers is not HTTP/%s: %s", f->tried, f->peer,
-                  f->http2 ? "2" : "1.1", words(f));
+        error_set(err, ERROR_LOST, "%s: what %s answers is not HTTP/1.1: %s", f->tried, f->peer,
+                  words(f));
         return;
     default:
         tell_broken(f, err);

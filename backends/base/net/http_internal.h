@@ -11,7 +11,6 @@
  *   http_multi.c    one libcurl multi handle on the loop
  *   http.c          struct http: the server, how it is reached, closing
  *   http_request.c  one exchange
- *   http_field.c    the fields of an exchange's answer
  *   http_head.c     the head of an answer that we read ourselves (streams)
  *   http_queue.c    bytes that wait to be sent
  *   http_stream_open.c  the start of an upgraded connection
@@ -41,8 +40,6 @@ struct http_multi {
 /* -ENOMEM when libcurl cannot make one; nothing is to be closed then. */
 int http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
                     void (*finished)(void *data, CURL *easy, CURLcode code), void *data);
-/* HTTP/2: whether transfers share a connection, as many as the server allows. */
-void http_multi_share(struct http_multi *multi, bool share);
 /* Tells `finished` of what has ended. Called by itself after each event. */
 void http_multi_drain(struct http_multi *multi);
 /* After the last easy handle was removed. `closed` comes from the loop. */
@@ -55,9 +52,8 @@ void http_quick_ack(int fd);
 
 struct http {
     struct http_multi multi;
-    struct http_multi alone; /* with `http2`: of requests that do not share a connection */
-    uv_timer_t work;         /* with a time of 0: what was noted is done in the loop's next turn */
-    unsigned users; /* requests whose memory is not given back yet, and the handles above */
+    uv_timer_t work; /* with a time of 0: what was noted is done in the loop's next turn */
+    unsigned users;  /* requests whose memory is not given back yet, and the handles above */
     bool closing, torn_down;
     void (*closed)(void *data);
     void *closed_data;
@@ -68,7 +64,7 @@ struct http {
     char *peer;   /* the socket's path, or host and port */
     char *unix_socket, *ca_file, *cert_file, *key_file;
     char **headers;
-    bool insecure, use_proxy, tls, http2;
+    bool insecure, use_proxy, tls;
     unsigned connect_timeout_ms, answer_timeout_ms;
 
     struct http_request *requests; /* all that `done` was not called for, in order */
@@ -96,15 +92,6 @@ struct http_request *http_request_next(const struct http_request *request);
 void http_request_finished(void *data, CURL *easy, CURLcode code);
 /* Does what was noted for one request; false when there is nothing to do any more. */
 bool http_request_work(struct http *http);
-
-/* --- http_field.c ------------------------------------------------------------------------- */
-
-/* The version in a status line, "HTTP/2 200": 2; 0 when the line is none. */
-unsigned http_line_version(const char *line, size_t size);
-/* Calls `take` with one line of a head, unless it is a status line or no field. -ENOMEM. */
-int http_line_field(const char *line, size_t size,
-                    void (*take)(void *data, const char *name, const char *value, bool trailer),
-                    void *data, bool trailer);
 
 /* --- http_head.c -------------------------------------------------------------------------- */
 
@@ -158,6 +145,8 @@ struct http_stream {
     char text[CURL_ERROR_SIZE];
     unsigned answer_ms;
     bool tls, no_cert, quick_ack;
+    bool bare;                 /* nothing is asked for */
+    unsigned char protocol[8]; /* for ALPN, with its size before it; else empty */
     struct http_stream_events events;
     void *data;
 
@@ -196,11 +185,8 @@ struct http_failure {
     const char *peer;
     const char *text; /* libcurl's own words, may be empty */
     bool no_cert;     /* TLS, and the server was not shown a certificate of ours */
-    bool http2;
 };
 
 void http_failure_tell(const struct http_failure *failure, struct error *err);
-/* Whether it is a stream that the server has reset, and with which code. */
-bool http_failure_is_reset(const struct http_failure *failure, unsigned *ret_code);
 
 #endif

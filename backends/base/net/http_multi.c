@@ -8,10 +8,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum {
-    PAIR_WITHIN = 1024,
-    SHARED_MOST = 10000, /* libcurl's own limit of streams; the server's holds besides */
-};
+enum { PAIR_WITHIN = 1024 };
 
 /* One socket that libcurl wants watched. */
 struct watch {
@@ -198,13 +195,6 @@ int http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
     multi->timer.data = multi;
     multi->handles = 1;
     return 0;
-}
-
-void http_multi_share(struct http_multi *multi, bool share)
-{
-    curl_multi_setopt(multi->curl, CURLMOPT_PIPELINING,
-                      share ? CURLPIPE_MULTIPLEX : CURLPIPE_NOTHING);
-    curl_multi_setopt(multi->curl, CURLMOPT_MAX_CONCURRENT_STREAMS, (long)SHARED_MOST);
 }
 
 static void timer_closed(uv_handle_t *handle)

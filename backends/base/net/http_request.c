@@ -6,24 +6,17 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum {
-    IDLE_MS = 60000,
-    /* An older libcurl cannot use a connection twice that it began with prior knowledge: it begins
-     * HTTP/2 once more inside of it. */
-    PRIOR_KNOWLEDGE_TWICE = 0x080000,
-};
+enum { IDLE_MS = 60000 };
 
 struct http_request {
     struct http *http;
     struct http_request *next, *prev;
-    struct http_multi *multi; /* its own, or the one of requests that do not share */
     CURL *easy;
     struct curl_slist *headers;
     char *tried;
     char text[CURL_ERROR_SIZE];
 
     ptrdiff_t (*read_body)(void *data, char *space, size_t size);
-    void (*on_field)(void *data, const char *name, const char *value, bool trailer);
     void (*on_head)(void *data, long status, const char *content_type);
     void (*on_body)(void *data, const char *bytes, size_t size);
     void (*done)(void *data, const struct http_reply *reply, const struct error *err);
@@ -89,31 +82,6 @@ static int head_ended(struct http_request *r)
     return 0;
 }
 
-static int wrong_version(struct http_request *r, unsigned version)
-{
-    return error_set(&r->err, ERROR_UNSUPPORTED,
-                     "%s: %s answers in HTTP/%u, and HTTP/2 is needed here; give the address of "
-                     "the service itself, not of a proxy before it",
-                     r->tried, r->http->peer, version);
-}
-
-/* One line of the head, or of what comes after the body. */
-static int take_line(struct http_request *r, const char *line, size_t size)
-{
-    unsigned version = http_line_version(line, size);
-    long code = 0;
-
-    if (r->http->http2 && version == 1) {
-        return wrong_version(r, version);
-    }
-    curl_easy_getinfo(r->easy, CURLINFO_RESPONSE_CODE, &code);
-    if (r->on_field && code >= 200 &&
-        http_line_field(line, size, r->on_field, r->data, r->head_done) < 0) {
-        return error_set(&r->err, ERROR_INTERNAL, "%s: out of memory", r->tried);
-    }
-    return 0;
-}
-
 static size_t on_header(char *bytes, size_t one, size_t size, void *data)
 {
     struct http_request *r = data;
@@ -130,11 +98,11 @@ static size_t on_header(char *bytes, size_t one, size_t size, void *data)
         return 0;
     }
     bool empty = (size == 2 && memcmp(bytes, "\r\n", 2) == 0) || (size == 1 && *bytes == '\n');
-    if (!empty) {
-        return take_line(r, bytes, size) < 0 ? 0 : size;
+    /* After a chunked body more header lines may come, and another empty one. */
+    if (empty && !r->head_done && head_ended(r) < 0) {
+        return 0;
     }
-    /* After the body more header lines may come, and another empty one. */
-    return !r->head_done && head_ended(r) < 0 ? 0 : size;
+    return size;
 }
 
 static int too_long(struct http_request *r, uint64_t cap)
@@ -240,7 +208,7 @@ static void unlink_request(struct http_request *r)
     *(r->next ? &r->next->prev : &http->last_request) = r->prev;
 }
 
-static void tell_failure(struct http_request *r, CURLcode code, struct http_reply *reply)
+static void tell_failure(struct http_request *r, CURLcode code)
 {
     struct http_failure failure = {
         .easy = r->easy,
@@ -249,9 +217,7 @@ static void tell_failure(struct http_request *r, CURLcode code, struct http_repl
         .peer = r->http->peer,
         .text = r->text,
         .no_cert = r->http->tls && !r->http->cert_file,
-        .http2 = r->http->http2,
     };
-    reply->reset = http_failure_is_reset(&failure, &reply->h2_error);
     if (r->err.kind == ERROR_NONE && code == CURLE_OUT_OF_MEMORY && !r->head_done) {
         /* How libcurl 7.88 says that one line is longer than it keeps (100 KiB). */
         error_set(&r->err, ERROR_LIMIT, "%s: a line in the head of the answer is too long",
@@ -269,7 +235,7 @@ static void finish(struct http_request *r, CURLcode code)
     if (r->cancelled) {
         error_set(&r->err, ERROR_LOST, "%s: cancelled", r->tried);
     } else if (code != CURLE_OK || r->err.kind != ERROR_NONE) {
-        tell_failure(r, code, &reply);
+        tell_failure(r, code);
     } else if (!r->head_done) {
         error_set(&r->err, ERROR_LOST,
                   "%s: the connection was cut in the middle of the answer's head", r->tried);
@@ -283,7 +249,7 @@ static void finish(struct http_request *r, CURLcode code)
         reply.size = buffer_size(&r->body) - 1;
     }
     if (r->added) {
-        curl_multi_remove_handle(r->multi->curl, r->easy);
+        curl_multi_remove_handle(r->http->multi.curl, r->easy);
     }
     unlink_request(r);
     uv_timer_stop(&r->idle);
@@ -336,8 +302,9 @@ static void on_idle(uv_timer_t *timer)
 
 static void add(struct http_request *r)
 {
+    struct http_multi *multi = &r->http->multi;
     r->added = true;
-    if (curl_multi_add_handle(r->multi->curl, r->easy) != CURLM_OK) {
+    if (curl_multi_add_handle(multi->curl, r->easy) != CURLM_OK) {
         r->added = false;
         finish(r, CURLE_FAILED_INIT);
     }
@@ -346,7 +313,7 @@ static void add(struct http_request *r)
 /* Tells libcurl what goes on. It may call on_write from inside. */
 static void go_on(struct http_request *r)
 {
-    struct http_multi *multi = r->multi;
+    struct http_multi *multi = &r->http->multi;
     CURLcode code;
 
     r->wake = false;
@@ -488,18 +455,6 @@ static int set_url(struct http_request *r, const struct http_call *call)
     return c == CURLE_OK ? 0 : -ENOMEM;
 }
 
-static CURLcode set_http2(struct http_request *r)
-{
-    long version = r->http->tls ? CURL_HTTP_VERSION_2TLS : CURL_HTTP_VERSION_2_PRIOR_KNOWLEDGE;
-    /* One that is being connected is waited for: it is to be shared. */
-    curl_easy_setopt(r->easy, CURLOPT_PIPEWAIT, 1L);
-    if (!r->http->tls && curl_version_info(CURLVERSION_NOW)->version_num < PRIOR_KNOWLEDGE_TWICE) {
-        curl_easy_setopt(r->easy, CURLOPT_FRESH_CONNECT, 1L);
-        curl_easy_setopt(r->easy, CURLOPT_FORBID_REUSE, 1L);
-    }
-    return curl_easy_setopt(r->easy, CURLOPT_HTTP_VERSION, version);
-}
-
 static int set_easy(struct http_request *r, const struct http_call *call)
 {
     if (http_set_up(r->http, r->easy, r->text) < 0 || set_url(r, call) < 0 ||
@@ -516,9 +471,6 @@ static int set_easy(struct http_request *r, const struct http_call *call)
     curl_easy_setopt(r->easy, CURLOPT_XFERINFOFUNCTION, on_progress);
     curl_easy_setopt(r->easy, CURLOPT_XFERINFODATA, r);
     curl_easy_setopt(r->easy, CURLOPT_NOPROGRESS, 0L);
-    if (r->http->http2 && set_http2(r) != CURLE_OK) {
-        return -ENOMEM;
-    }
     if (call->timeout_ms) {
         long most = call->timeout_ms > INT_MAX ? INT_MAX : (long)call->timeout_ms;
         curl_easy_setopt(r->easy, CURLOPT_TIMEOUT_MS, most);
@@ -530,7 +482,6 @@ static void set_call(struct http_request *r, const struct http_call *call)
 {
     size_t cap = call->body_cap && call->body_cap < SIZE_MAX ? call->body_cap : HTTP_BODY_CAP;
     r->read_body = call->read_body;
-    r->on_field = call->on_field;
     r->on_head = call->on_head;
     r->on_body = call->on_body;
     r->done = call->done;
@@ -572,7 +523,6 @@ static struct http_request *request_new(struct http *http, const struct http_cal
         return NULL;
     }
     r->http = http;
-    r->multi = http->http2 && call->alone ? &http->alone : &http->multi;
     set_call(r, call);
     r->tried = http_tried(http, call->method, call->path);
     r->easy = curl_easy_init();

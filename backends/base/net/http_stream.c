@@ -427,8 +427,13 @@ void http_stream_connected(void *data, CURL *easy, CURLcode code)
     s->poll.data = s;
     s->has_poll = true;
     s->handles++;
-    s->stage = STREAM_ASKING;
-    uv_timer_start(&s->limit, on_limit, s->answer_ms, 0);
+    if (s->bare) {
+        s->stage = STREAM_OPEN;
+        s->events.on_open(s->data);
+    } else {
+        s->stage = STREAM_ASKING;
+        uv_timer_start(&s->limit, on_limit, s->answer_ms, 0);
+    }
     send_some(s);
     update(s);
 }
