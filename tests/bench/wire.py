@@ -32,6 +32,13 @@ class Wire:
             data = data[os.write(fd, data):]
 
     def line(self):
+        """The next answer of the server, as bytes: what it tells unasked is passed over."""
+        while True:
+            line = self._line()
+            if b'"method"' not in line[:100] or "method" not in json.loads(line):
+                return line
+
+    def _line(self):
         """The next line of the server."""
         fd, parts = self.process.stdout.fileno(), [self.rest]
         while b"\n" not in parts[-1]:
