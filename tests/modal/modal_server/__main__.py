@@ -49,7 +49,7 @@ class Modal:
         self.tls = world.authority.context("h2") if tls else None
         self.address = TLS_ADDRESS if tls else "127.0.0.1"
         self.servers = []
-        self.router = None
+        self.router, self._listens = None, True
 
     async def _listen(self, descriptor, objects, authorize, port):
         service = Service(descriptor, objects, self.faults, authorize)
@@ -64,32 +64,31 @@ class Modal:
         await self.door.listen()
         world.mounts = Mounts(world, self.door.url)
         self._plane = Router(world)
-        self.router, inner = await self._listen(
-            task_command_router_pb2.DESCRIPTOR.services_by_name["TaskCommandRouter"],
-            [self._plane], self._plane.authorize, 0)
+        inner = await self._listen_router(0)
         world.router_url = f"{scheme}://{self.address}:{inner}"
         _, outer = await self._listen(
             api_pb2.DESCRIPTOR.services_by_name["ModalClient"],
             [Control(world), world.mounts, world.images, world.sandboxes], world.authorize, port)
-        self.faults.changed = self._changed
+        self.door.changed = self._follow
         return {"url": f"{scheme}://{self.address}:{outer}", "router": world.router_url,
                 "door": self.door.url, "ca": str(world.authority.file), "token_id": TOKEN_ID,
                 "token_secret": TOKEN_SECRET, "base": str(world.base)}
 
-    def _changed(self, name, value):
-        if name == "router" and not value:
-            for handler in list(self.router._handlers):
-                handler.close()
-            for listener in self.router._server.sockets:
-                asyncio.get_running_loop()._stop_serving(listener)
-        if name == "router" and value:
-            self.world.spawn(self._again())
+    async def _follow(self):
+        """The router listens as the settings say."""
+        if self._listens and not self.faults.router:
+            self.router.close()
+            self._plane.hang_up()
+        elif not self._listens and self.faults.router:
+            port = int(self.world.router_url.rpartition(":")[2])
+            await self._listen_router(port)
+        self._listens = self.faults.router
 
-    async def _again(self):
-        port = int(self.world.router_url.rpartition(":")[2])
-        self.router, _ = await self._listen(
+    async def _listen_router(self, port):
+        self.router, port = await self._listen(
             task_command_router_pb2.DESCRIPTOR.services_by_name["TaskCommandRouter"],
             [self._plane], self._plane.authorize, port)
+        return port
 
     async def stop(self):
         """Ends all sandboxes, then itself."""

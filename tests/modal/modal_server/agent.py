@@ -24,7 +24,10 @@ LARGEST = 190_000  # bytes of a packet
 def receive(channel):
     """One packet and its descriptors; None at the end."""
     fds = array.array("i")
-    data, more, _, _ = channel.recvmsg(LARGEST, socket.CMSG_LEN(4 * fds.itemsize))
+    try:
+        data, more, _, _ = channel.recvmsg(LARGEST, socket.CMSG_LEN(4 * fds.itemsize))
+    except ConnectionResetError:
+        return None, []
     for level, kind, content in more:
         if level == socket.SOL_SOCKET and kind == socket.SCM_RIGHTS:
             fds.frombytes(content[:len(content) - len(content) % fds.itemsize])

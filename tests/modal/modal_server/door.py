@@ -20,6 +20,7 @@ class Door:
     def __init__(self, world):
         self.world = world
         self.url = ""
+        self.changed = None  # called after the settings have been changed
         self._runner = None
 
     async def listen(self):
@@ -64,12 +65,14 @@ class Door:
         """Settings."""
         with contextlib.suppress(KeyError):
             self.world.faults.set(await request.json())
+            await self.changed()
             return web.json_response({})
         raise web.HTTPBadRequest(text="no such setting")
 
     async def reset(self, _request):
         """All as at the start, but for what runs."""
         self.world.faults.reset()
+        await self.changed()
         return web.json_response({})
 
     async def end(self, request):

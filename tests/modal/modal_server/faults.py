@@ -20,7 +20,7 @@ up by it. `times` (1; 0 is for ever) and `skip` (0: so many calls pass first) sa
     "close"         the connection's end without a word; in a stream after `bytes` bytes
     "half"          half of a message's frame, then the connection's end
     "huge"          a message that says it has 4 GB
-    "trailers"      the stream's end without a grpc-status
+    "trailers"      the stream's end without a grpc-status, or with `status` as its text
     "garbage"       a message that is no protobuf
 
 Settings: `auth_seconds`, `router_seconds` (how long tokens live), `skew` (seconds added to the
@@ -53,7 +53,6 @@ class Faults:
 
     def __init__(self, tokens):
         self.tokens = tokens
-        self.changed = None  # called with a setting's name and value
         self.reset()
 
     def reset(self):
@@ -76,8 +75,6 @@ class Faults:
             if name not in DEFAULTS:
                 raise KeyError(name)
             self.settings[name] = value
-            if self.changed:
-                self.changed(name, value)
         self._apply()
 
     def _apply(self):
@@ -156,21 +153,20 @@ class Faults:
         await call.stream._stream.reset(ErrorCodes(fault.get("code", 2)))
         raise asyncio.CancelledError
 
-    async def _goaway(self, _fault, call):
-        connection = call.stream._stream.connection
+    async def _goaway(self, fault, call):
         call.stream._stream._h2_connection.close_connection(ErrorCodes.NO_ERROR)
-        connection.flush()
-        await self._close(_fault, call)
+        call.stream._stream.connection.flush()
+        await self._close(fault, call)
 
     async def _close(self, _fault, call):
         call.stream._stream._transport.close()
         raise asyncio.CancelledError
 
-    async def _raw(self, call, data, end=False):
+    async def _raw(self, call, data):
         """Message bytes as they are, after the headers of a good answer."""
         if not call.stream._send_initial_metadata_done:
             await call.stream.send_initial_metadata()
-        await call.stream._stream.send_data(data, end_stream=end)
+        await call.stream._stream.send_data(data)
 
     async def _half(self, fault, call):
         await self._raw(call, struct.pack("!BI", 0, 1000) + b"\x0a\x80")
@@ -181,13 +177,20 @@ class Faults:
         await self._raw(call, struct.pack("!BI", 0, 0xFFFFFFFF) + b"\0" * 1000)
         await asyncio.sleep(3600)
 
-    async def _trailers(self, _fault, call):
-        await self._raw(call, b"", end=True)
+    async def _trailers(self, fault, call):
+        if not call.stream._send_initial_metadata_done:
+            await call.stream.send_initial_metadata()
+        if "status" in fault:
+            await call.stream._stream.send_headers([("grpc-status", fault["status"])],
+                                                   end_stream=True)
+        else:
+            await call.stream._stream.end()
         raise asyncio.CancelledError
 
     async def _garbage(self, _fault, call):
         await self._raw(call, struct.pack("!BI", 0, 8) + b"\xff" * 8)
-        await call.stream.send_trailing_metadata()
+        await call.stream._stream.send_headers([("grpc-status", "0")], end_stream=True)
+        raise asyncio.CancelledError
 
 
 WHATS = {"error": Faults._error, "expired": Faults._expired, "hang": Faults._hang,

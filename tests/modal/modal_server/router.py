@@ -17,9 +17,17 @@ class Router:
 
     def __init__(self, world):
         self.world = world
+        self._connections = set()
+
+    def hang_up(self):
+        """Ends all connections without a word."""
+        for transport in self._connections:
+            transport.abort()
+        self._connections.clear()
 
     def authorize(self, call):
         """Only with a token of the router's."""
+        self._connections.add(call.stream._stream._transport)
         scheme, _, token = call.header("authorization").partition(" ")
         call.claims = self.world.tokens.check("router", token) if scheme == "Bearer" else None
         if call.claims is None:
