@@ -125,7 +125,7 @@ static void enter(struct container *c)
     const char *argv[6];
     json_t *words = json_array();
 
-    gateway_command(argv);
+    gateway_command(NULL, argv);
     for (const char *const *word = argv; *word; word++) {
         json_array_append_new(words, json_string(*word));
     }

@@ -2,6 +2,7 @@
 #define CELLBLOCK_MODAL_INTERNAL_H
 
 #include "api.pb-c.h"
+#include "backends/base/net/websocket.h"
 #include "backends/docker/occupant.h"
 #include "backends/modal/brought.h"
 #include "backends/modal/client.h"
@@ -69,6 +70,7 @@ enum {
     LET_CREATE_MS = 4000,      /* to answer, when it is closed meanwhile */
     PLACE_AGAIN_MS = 500,      /* between two looks for the task */
     PLACE_MS = 21 * 60 * 1000, /* as the official client: until the service has room */
+    TUNNEL_MS = 50 * 1000,     /* as the official client: until the service has made the tunnels */
     TERMINATE_MS = 10 * 1000,
 };
 
@@ -110,6 +112,8 @@ struct sandbox {
     char task_id[ID_SIZE];
     char *token;                   /* x-modal-sandbox-token of later calls; NULL: none */
     char *router_url, *router_jwt; /* that came with it; NULL: asked for */
+    char *tunnel; /* where its port of the gateway is reached, "https://…"; NULL: not known, or not
+                   * used */
     bool v1;
     const struct sandbox_events *events; /* NULL: nobody's */
     void *owner;
@@ -196,6 +200,26 @@ int sandbox_find(struct sandbox *s,
 /* The V2 call of this name, or V1's: "SandboxWait". */
 const char *sandbox_rpc_name(const struct sandbox *s, const char *name, char space[64]);
 
+/* ---- sandbox_jupyter.c: the kernel of that name instead of the runner ---- */
+
+/*
+ * A Kernel Gateway in the sandbox, started and watched by gateway_keeper.py, an exec as the
+ * supervisor is one. It is reached through an encrypted tunnel of the service to its port, or, with
+ * the network cut, through the exec's own stream. Its token is made for it and goes over the
+ * stream.
+ */
+/* The argv of the exec; NULL when out of memory. *ret_space is to be freed with free. */
+const char **sandbox_gateway_command(const struct sandbox *s, char **ret_space);
+/* Is there a tunnel to be known before the exec is started? */
+bool sandbox_wants_tunnel(const struct sandbox *s);
+/* What came with the answer to the create. */
+void sandbox_take_tunnels(struct sandbox *s, Modal__Client__TunnelData *const *tunnels,
+                          size_t count);
+/* Asks for it, then starts the exec. */
+void sandbox_ask_tunnel(struct sandbox *s);
+struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events *events,
+                                 struct error *err);
+
 /* ---- result.c: what the service's word on a sandbox's end means ---- */
 
 /* Has it ended at all (a status of 0: it goes on)? Then *ret is how, and *ret_words (to be freed,
@@ -219,7 +243,8 @@ struct modal_place {
     struct modal_resources *resources;
     char *who; /* where the credentials were found, for doctor */
     bool jupyter;
-    bool ephemeral; /* the row modal-ephemeral, or the mode */
+    struct websocket_context *websockets; /* NULL until a gateway is reached by one */
+    bool ephemeral;                       /* the row modal-ephemeral, or the mode */
     bool v1;
     char server[SERVER_ID_SIZE];
     unsigned made; /* sandboxes, for their names */

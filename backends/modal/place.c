@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "backends/base/strings.h"
+#include "backends/kernels/jupyter/jupyter.h"
 #include "backends/modal/internal.h"
 
 static const char *const languages[] = {"python", "shell", NULL};
@@ -77,7 +78,7 @@ static void maybe_free(struct modal_place *place)
     void (*closed)(void *data) = place->closed;
     void *data = place->closed_data;
 
-    if (place->client || place->resources || place->open_timers > 0) {
+    if (place->client || place->resources || place->websockets || place->open_timers > 0) {
         return;
     }
     free(place->orphans.failed);
@@ -120,6 +121,14 @@ static void on_resources_closed(void *data)
     maybe_free(place);
 }
 
+static void on_websockets_closed(void *data)
+{
+    struct modal_place *place = data;
+
+    place->websockets = NULL;
+    maybe_free(place);
+}
+
 void place_maybe_closed(struct modal_place *place)
 {
     if (!place->closing || place->parts_closing || place->sandboxes || place->machines > 0) {
@@ -128,6 +137,9 @@ void place_maybe_closed(struct modal_place *place)
     place->parts_closing = true;
     uv_close((uv_handle_t *)&place->fill, on_timer_closed);
     uv_close((uv_handle_t *)&place->idle, on_timer_closed);
+    if (place->websockets) {
+        websocket_context_close(place->websockets, on_websockets_closed, place);
+    }
     if (place->resources) {
         modal_resources_close(place->resources, on_resources_closed, place);
     } else {
@@ -205,6 +217,12 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->ephemeral = ephemeral || env->mode == MODE_EPHEMERAL;
     place->jupyter = modal_spec_is_jupyter(env);
     place->v1 = modal_spec_needs_v1(env);
+    if (place->jupyter) {
+        place->base.kernel = &jupyter_kernel;
+        place->base.lacks = CAP_EXIT_STATUS;
+    } else {
+        place->base.lacks = CAP_KERNELSPECS;
+    }
     (void)snprintf(place->server, sizeof(place->server), "%016llx", (unsigned long long)random);
     uv_timer_init(loop, &place->fill);
     uv_timer_init(loop, &place->idle);

@@ -184,10 +184,8 @@ static void on_waiting(void *data, const char *what)
     }
 }
 
-int sandbox_occupy(struct sandbox *s)
+static struct occupant *new_runner(struct sandbox *s, const struct occupant_events *events)
 {
-    static const struct occupant_events events = {
-        {on_greeting, on_worker, on_worker_exit, on_broken}, on_waiting};
     const struct environment *env = s->place->base.env;
     const struct supervised_options options = {
         .workspace = "/workspace",
@@ -199,10 +197,20 @@ int sandbox_occupy(struct sandbox *s)
         .env = env->env,
     };
 
-    s->occupant =
-        runner_occupant_new(s->place->base.loop, modal_exec_stream(s->exec), &options, &events, s);
+    return runner_occupant_new(s->place->base.loop, modal_exec_stream(s->exec), &options, events,
+                               s);
+}
+
+int sandbox_occupy(struct sandbox *s)
+{
+    static const struct occupant_events events = {
+        {on_greeting, on_worker, on_worker_exit, on_broken}, on_waiting};
+    struct error err = {0};
+
+    s->occupant = s->place->jupyter ? sandbox_gateway(s, &events, &err) : new_runner(s, &events);
     if (!s->occupant) {
-        sandbox_fail(s, ERROR_INTERNAL, "out of memory");
+        sandbox_fail(s, ERROR_INTERNAL, "%s", err.message ? err.message : "out of memory");
+        error_clear(&err);
         return -1;
     }
     return 0;

@@ -65,6 +65,7 @@ static void on_timer_closed(uv_handle_t *handle)
     free_secret(s->token);
     free_secret(s->router_jwt);
     free(s->router_url);
+    free(s->tunnel);
     free(s->result_words);
     free(s->reason);
     place_sandbox_freed(s->place, s);

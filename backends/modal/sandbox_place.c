@@ -116,11 +116,20 @@ static int start_exec(struct sandbox *s, const char *const *argv, struct error *
 void sandbox_start_exec(struct sandbox *s)
 {
     const char *python = modal_recipe_python(s->place->base.env);
+    const char *const *argv;
     struct error err = {0};
     char *space = NULL;
-    const char *const *argv = supervised_command(python, false, &space);
 
-    sandbox_phase(s, SANDBOX_STARTING, "starting Python in the sandbox");
+    if (sandbox_wants_tunnel(s)) {
+        sandbox_phase(s, SANDBOX_PLACING, "waiting for a tunnel to the sandbox");
+        sandbox_ask_tunnel(s);
+        return;
+    }
+    argv = s->place->jupyter ? sandbox_gateway_command(s, &space)
+                             : supervised_command(python, false, &space);
+    sandbox_phase(s, SANDBOX_STARTING,
+                  s->place->jupyter ? "starting a Kernel Gateway in the sandbox"
+                                    : "starting Python in the sandbox");
     if (!argv || start_exec(s, argv, &err) < 0) {
         sandbox_fail(s, err.kind ? err.kind : ERROR_INTERNAL, "%s",
                      err.message ? err.message : "out of memory");

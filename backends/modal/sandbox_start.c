@@ -227,6 +227,7 @@ static void on_created_v2(void *data, const ProtobufCMessage *answer, enum grpc_
         s->router_url = strdup(a->command_router_access->url);
         s->router_jwt = strdup(a->command_router_access->jwt);
     }
+    sandbox_take_tunnels(s, a->tunnels, a->n_tunnels);
     sandbox_made(s, a->sandbox_id);
 }
 
@@ -301,6 +302,7 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         .timeout_secs = modal_spec_lifetime(env, s->place->ephemeral),
         .idle_timeout_secs = place_idle_limit(s->place),
         .brought = s->brought,
+        .jupyter = s->place->jupyter && env->network != NETWORK_NONE,
     };
     ProtobufCMessage *message;
 

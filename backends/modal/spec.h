@@ -57,8 +57,7 @@ struct modal_spec {
  * Refused before anything is asked of the service, with the name of the setting: what its own
  * client refuses (ports or a list of hosts with the network cut, a relative workdir, a list of
  * GPUs, names of variables outside [A-Za-z_][A-Za-z0-9_]*, a volume at two paths, one that is
- * mounted at /, /root or /tmp, limits below what is reserved, names it does not take), and what
- * cannot work: the jupyter kernel with the network cut.
+ * mounted at /, /root or /tmp, limits below what is reserved, names it does not take).
  */
 int modal_spec_check(const struct environment *env, struct error *err);
 /* GPUs and network file systems are V1's alone. */
