@@ -80,6 +80,7 @@ static int parse_file(struct found *f, const char *text, size_t size, struct err
 
 static int load_file(struct found *f, struct error *err)
 {
+    const char *remote = getenv("MODAL_IS_REMOTE");
     char *text;
     ssize_t size = -ENOENT;
     int r = 0;
@@ -90,7 +91,7 @@ static int load_file(struct found *f, struct error *err)
         free(text);
         return no_memory(err);
     }
-    if (!variable("MODAL_IS_REMOTE") || strcmp(getenv("MODAL_IS_REMOTE"), "1") != 0) {
+    if (!remote || strcmp(remote, "1") != 0) {
         size = read_all(f->path, text, TOML_SIZE_CAP);
     }
     if (size >= 0) {

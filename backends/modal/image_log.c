@@ -16,7 +16,11 @@ static void strip_sequences(char *line)
                 break;
             }
         } else {
-            *to++ = (unsigned char)*from < ' ' || *from == 0x7f ? ' ' : *from;
+            *to = *from;
+            if ((unsigned char)*from < ' ' || *from == 0x7f) {
+                *to = ' ';
+            }
+            to++;
         }
     }
     *to = '\0';
