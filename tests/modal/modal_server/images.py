@@ -174,7 +174,8 @@ class Images:
 
     def _has(self, package):
         if package not in self._importable:
-            module = MODULES.get(package.lower().replace("_", "-"), package.replace("-", "_").replace(".", "_"))
+            module = MODULES.get(package.lower().replace("_", "-"),
+                                 package.replace("-", "_").replace(".", "_"))
             code = ("import importlib.util, sys\n"
                     "sys.exit(importlib.util.find_spec(sys.argv[1]) is None)")
             self._importable[package] = any(

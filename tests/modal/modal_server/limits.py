@@ -11,6 +11,8 @@ ROOT = Path("/sys/fs/cgroup")
 class Limit:
     """None, or an address space for each process."""
 
+    watched = False  # does the kernel kill for it?
+
     def __init__(self, address_space=0):
         self.address_space = address_space
 
@@ -27,6 +29,8 @@ class Limit:
 
 class Group(Limit):
     """A cgroup; `files` are where its limit, its members and its kills are."""
+
+    watched = True
 
     def __init__(self, folder, size, files):
         super().__init__()

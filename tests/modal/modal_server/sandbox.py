@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import os
 import shutil
-import signal
 import time
 from pathlib import Path
 
@@ -21,6 +20,7 @@ Result = api_pb2.GenericResult
 Network = api_pb2.NetworkAccess
 ENTRYPOINT = "entrypoint"
 GONE = "the sandbox has ended"
+OUT_OF_MEMORY = "the kernel has killed it: out of memory"
 
 
 class Sandbox:
@@ -65,6 +65,8 @@ class Sandbox:
                 memory=definition.resources.memory_mb_max << 20, name=self.id)
             await self.cell.start()
             self._timers.append(self.world.spawn(self._watch()))
+            if self.cell.limit.watched:
+                self._timers.append(self.world.spawn(self._watch_memory()))
             self.tunnels = Tunnels(self.cell, self.world.authority, self.touch)
             for port in definition.open_ports.ports:
                 await self.tunnels.listen(port.port, not port.unencrypted,
@@ -136,18 +138,12 @@ class Sandbox:
 
         def exited(process):
             self.touch()
-            self._check_memory(process)
-            if on_exit:
+            if on_exit and not self.cell.limit.kills():
                 on_exit(process)
 
         await one.start(self.cell, self.environment(env), cwd or self.image.workdir or "/root",
                         on_exit=exited, **options)
         return one
-
-    def _check_memory(self, process):
-        if process.status == -signal.SIGKILL and self.cell.limit.kills() and not self.result:
-            self.world.spawn(self.finish(Result.GENERIC_STATUS_KERNEL_OOM_KILL, 137,
-                                         "the kernel has killed it: out of memory"))
 
     def _entry_ended(self, process):
         if self.result is None and process.status is not None:
@@ -163,7 +159,13 @@ class Sandbox:
         killed = self.cell.limit.kills()
         await self.finish(Result.GENERIC_STATUS_KERNEL_OOM_KILL if killed
                           else Result.GENERIC_STATUS_INTERNAL_FAILURE, 137,
-                          "the sandbox's first process has died")
+                          OUT_OF_MEMORY if killed else "the sandbox's first process has died")
+
+    async def _watch_memory(self):
+        """Where the kernel kills one process, the service ends the whole sandbox."""
+        while not self.cell.limit.kills():
+            await asyncio.sleep(0.02)
+        await self.finish(Result.GENERIC_STATUS_KERNEL_OOM_KILL, 137, OUT_OF_MEMORY)
 
     async def _time_out(self):
         """Ends it when its life is over, or when nothing is done with it."""
