@@ -2,10 +2,8 @@
 
 #include <errno.h>
 #include <limits.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "backends/base/buffer.h"
 #include "backends/base/strings.h"
@@ -20,7 +18,7 @@ struct modal_exec {
     uv_loop_t *loop;
     struct modal_router *router;
     char *task_id;
-    char id[MODAL_EXEC_ID_SIZE];
+    char id[MODAL_UUID_SIZE];
     struct modal_exec_events events;
     void *data;
     struct byte_stream stream;
@@ -461,22 +459,6 @@ static void on_started(void *data, const ProtobufCMessage *answer, enum grpc_sta
     }
 }
 
-static int make_id(char id[MODAL_EXEC_ID_SIZE])
-{
-    unsigned char b[16];
-
-    if (getentropy(b, sizeof(b)) < 0) {
-        return -errno;
-    }
-    b[6] = (unsigned char)((b[6] & 0x0f) | 0x40);
-    b[8] = (unsigned char)((b[8] & 0x3f) | 0x80);
-    (void)snprintf(id, MODAL_EXEC_ID_SIZE,
-                   "%02x%02x%02x%02x-%02x%02x-%02x%02x-%02x%02x-%02x%02x%02x%02x%02x%02x", b[0],
-                   b[1], b[2], b[3], b[4], b[5], b[6], b[7], b[8], b[9], b[10], b[11], b[12], b[13],
-                   b[14], b[15]);
-    return 0;
-}
-
 static int start(struct modal_exec *e, const struct modal_exec_options *o, struct error *err)
 {
     Modal__TaskCommandRouter__TaskExecStartRequest request =
@@ -521,7 +503,7 @@ struct modal_exec *modal_exec_new(uv_loop_t *loop, struct modal_router *router,
 {
     struct modal_exec *e = calloc(1, sizeof(*e));
 
-    if (!e || !(e->task_id = strdup(o->task_id)) || make_id(e->id) < 0) {
+    if (!e || !(e->task_id = strdup(o->task_id)) || modal_uuid(e->id) < 0) {
         free(e ? e->task_id : NULL);
         free(e);
         (void)error_set(err, ERROR_INTERNAL, "out of memory");

@@ -24,7 +24,6 @@ enum {
     MODAL_EXEC_SAID_CAP = 4096,              /* of stderr that are kept, the newest */
     MODAL_EXEC_ENDING_MS = 1000,
     MODAL_EXEC_START_MS = 310 * 1000, /* a sandbox that is scheduled may take long to listen */
-    MODAL_EXEC_ID_SIZE = 40,
 };
 
 enum modal_exec_how {

@@ -159,6 +159,9 @@ static void command_free(struct modal_command *c)
     if (c->answer) {
         protobuf_c_message_free_unpacked(c->answer, NULL);
     }
+    if (c->bytes) {
+        explicit_bzero(c->bytes, c->size); /* stdin may hold secrets */
+    }
     free(c->bytes);
     free(c);
 }
@@ -405,19 +408,19 @@ static uint64_t patience_left(const struct modal_command *c)
 static int renew_request(struct modal_command *c, struct error *err)
 {
     const ProtobufCMessage *request = c->call.again ? c->call.again(c->call.data) : NULL;
-    size_t size = request ? protobuf_c_message_get_packed_size(request) : 0;
+    size_t size = 0;
     char *bytes;
 
     if (!request) {
         return 0;
     }
-    bytes = malloc(size + 1);
+    bytes = modal_pack(request, &size);
     if (!bytes) {
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     free(c->bytes);
     c->bytes = bytes;
-    c->size = protobuf_c_message_pack(request, (uint8_t *)bytes);
+    c->size = size;
     return 0;
 }
 
@@ -499,7 +502,7 @@ static void on_message(void *data, const void *bytes, size_t size)
     if (c->cancelled || c->bad_answer || (c->answer && !c->call.stream)) {
         return;
     }
-    message = protobuf_c_message_unpack(c->call.answer, NULL, size, bytes);
+    message = modal_unpack(c->call.answer, bytes, size);
     if (!message) {
         c->bad_answer = true;
         grpc_cancel(c->grpc);
@@ -563,9 +566,8 @@ static struct modal_command *new_command(struct modal_router *r,
                                          const struct modal_command_call *call)
 {
     struct modal_command *c = calloc(1, sizeof(*c));
-    size_t size = protobuf_c_message_get_packed_size(call->request);
 
-    if (!c || !(c->bytes = malloc(size + 1))) {
+    if (!c || !(c->bytes = modal_pack(call->request, &c->size))) {
         free(c);
         return NULL;
     }
@@ -576,7 +578,6 @@ static struct modal_command *new_command(struct modal_router *r,
         c->call.timeout_ms = ROUTER_TIMEOUT_MS;
     }
     (void)snprintf(c->method, sizeof(c->method), SERVICE "%s", call->name);
-    c->size = protobuf_c_message_pack(call->request, (uint8_t *)c->bytes);
     c->began = uv_now(r->loop);
     return c;
 }

@@ -103,7 +103,8 @@ static Modal__Client__Resources *resources_of(struct maker *m, const struct envi
     }
     modal__client__resources__init(r);
     r->memory_mb = (uint32_t)env->memory_mib;
-    r->memory_mb_max = (uint32_t)(env->memory_limit_mib ? env->memory_limit_mib : env->memory_mib);
+    r->memory_mb_max = MODAL_MEMORY_SPARE +
+                       (uint32_t)(env->memory_limit_mib ? env->memory_limit_mib : env->memory_mib);
     r->milli_cpu = (uint32_t)(env->cpu * 1000);
     r->milli_cpu_max = (uint32_t)(env->cpu_limit * 1000);
     if (env->gpu) {

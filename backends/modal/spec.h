@@ -15,14 +15,16 @@
  *
  * What every sandbox has, whatever the environment says: a name of ours and tags that tell whose it
  * is, an end of its own (timeout_secs, and idle_timeout_secs), a network policy that is said
- * outright, and memory that is both reserved and the limit. Values of secrets travel in the request
- * (V2) or as a secret of the service (V1), never in argv.
+ * outright, and memory that is both reserved and (with a little to spare) the limit. Values of
+ * secrets travel in the request (V2) or as a secret of the service (V1), never in argv.
  */
 enum {
     MODAL_GATEWAY_PORT = 8888,
     MODAL_ARGV_MAX = 64 * 1024, /* of all words of an argv together, with their ends */
     MODAL_LIFETIME_MAX = 86400, /* seconds: the service gives a sandbox no more */
     MODAL_LIFETIME_SPARE = 60,  /* a sandbox outlives the longest run by so much */
+    MODAL_MEMORY_SPARE = 64, /* MiB, of our own program: who is past the limit of code is stopped by
+                              * it, and keeps the sandbox, which the service would end */
 };
 
 /* Shares that a sandbox is made with, as the service knows them (brought.h). */

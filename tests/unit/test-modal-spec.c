@@ -104,7 +104,7 @@ static void what_every_sandbox_has(void **state)
     assert_int_equal(d->timeout_secs, 60);
     assert_int_equal(d->idle_timeout_secs, 0);
     assert_int_equal(d->resources->memory_mb, 1024);
-    assert_int_equal(d->resources->memory_mb_max, 1024);
+    assert_int_equal(d->resources->memory_mb_max, 1024 + MODAL_MEMORY_SPARE);
     assert_int_equal(d->resources->milli_cpu, 0);
     assert_null(d->resources->gpu_config);
     assert_int_equal(d->network_access->network_access_type,
@@ -134,7 +134,7 @@ static void resources_are_reserved_and_limited(void **state)
     set_list(&t.env.region, "[\"eu-west\", \"uk\"]");
     r = v2(&t);
     assert_int_equal(r->definition->resources->memory_mb, 512);
-    assert_int_equal(r->definition->resources->memory_mb_max, 2048);
+    assert_int_equal(r->definition->resources->memory_mb_max, 2048 + MODAL_MEMORY_SPARE);
     assert_int_equal(r->definition->resources->milli_cpu, 500);
     assert_int_equal(r->definition->resources->milli_cpu_max, 4000);
     assert_int_equal(r->definition->idle_timeout_secs, 90);
