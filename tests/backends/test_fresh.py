@@ -57,7 +57,7 @@ def test_own_hostname(box):
     assert box.value("import socket; socket.gethostname()") != repr(socket.gethostname())
 
 
-@pytest.mark.needs("walls")
+@pytest.mark.needs("walls", "plain_user")
 def test_not_root(box):
     assert box.value("import os; 0 not in (os.getuid(), os.geteuid(), os.getgid())") == "True"
 
@@ -88,6 +88,7 @@ class TestOutOfReach:
         except PermissionError:
             return None
 
+    @pytest.mark.needs("plain_user")
     @pytest.mark.parametrize("path", ["/usr/bin/new", "/etc/new", "/lib/new"])
     def test_the_system_is_read_only(self, py, path):
         assert py.run(f"open({path!r}, 'w')").cause == "error"

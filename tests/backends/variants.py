@@ -54,6 +54,7 @@ class Variant:
     libraries: frozenset = LIBRARIES
     walls: bool = True  # the host is out of reach
     own_root: bool = True  # a file system of its own: /workspace, /proc, /dev/shm
+    plain_user: bool = True  # code is not root in its sandbox
     main: bool = False  # runs all tests; the others leave out those marked `once`
     wanted: tuple = ()  # Debian packages
     engine: str = ""  # a name of tests/engines
@@ -190,11 +191,11 @@ VARIANTS = (
     Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command,
             files=MOST, **BARE),
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
-    Variant("modal", "modal", engine="modal", prepare=on_modal,
+    Variant("modal", "modal", engine="modal", prepare=on_modal, plain_user=False,
             lacks=frozenset({"kernelspecs"})),
     Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal, files=MOST),
     Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
-            engine="modal", prepare=on_modal, files=REACHED),
+            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status"}), files=REACHED),
 )
 
 
