@@ -12,6 +12,7 @@ struct grpc_call {
     struct grpc_frames frames;
     struct grpc_outcome outcome;
     bool unary, paused, ended;
+    bool in_trailers;       /* the newest field was one */
     struct http_reply held; /* how the exchange ended, while messages wait to be taken */
     struct error held_err;
     unsigned timeout_ms;
@@ -152,6 +153,7 @@ static void on_field(void *data, const char *name, const char *value, bool trail
     if (!trailer && strcasecmp(name, "content-type") == 0) {
         note_type(&call->outcome, value);
     }
+    call->in_trailers = trailer;
     grpc_trailers_note(&call->outcome.trailers, name, value);
     if (call->on_metadata) {
         call->on_metadata(call->data, name, value, trailer);
@@ -164,8 +166,11 @@ static void on_body(void *data, const char *bytes, size_t size)
     if (is_over(call)) {
         return;
     }
-    /* Only an answer without a body has its status in its head. */
-    grpc_trailers_reset(&call->outcome.trailers);
+    /* Only an answer without a body has its status in its head. (Trailers may be in already, when
+     * the body was held back.) */
+    if (!call->in_trailers) {
+        grpc_trailers_reset(&call->outcome.trailers);
+    }
     if (call->outcome.is_grpc) {
         feed(call, bytes, size);
     }

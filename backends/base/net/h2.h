@@ -35,7 +35,8 @@ struct h2_call {
     const void *body;           /* of a POST; copied */
     size_t body_size;
     /* Each field of the answer's head and of the trailers after its body; names in small letters.
-     * Borrowed; all together at most HTTP_HEAD_CAP. May be NULL. */
+     * Trailers may come before body that is held back. Borrowed; all together at most
+     * HTTP_HEAD_CAP. May be NULL. */
     void (*on_field)(void *data, const char *name, const char *value, bool trailer);
     /* Body as it comes, of a 2xx reply (of another one its beginning is told by `done`). */
     void (*on_body)(void *data, const char *bytes, size_t size);
