@@ -85,6 +85,14 @@ const char *fake_metadata(const struct fake_call *call, const char *name)
     return "";
 }
 
+/* Either list may be NULL. */
+static void add_metadata(struct strings *list, const char *const *metadata)
+{
+    if (metadata) {
+        strings_add_all(list, metadata);
+    }
+}
+
 /* ---- channels ---- */
 
 struct grpc_channel *grpc_channel_new(uv_loop_t *loop, const struct grpc_channel_options *options,
@@ -99,7 +107,7 @@ struct grpc_channel *grpc_channel_new(uv_loop_t *loop, const struct grpc_channel
     channel = calloc(1, sizeof(*channel));
     channel->loop = loop;
     channel->url = strdup(options->url);
-    strings_add_all(&channel->metadata, options->metadata);
+    add_metadata(&channel->metadata, options->metadata);
     channel->timer.data = channel;
     uv_timer_init(loop, &channel->timer);
     fake.channels++;
@@ -227,8 +235,8 @@ struct grpc_call *grpc_start(struct grpc_channel *channel, const struct grpc_req
     call->method = strdup(strrchr(request->method, '/') + 1);
     call->bytes = malloc(request->size + 1);
     memcpy(call->bytes, request->message, request->size);
-    strings_add_all(&call->metadata, (const char *const *)channel->metadata.list);
-    strings_add_all(&call->metadata, request->metadata);
+    add_metadata(&call->metadata, (const char *const *)channel->metadata.list);
+    add_metadata(&call->metadata, request->metadata);
     call->timer.data = call;
     uv_timer_init(channel->loop, &call->timer);
     uv_timer_start(&call->timer, on_call_timer, 0, 0);
