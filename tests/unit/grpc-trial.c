@@ -6,7 +6,7 @@
 
 #include "tests/unit/cmocka_all.h"
 
-enum { GUARD_MS = 20000, TICK_MS = 10, NUMBER_SIZE = 4 };
+enum { GUARD_MS = 50000, TICK_MS = 10, NUMBER_SIZE = 4 };
 
 static void on_guard(uv_timer_t *timer)
 {

@@ -46,7 +46,7 @@ void grpc_trial_start_at(struct grpc_trial *t, const char *url, const char *ca_f
 /* Starts a call; `request` (NULL: a unary one of "/a" with the message "ask") lends its method,
  * message, metadata, times and caps. */
 struct grpc_told *grpc_trial_call(struct grpc_trial *t, const struct grpc_request *request);
-/* Runs the loop until as many are done as were started; fails after 20 s. */
+/* Runs the loop until as many are done as were started; fails after 50 s. */
 void grpc_trial_run(struct grpc_trial *t);
 /* Runs the loop until *counter >= n. */
 void grpc_trial_until(struct grpc_trial *t, const int *counter, int n);
