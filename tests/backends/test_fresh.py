@@ -144,6 +144,20 @@ def test_network_when_it_is_asked_for(launch, setup):
             assert result.cause == "ok", result
 
 
+@pytest.mark.needs("network_hosts")
+def test_only_the_hosts_that_are_listed(launch, setup):
+    import socket
+
+    causes = {}
+    with socket.create_server(("", 0)) as listener:
+        to = (setup.host, listener.getsockname()[1])
+        for hosts in (f"{setup.host}/32,example.org", "192.0.2.0/24"):
+            with launch("--network", hosts) as client:
+                result = client.run(f"import socket; socket.create_connection({to}, 5).close()")
+                causes[hosts[:3]] = result.cause
+    assert causes == {setup.host[:3]: "ok", "192": "error"}
+
+
 @pytest.mark.lacking("network_none")
 def test_a_network_that_cannot_be_cut_is_not_left_open_in_silence(launch):
     with launch(environment={"network": "none"}) as client:
