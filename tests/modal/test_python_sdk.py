@@ -1,32 +1,26 @@
 """The official Python SDK tells its story to the server, with V2 and without."""
 
-import subprocess
 import sys
-from pathlib import Path
 
 import pytest
-from support_modal import ModalServer
-
-HERE = Path(__file__).resolve().parent
+from support_modal import HERE, ModalServer, Tellers
 
 
 @pytest.fixture(scope="module")
-def server():
-    with ModalServer() as one:
+def tellers(tmp_path_factory):
+    with ModalServer() as server, Tellers(
+            server, [sys.executable, HERE / "story.py"], tmp_path_factory.mktemp("story")) as one:
         yield one
 
 
 @pytest.mark.timeout(180)
 @pytest.mark.parametrize("generation", ["1", "2"])
-def test_story(server, generation, tmp_path):
-    told = subprocess.run(
-        [sys.executable, HERE / "story.py"], cwd=tmp_path, capture_output=True, text=True,
-        env=server.environment(MODAL_SANDBOX_V2="1" if generation == "2" else "0"), check=False,
-        timeout=170)
-    assert told.returncode == 0, f"after {told.stdout.split()[-1:]}:\n{told.stderr}"
+def test_story(tellers, generation):
     steps = (HERE / "story.py").read_text(encoding="utf-8").count("\n@step\n")
-    assert len(told.stdout.split()) == steps
-    left = server.state()
-    assert not [one["id"] for one in left["sandboxes"] if one["processes"]]
-    version = "SandboxCreateV2" if generation == "2" else "SandboxCreate"
-    assert left["calls"][version] > 3
+    assert len(tellers.told(generation)) == steps
+
+
+def test_nothing_is_left_of_it(tellers):
+    state = tellers.end()
+    assert not [one["id"] for one in state["sandboxes"] if one["processes"] or not one["status"]]
+    assert state["calls"]["SandboxCreate"] > 3 and state["calls"]["SandboxCreateV2"] > 3
