@@ -5,6 +5,7 @@
 
 #include "backends/base/strings.h"
 #include "backends/kernels/jupyter/jupyter.h"
+#include "backends/modal/image_recipe.h"
 #include "backends/modal/internal.h"
 
 static const char *const languages[] = {"python", "shell", NULL};
@@ -204,7 +205,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     struct modal_place *place;
     uint64_t random;
 
-    if (modal_spec_check(env, err) < 0) {
+    if (modal_spec_check(env, err) < 0 || modal_recipe_check(env, err) < 0) {
         return -1;
     }
     place = calloc(1, sizeof(*place));

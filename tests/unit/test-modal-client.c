@@ -218,6 +218,41 @@ static void test_an_expired_token_is_fetched_anew(void **state)
     end(&t);
 }
 
+static void test_a_new_token_is_fetched_in_time(void **state)
+{
+    struct trial t;
+
+    (void)state;
+    begin(&t, "https://api.modal.com");
+    (void)call_with(&t, (struct modal_rpc_call){0});
+    run(&t, 1);
+    t.client->token.renew_at = uv_now(&t.loop); /* half of its life is over */
+    t.token = "";
+    (void)call_with(&t, (struct modal_rpc_call){0}); /* which goes with the one that is there */
+    run(&t, 2);
+    assert_int_equal(t.err.kind, ERROR_NONE);
+    while (t.client->token.fetch) {
+        (void)uv_run(&t.loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(fake_count("AuthTokenGet"), 2);
+    assert_true(t.client->token.retry_at > t.client->token.renew_at);
+    t.client->token.retry_at = UINT64_MAX;
+    (void)call_with(&t, (struct modal_rpc_call){0}); /* that failed: not at once again */
+    run(&t, 3);
+    assert_int_equal(t.err.kind, ERROR_NONE);
+    assert_null(t.client->token.fetch);
+    t.client->token.retry_at = 0;
+    t.token = LONG_TOKEN;
+    (void)call_with(&t, (struct modal_rpc_call){0});
+    run(&t, 4);
+    while (t.client->token.fetch) {
+        (void)uv_run(&t.loop, UV_RUN_ONCE);
+    }
+    assert_int_equal(fake_count("AuthTokenGet"), 3);
+    assert_true(t.client->token.renew_at > uv_now(&t.loop));
+    end(&t);
+}
+
 static void test_a_refused_token_is_fetched_anew_once(void **state)
 {
     struct trial t;
@@ -578,6 +613,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_one_token_for_all),
         cmocka_unit_test(test_an_expired_token_is_fetched_anew),
+        cmocka_unit_test(test_a_new_token_is_fetched_in_time),
         cmocka_unit_test(test_a_refused_token_is_fetched_anew_once),
         cmocka_unit_test(test_a_token_that_is_none),
         cmocka_unit_test(test_life_of_a_token),
