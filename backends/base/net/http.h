@@ -132,7 +132,8 @@ struct http_stream *http_stream_open(struct http *http, const char *method, cons
                                      const struct http_stream_events *events, void *data,
                                      struct error *err);
 /* A bare connection to the server of the base's address: on_open when it is there. Over TLS the
- * server is asked for `protocol` by ALPN ("h2"), and for nothing else. */
+ * server is asked for `protocol` by ALPN ("h2"); one that does not agree is refused (on_end with
+ * ERROR_UNSUPPORTED). */
 struct http_stream *http_connect(struct http *http, const char *protocol,
                                  const struct http_stream_events *events, void *data,
                                  struct error *err);

@@ -57,10 +57,25 @@ static int write_request(struct http_stream *s, const struct http *http, const c
     return r;
 }
 
+static void on_tls_event(const SSL *ssl, int where, int code)
+{
+    struct http_stream *s = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    const unsigned char *chosen = NULL;
+    unsigned size = 0;
+    (void)code;
+
+    if (where & SSL_CB_HANDSHAKE_DONE) {
+        SSL_get0_alpn_selected(ssl, &chosen, &size);
+        s->agreed = size == s->protocol[0] && memcmp(chosen, s->protocol + 1, size) == 0;
+    }
+}
+
 static CURLcode on_tls(CURL *easy, void *context, void *data)
 {
-    const struct http_stream *s = data;
+    struct http_stream *s = data;
     (void)easy;
+    SSL_CTX_set_app_data(context, s);
+    SSL_CTX_set_info_callback(context, on_tls_event);
     return SSL_CTX_set_alpn_protos(context, s->protocol, s->protocol[0] + 1U) == 0
                ? CURLE_OK
                : CURLE_OUT_OF_MEMORY;
