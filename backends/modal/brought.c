@@ -7,17 +7,14 @@
 
 struct modal_bringing {
     struct modal_client *client;
-    char *app_id;
     struct share *const *shares;
     unsigned count, next;
-    void (*waiting)(void *data, const char *what);
     void (*done)(void *data, const struct modal_brought *brought, const struct error *err);
     void *data;
     struct modal_rpc *rpc;
     uv_timer_t timer; /* one share after the other, each begun from the loop */
     struct modal_bucket *buckets;
     unsigned bucket_count;
-    const char **mount_ids;
     struct modal_brought brought;
     bool gone;       /* nobody waits for it: it is freed when nothing calls back any more */
     bool timer_over; /* its handle is closed */
@@ -29,8 +26,6 @@ static void free_it(struct modal_bringing *b)
         free((char *)b->buckets[i].secret_id);
     }
     free(b->buckets);
-    free(b->mount_ids);
-    free(b->app_id);
     free(b);
 }
 
@@ -46,7 +41,7 @@ static void on_timer_closed(uv_handle_t *handle)
 
 static void finish(struct modal_bringing *b, const struct error *err)
 {
-    b->brought = (struct modal_brought){b->mount_ids, b->buckets, b->bucket_count};
+    b->brought = (struct modal_brought){b->buckets, b->bucket_count};
     b->done(b->data, err ? NULL : &b->brought, err);
 }
 
@@ -143,14 +138,9 @@ static void on_next(uv_timer_t *timer)
 {
     struct modal_bringing *b = timer->data;
     const struct share *share = b->next < b->count ? b->shares[b->next] : NULL;
-    struct error err = {0};
 
     if (!share) {
         finish(b, NULL);
-    } else if (share->type != SHARE_CLOUD) {
-        error_set(&err, ERROR_UNSUPPORTED, "a mount instead of a copy is not supported by Modal");
-        fail(b, share, &err);
-        error_clear(&err);
     } else if (share->cloud.secret) {
         ask_for_secret(b, share);
     } else {
@@ -159,8 +149,7 @@ static void on_next(uv_timer_t *timer)
 }
 
 struct modal_bringing *modal_bringing_start(
-    struct modal_client *client, uv_loop_t *loop, const char *app_id, struct share *const *shares,
-    unsigned count, void (*waiting)(void *data, const char *what),
+    struct modal_client *client, uv_loop_t *loop, struct share *const *shares, unsigned count,
     void (*done)(void *data, const struct modal_brought *brought, const struct error *err),
     void *data)
 {
@@ -171,16 +160,13 @@ struct modal_bringing *modal_bringing_start(
     }
     *b = (struct modal_bringing){
         .client = client,
-        .app_id = strdup(app_id),
         .shares = shares,
         .count = count,
-        .waiting = waiting,
         .done = done,
         .data = data,
         .buckets = calloc((size_t)count + 1, sizeof(*b->buckets)),
-        .mount_ids = calloc((size_t)count + 1, sizeof(*b->mount_ids)),
     };
-    if (!b->app_id || !b->buckets || !b->mount_ids) {
+    if (!b->buckets) {
         free_it(b);
         return NULL;
     }

@@ -119,7 +119,7 @@ struct sandbox {
     void *owner;
     struct start_request request; /* what it points at is borrowed until it is created */
 
-    struct modal_bringing *bringing; /* mounts and buckets on their way */
+    struct modal_bringing *bringing; /* what opens its buckets is looked up */
     const struct modal_brought *brought;
     struct modal_rpc *rpc;  /* of the start: create, look-up, task id; or of the end: terminate */
     struct modal_rpc *wait; /* SandboxWait */

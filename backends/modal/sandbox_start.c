@@ -340,12 +340,11 @@ static void on_line(void *data, const char *what)
     }
 }
 
-static void bring(struct sandbox *s, const struct modal_ids *ids)
+static void bring(struct sandbox *s)
 {
-    sandbox_phase(s, SANDBOX_PREPARING, "bringing the shares to Modal");
-    s->bringing =
-        modal_bringing_start(s->place->client, s->place->base.loop, ids->app_id, s->request.mounts,
-                             s->request.mount_count, on_line, on_brought, s);
+    sandbox_phase(s, SANDBOX_PREPARING, "looking up what opens the buckets");
+    s->bringing = modal_bringing_start(s->place->client, s->place->base.loop, s->request.mounts,
+                                       s->request.mount_count, on_brought, s);
     if (!s->bringing) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
     }
@@ -363,7 +362,7 @@ static void on_ids(void *data, const struct modal_ids *ids, const struct error *
     }
     s->place->reached = true;
     if (s->request.mount_count > 0 && !s->brought) {
-        bring(s, ids);
+        bring(s);
     } else {
         create_with(s, ids);
     }

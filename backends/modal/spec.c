@@ -296,9 +296,6 @@ static void add_mounts(struct maker *m, Modal__Client__Sandbox *sandbox,
     for (unsigned i = 0; brought && i < brought->bucket_count; i++) {
         add_bucket(m, sandbox, &brought->buckets[i]);
     }
-    for (const char *const *id = brought ? brought->mount_ids : NULL; id && *id; id++) {
-        add_text(m, &sandbox->mount_ids, &sandbox->n_mount_ids, *id);
-    }
 }
 
 /* ---- the definition ---- */

@@ -34,7 +34,6 @@ struct modal_bucket {
 };
 
 struct modal_brought {
-    const char *const *mount_ids; /* NULL-ended; may be NULL */
     const struct modal_bucket *buckets;
     unsigned bucket_count;
 };

@@ -349,7 +349,7 @@ static void a_bucket_is_of_the_type_of_its_host(void **state)
     end(&t);
 }
 
-static void buckets_and_mounts(void **state)
+static void buckets_with_all_there_is_to_say(void **state)
 {
     const struct share_cloud full = {.bucket = "data",
                                      .key_prefix = "sales/",
@@ -359,8 +359,7 @@ static void buckets_and_mounts(void **state)
     struct share *one = share_new_cloud(&full, "/data", false);
     struct share *two = share_new_cloud(&role, "/other", true), *copy;
     const struct modal_bucket buckets[] = {{one, "st-5"}, {two, NULL}};
-    static const char *const mounts[] = {"mo-1", "mo-2", NULL};
-    const struct modal_brought brought = {mounts, buckets, 2};
+    const struct modal_brought brought = {buckets, 2};
     Modal__Client__SandboxCreateV2Request *r;
     Modal__Client__CloudBucketMount **b;
     struct trial t;
@@ -373,8 +372,6 @@ static void buckets_and_mounts(void **state)
     begin(&t);
     t.spec.brought = &brought;
     r = v2(&t);
-    assert_int_equal(r->definition->n_mount_ids, 2);
-    assert_string_equal(r->definition->mount_ids[1], "mo-2");
     assert_int_equal(r->definition->n_cloud_bucket_mounts, 2);
     b = r->definition->cloud_bucket_mounts;
     assert_string_equal(b[0]->bucket_name, "data");
@@ -553,7 +550,7 @@ int main(void)
         cmocka_unit_test(volumes_and_file_systems),
         cmocka_unit_test(tags_are_theirs_and_ours),
         cmocka_unit_test(a_bucket_is_of_the_type_of_its_host),
-        cmocka_unit_test(buckets_and_mounts),
+        cmocka_unit_test(buckets_with_all_there_is_to_say),
         cmocka_unit_test(lifetimes),
         cmocka_unit_test(a_good_environment_is_good),
         cmocka_unit_test(what_a_cut_network_cannot_have),
