@@ -168,6 +168,8 @@ static void serve(void *data, const struct fake_call *call, struct fake_reply *r
         serve_layer(t, call, reply);
     } else if (strcmp(call->method, "ImageJoinStreaming") == 0) {
         serve_join(t, call, reply);
+    } else if (strcmp(call->method, "VolumeHeartbeat") == 0) {
+        reply->answers[0] = &empty.base;
     } else if (strcmp(call->method, "VolumeDelete") == 0) {
         (void)snprintf(t->deleted, sizeof(t->deleted), "yes");
         reply->answers[0] = &empty.base;
@@ -322,7 +324,12 @@ static void test_a_volume_without_a_name(void **state)
     run(&t, 1);
     assert_int_equal(t.volume_creation,
                      MODAL__CLIENT__OBJECT_CREATION_TYPE__OBJECT_CREATION_TYPE_EPHEMERAL);
-    assert_true(uv_is_active((uv_handle_t *)&t.r->beat));
+    uv_timer_set_repeat(&t.r->beat, 1);
+    assert_int_equal(uv_timer_again(&t.r->beat), 0);
+    while (fake_count("VolumeHeartbeat") == 0) {
+        (void)uv_run(&t.loop, UV_RUN_ONCE);
+    }
+    uv_timer_stop(&t.r->beat);
     modal_resources_forget(t.r); /* it stays the same one */
     get(&t);
     run(&t, 2);
