@@ -114,7 +114,6 @@ struct sandbox {
     char *router_url, *router_jwt; /* that came with it; NULL: asked for */
     char *tunnel; /* where its port of the gateway is reached, "https://…"; NULL: not known, or not
                    * used */
-    bool v1;
     const struct sandbox_events *events; /* NULL: nobody's */
     void *owner;
     struct start_request request; /* what it points at is borrowed until it is created */
@@ -127,11 +126,12 @@ struct sandbox {
     struct modal_exec *exec;
     struct occupant *occupant;
     struct link *link; /* of the worker, NULL: none is there */
-    bool getting;      /* resources are */
-    bool warm;         /* made for the pool */
-    bool wanted;       /* a worker is to be started */
-    bool used;         /* a run was given to this worker */
-    bool killing;      /* the worker is ended because we said so */
+    bool v1;
+    bool getting; /* resources are */
+    bool warm;    /* made for the pool */
+    bool wanted;  /* a worker is to be started */
+    bool used;    /* a run was given to this worker */
+    bool killing; /* the worker is ended because we said so */
 
     uv_timer_t timer; /* what comes next in its state */
     void (*on_time)(struct sandbox *s);
@@ -141,8 +141,8 @@ struct sandbox {
     unsigned open_timers;
     bool asked;  /* a create was sent: it may be there */
     bool unsure; /* nobody knows whether the last create made it */
+    bool taken;  /* the last create said that there is one of this name */
     unsigned creates, finds;
-    bool taken; /* the last create said that there is one of this name */
     uint64_t placing_since;
     uint64_t waited_at; /* when the last SandboxWait was asked */
     bool timers_closing;

@@ -95,7 +95,7 @@ def test_what_a_sandbox_takes(server, run):
     sandbox = newest(server)
     told, secrets = sandbox["definition"], server.state()["secrets"]
     assert sandbox["generation"] == 2 and sandbox["tags"]["team"] == "blue"
-    assert told["resources"] == {"memory_mb": 512, "memory_mb_max": 768, "milli_cpu": 500,
+    assert told["resources"] == {"memory_mb": 512, "memory_mb_max": 768 + 64, "milli_cpu": 500,
                                  "milli_cpu_max": 2000}
     assert told["scheduler_placement"]["regions"] == ["eu-west", "uk"]
     assert told["open_ports"]["ports"] == [{"port": 8000}]
