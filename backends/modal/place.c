@@ -25,7 +25,7 @@ int place_connect(struct modal_place *place, struct error *err)
         }
         place->client = modal_client_new(place->base.loop, &credentials, err);
         free(place->who);
-        place->who = string_format("%s, %s", credentials.profile, credentials.server_url);
+        place->who = string_format("from %s, for %s", credentials.profile, credentials.server_url);
         modal_credentials_clear(&credentials);
     }
     if (place->client) {
