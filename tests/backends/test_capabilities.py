@@ -151,6 +151,7 @@ def test_an_unknown_environment(server):
     assert result.is_error and "default" in result.text()
 
 
+@pytest.mark.needs("stateful")
 def test_an_environment_by_name(launch):
     with launch(environments={"other": {"env": {"WHICH": "other"}}}) as client:
         result = client.run("import os; os.environ.get('WHICH')", environment="other")

@@ -193,7 +193,8 @@ VARIANTS = (
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
     Variant("modal", "modal", engine="modal", prepare=on_modal, plain_user=False,
             lacks=frozenset({"kernelspecs"})),
-    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal, files=("test_ephemeral", "test_output", "test_display", "test_errors", "test_shell")),
+    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal,
+            files=("test_ephemeral", "test_output")),
     Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
             engine="modal", prepare=on_modal, lacks=frozenset({"exit_status"}), files=REACHED),
 )
