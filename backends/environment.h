@@ -13,8 +13,9 @@
  * Defaults are in environment_init and schemas/config.schema.json (a unit test compares them).
  */
 enum network {
-    NETWORK_NONE, /* an own, empty network: only its own loopback */
-    NETWORK_ALL,  /* the host's network, nothing held back */
+    NETWORK_NONE,  /* an own, empty network: only its own loopback */
+    NETWORK_ALL,   /* the host's network, nothing held back */
+    NETWORK_HOSTS, /* environment.network_hosts and nothing else (CAP_NETWORK_HOSTS) */
 };
 
 enum isolation {
@@ -66,13 +67,24 @@ enum setting {
     SETTING_URL = 1u << 19,
     SETTING_USER = 1u << 20,
     SETTING_GPU = 1u << 21,
+    SETTING_APP_NAME = 1u << 22,
+    SETTING_CPU_LIMIT = 1u << 23,
+    SETTING_DOCKERFILE_COMMANDS = 1u << 24,
+    SETTING_MEMORY_LIMIT_MIB = 1u << 25,
+    SETTING_MODAL_SECRETS = 1u << 26,
+    SETTING_NETWORK_FILE_SYSTEMS = 1u << 27,
+    SETTING_PORTS = 1u << 28,
+    SETTING_REGION = 1u << 29,
+    SETTING_SANDBOX_NAME = 1u << 30,
+    SETTING_TAGS = 1ull << 31,
+    SETTING_VOLUMES = 1ull << 32,
 };
 
 struct environment {
     char *name;     /* "default" when no config names one */
     char *title;    /* for people; NULL: none */
     char *backend;  /* a registry row's name, aliases resolved */
-    unsigned given; /* of enum setting: those that were given outright */
+    uint64_t given; /* of enum setting: those that were given outright */
     enum kernel_choice kernel;
     bool own_server; /* jupyter: starts a server of its own (alias local-jupyter) */
     char *image;     /* docker: what runs, or with the jupyter kernel what is built upon */
@@ -87,6 +99,18 @@ struct environment {
     char *kernel_id;     /* jupyter: a kernel that is there already */
     json_t *command;     /* command: array of strings; never NULL, empty when not given */
     char *gpu;           /* a kind, or kind:count ("H100", "A10G:2"); NULL: none */
+    double cpu_limit;    /* modal: the most, where `cpu` is what is reserved; 0: the service's */
+    uint64_t memory_limit_mib;    /* modal: likewise; 0: memory_mib */
+    char *app_name;               /* modal: the app that its sandboxes belong to; NULL: ours */
+    char *sandbox_name;           /* modal: NULL: one of our own making */
+    json_t *dockerfile_commands;  /* modal: array of strings; never NULL */
+    json_t *modal_secrets;        /* modal: array of names of the service's secrets; never NULL */
+    json_t *volumes;              /* modal: array of {name?, dest, read_only?, create?}; one without
+                                   * a name lives as long as its place. Never NULL */
+    json_t *network_file_systems; /* modal: array of {name, dest, create?}; never NULL */
+    json_t *region;               /* modal: array of strings; never NULL */
+    json_t *ports;                /* modal: array of integers, tunnels to them; never NULL */
+    json_t *tags;                 /* modal: object of strings, of its sandboxes; never NULL */
     enum mode mode;
     char *python;  /* path of the interpreter as the user gave it, NULL: found by the backend */
     char *workdir; /* absolute: where runs and commands begin, made when it is missing; NULL: as the
@@ -94,6 +118,8 @@ struct environment {
     json_t *env;   /* object of strings: added to the sandbox's environment; never NULL */
     json_t *secrets; /* array of names (mcp/secrets.h), for the runs' environment; never NULL */
     enum network network;
+    json_t *network_hosts; /* names ("pypi.org", "*.example.org") and address ranges in CIDR's
+                            * notation, each once; never NULL, empty but for NETWORK_HOSTS */
     enum isolation isolation;
     enum cells cells;
     uint64_t memory_mib; /* of one process, and of the whole sandbox */
@@ -116,13 +142,22 @@ void environment_deinit(struct environment *env);
  * and `to` is empty then. */
 int environment_copy(struct environment *to, const struct environment *from);
 
-/* Words to values and back: "none"/"all", "auto"/"bwrap"/…, "auto"/"forked"/"solo",
- * "stateful"/"ephemeral". The parsers answer 0, or -1 with an ERROR_INVALID (ERROR_UNSUPPORTED for
- * a network policy that is known and not built) that lists what is allowed. */
+/* Sets `network` and `network_hosts` from "none", "all", or a list: an array of strings, or one
+ * string with commas in it. -1 as network_parse, and nothing has changed. */
+int environment_set_network(struct environment *env, const json_t *value, struct error *err);
+/* "none", "all", "pypi.org,10.0.0.0/8": to be freed; NULL when out of memory. */
+char *environment_network(const struct environment *env);
+
+/* Words to values and back: "none"/"all" (a list of hosts is NETWORK_HOSTS, "hosts"),
+ * "auto"/"bwrap"/…, "auto"/"forked"/"solo", "stateful"/"ephemeral". The parsers answer 0, or -1
+ * with an ERROR_INVALID (ERROR_UNSUPPORTED for a network policy that is known and not built) that
+ * lists what is allowed. */
 int network_parse(const char *word, enum network *ret, struct error *err);
 int isolation_parse(const char *word, enum isolation *ret, struct error *err);
 int cells_parse(const char *word, enum cells *ret, struct error *err);
 int mode_parse(const char *word, enum mode *ret, struct error *err);
+/* An address or a range of them, as network_hosts has them, and not a name. */
+bool host_is_range(const char *host);
 const char *network_name(enum network v);
 const char *isolation_name(enum isolation v);
 const char *cells_name(enum cells v);

@@ -93,12 +93,13 @@ const struct share *executor_share(const struct executor *e, unsigned index)
     return NULL;
 }
 
-static unsigned list_shares(const struct executor *e, enum share_type type, struct share **to)
+/* Those that a machine is made with, or the copies. */
+static unsigned list_shares(const struct executor *e, bool copies, struct share **to)
 {
     unsigned count = 0;
 
     for (const struct entry *entry = e->entries; entry; entry = entry->next) {
-        if (entry->share->type == type) {
+        if ((entry->share->type == SHARE_COPY) == copies) {
             to[count++] = entry->share;
         }
     }
@@ -113,9 +114,9 @@ int executor_start_shares(const struct executor *e, struct share ***ret,
     if (!all) {
         return -1;
     }
-    request->mount_count = list_shares(e, SHARE_MOUNT, all);
+    request->mount_count = list_shares(e, false, all);
     request->mounts = all;
-    request->copy_count = list_shares(e, SHARE_COPY, all + request->mount_count);
+    request->copy_count = list_shares(e, true, all + request->mount_count);
     request->copies = all + request->mount_count;
     *ret = all;
     return 0;
@@ -294,6 +295,9 @@ static int check_supported(const struct place *place, const struct share *share,
     if (share->type == SHARE_COPY) {
         return place_needs(place, CAP_COPY, "a share of type copy", err);
     }
+    if (share->type == SHARE_CLOUD) {
+        return place_needs(place, CAP_CLOUD, "a share of type cloud", err);
+    }
     if (place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
         return -1;
     }
@@ -345,11 +349,12 @@ static int check_share(const struct executor *e, const struct share *share, stru
     if (check_supported(e->place, share, err) < 0) {
         return -1;
     }
-    if (share->type == SHARE_MOUNT && executor_started(e)) {
-        return error_set(
-            err, ERROR_REFUSED,
-            "a mount can only be added before the sandbox is started, and it has been; "
-            "call reset_session first, or use type \"copy\"");
+    if (share->type != SHARE_COPY && executor_started(e)) {
+        return error_set(err, ERROR_REFUSED,
+                         "%s can only be added before the sandbox is started, and it has been; "
+                         "call reset_session first%s",
+                         share->type == SHARE_MOUNT ? "a mount" : "a bucket",
+                         share->type == SHARE_MOUNT ? ", or use type \"copy\"" : "");
     }
     if (e->entry_count >= SHARES_CAP) {
         return error_set(err, ERROR_LIMIT, "a session has at most %d shares", SHARES_CAP);

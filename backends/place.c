@@ -27,6 +27,24 @@ static int check_keep(const struct backend *backend, const struct environment *e
     return -1;
 }
 
+/* A backend whose sandboxes are for one run each keeps no variables for a second. */
+static int check_mode(const struct backend *backend, const struct environment *env,
+                      struct error *err)
+{
+    char *others;
+
+    if (env->mode == MODE_EPHEMERAL || backend->ops->capabilities & CAP_STATEFUL) {
+        return 0;
+    }
+    others = backends_with(CAP_STATEFUL);
+    (void)error_set(err, ERROR_UNSUPPORTED,
+                    "mode \"stateful\" is not supported by backend \"%s\". Backends that have it: "
+                    "%s",
+                    backend->name, others ? others : "?");
+    free(others);
+    return -1;
+}
+
 int place_open(uv_loop_t *loop, const struct environment *env, struct place **ret,
                struct error *err)
 {
@@ -35,11 +53,12 @@ int place_open(uv_loop_t *loop, const struct environment *env, struct place **re
     if (!backend) {
         return -1;
     }
-    if (backend_check_settings(backend, env, err) < 0 || check_keep(backend, env, err) < 0) {
+    if (backend_check_settings(backend, env, err) < 0 || check_keep(backend, env, err) < 0 ||
+        check_mode(backend, env, err) < 0 || backend_check_network(backend, env, err) < 0) {
         return -1;
     }
     if ((backend->ops->open ? backend->ops->open(loop, env, ret, err)
-                            : module_open(backend->name, loop, env, ret, err)) < 0) {
+                            : module_open(backend->module ? backend->module : backend->name, loop, env, ret, err)) < 0) {
         return -1;
     }
     if (!(*ret)->kernel) {

@@ -71,7 +71,7 @@ struct machine_events {
 };
 
 struct start_request {
-    struct share *const *mounts; /* borrowed until on_started or on_exit */
+    struct share *const *mounts; /* and buckets (CAP_CLOUD); borrowed until on_started or on_exit */
     unsigned mount_count;
     /* Those that machine_put brings in afterwards, for a place that must make room for them when it
      * makes the machine; borrowed likewise. More may be put later. */

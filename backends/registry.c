@@ -11,8 +11,18 @@
 #include "backends/docker/docker.h"
 #include "backends/jupyter/jupyter.h"
 #include "backends/local/local.h"
+#include "backends/modal/modal.h"
 
 enum { NAMES_MAX = 64 };
+
+/* What both of Modal's rows know. */
+#define MODAL_SETTINGS                                                                             \
+    (SETTING_APP_NAME | SETTING_APT_PACKAGES | SETTING_CPU | SETTING_CPU_LIMIT |                   \
+     SETTING_DISK_MIB | SETTING_DOCKERFILE_COMMANDS | SETTING_GPU | SETTING_IMAGE |                \
+     SETTING_KERNEL | SETTING_MEMORY_LIMIT_MIB | SETTING_MEMORY_MIB | SETTING_MODAL_SECRETS |      \
+     SETTING_NETWORK_FILE_SYSTEMS | SETTING_PACKAGES | SETTING_POOL | SETTING_PORTS |              \
+     SETTING_PROCESSES | SETTING_PYTHON | SETTING_REGION | SETTING_SANDBOX_NAME | SETTING_TAGS |   \
+     SETTING_VOLUMES)
 
 /* What the program knows of the backends that are modules; their `open` is in the module. */
 static const char *const languages[] = {"python", "shell", NULL};
@@ -23,9 +33,17 @@ static const struct place_ops docker_place_ops = {
 static const struct place_ops jupyter_place_ops = {
     .name = "jupyter", .capabilities = JUPYTER_CAPABILITIES, .languages = languages};
 
+static const struct place_ops modal_place_ops = {
+    .name = "modal", .capabilities = MODAL_CAPABILITIES, .languages = languages};
+static const struct place_ops modal_ephemeral_place_ops = {.name = "modal-ephemeral",
+                                                           .capabilities =
+                                                               MODAL_EPHEMERAL_CAPABILITIES,
+                                                           .languages = languages};
+
 static const char *const no_aliases[] = {NULL};
 static const char *const docker_aliases[] = {"local-docker", NULL};
 static const char *const jupyter_aliases[] = {"jupyter-server", "local-jupyter", NULL};
+static const char *const modal_aliases[] = {"modal-kernel", NULL};
 static const char *const local_aliases[] = {"eval", "in-process", "local-eval", NULL};
 
 /* clang-format off */
@@ -57,6 +75,18 @@ const struct backend backends[] = {
      "under a millisecond from the pool, milliseconds without; the very first takes as long as "
      "Python",
      NULL},
+    {"modal", "a sandbox in Modal's cloud, with a GPU if one is wanted",
+     modal_aliases, &modal_place_ops,
+     MODAL_SETTINGS,
+     "starts a sandbox in the cloud, a second or more; the first start may build an image",
+     "name it in \"packages\": it is built into the image, once"},
+    {"modal-ephemeral", "a sandbox in Modal's cloud for each run, and never for a second one",
+     no_aliases, &modal_ephemeral_place_ops,
+     MODAL_SETTINGS & ~(SETTING_KERNEL | SETTING_SANDBOX_NAME),
+     "starts a sandbox in the cloud for each run, a second or more, or takes one that is kept "
+     "ready; the first start may build an image",
+     "name it in \"packages\": it is built into the image, once",
+     .module = "modal"},
     {0},
 };
 
@@ -64,7 +94,9 @@ const struct backend backends[] = {
 static const char *const setting_names[] = {
     "apt_packages", "cells", "command", "cpu", "disk_mib", "headers", "host", "image", "isolation",
     "kernel", "kernel_id", "memory_mib", "packages", "pool", "processes", "python",
-    "read_only_root", "runtime", "token", "url", "user", "gpu",
+    "read_only_root", "runtime", "token", "url", "user", "gpu", "app_name", "cpu_limit",
+    "dockerfile_commands", "memory_limit_mib", "modal_secrets", "network_file_systems", "ports",
+    "region", "sandbox_name", "tags", "volumes",
 };
 /* clang-format on */
 
@@ -161,40 +193,55 @@ int backend_choose(const char *name, struct environment *env, struct error *err)
         env->kernel = KERNEL_JUPYTER;
     }
     env->own_server = same_name(name, "local-jupyter");
+    if (!(backend->ops->capabilities & CAP_STATEFUL)) {
+        env->mode = MODE_EPHEMERAL;
+    }
     return 0;
 }
 
 int backend_check_settings(const struct backend *backend, const struct environment *env,
                            struct error *err)
 {
-    unsigned unknown = env->given & ~backend->settings;
+    uint64_t unknown = env->given & ~backend->settings;
     unsigned index = 0;
     char *list;
 
     if (unknown == 0) {
         return 0;
     }
-    while (!(unknown & 1u << index)) {
+    while (!(unknown & 1ull << index)) {
         index++;
     }
     list = strdup("");
     for (const struct backend *b = backends; b->name; b++) {
-        if (b->settings & 1u << index) {
+        if (b->settings & 1ull << index) {
             list_add(&list, b->name);
         }
     }
-    if (list && !*list) {
-        error_set(err, ERROR_UNSUPPORTED,
-                  "%s: no backend that is built in can book one, \"%s\" would ignore it. Leave it "
-                  "out; code on a Jupyter server or behind a command uses what is there",
-                  setting_names[index], backend->name);
-    } else {
-        error_set(err, ERROR_UNSUPPORTED,
-                  "%s: the backend \"%s\" has no such setting and would ignore it; it is one of: "
-                  "%s. Leave it out, or choose another backend",
-                  setting_names[index], backend->name, list ? list : "?");
-    }
+    error_set(err, ERROR_UNSUPPORTED,
+              "%s: the backend \"%s\" has no such setting and would ignore it; it is one of: "
+              "%s. Leave it out, or choose another backend",
+              setting_names[index], backend->name, list ? list : "?");
     free(list);
+    return -1;
+}
+
+int backend_check_network(const struct backend *backend, const struct environment *env,
+                          struct error *err)
+{
+    char *hosts, *others;
+
+    if (env->network != NETWORK_HOSTS || backend->ops->capabilities & CAP_NETWORK_HOSTS) {
+        return 0;
+    }
+    hosts = environment_network(env);
+    others = backends_with(CAP_NETWORK_HOSTS);
+    error_set(err, ERROR_UNSUPPORTED,
+              "network \"%.200s\" is not supported yet by backend \"%s\", which knows none and all "
+              "and no list of hosts. Backends that have it: %s",
+              hosts ? hosts : "?", backend->name, others ? others : "?");
+    free(hosts);
+    free(others);
     return -1;
 }
 

@@ -12,10 +12,11 @@ struct backend {
     const char *summary;        /* one line, for `cellblock backends` */
     const char *const *aliases; /* NULL-terminated; case, '_' and '-' do not matter */
     const struct place_ops *ops;
-    unsigned settings;    /* of enum setting: those that it knows */
+    uint64_t settings;    /* of enum setting: those that it knows */
     const char *start;    /* what a fresh sandbox costs, in a few words for people */
     const char *packages; /* how a Python package gets into its sandboxes, for people; NULL where
                            * they have those of an interpreter of this machine */
+    const char *module;   /* of place_ops without an open; NULL: as the name */
 };
 
 extern const struct backend backends[];
@@ -24,13 +25,19 @@ extern const struct backend backends[];
 const struct backend *backend_find(const char *name, struct error *err);
 
 /* Sets env->backend to the row that the name or alias leads to, and what the alias stands for
- * besides: local-docker the jupyter kernel, local-jupyter a server of our own. -1 with `err`. */
+ * besides: local-docker the jupyter kernel, local-jupyter a server of our own, modal-ephemeral the
+ * mode. -1 with `err`. */
 int backend_choose(const char *name, struct environment *env, struct error *err);
 
 /* 0 when the row knows all settings that were given outright, or -1 with an ERROR_UNSUPPORTED that
  * names the first that it does not and who does. */
 int backend_check_settings(const struct backend *backend, const struct environment *env,
                            struct error *err);
+
+/* 0 when the backend can hold its sandboxes to the environment's list of hosts, or there is none;
+ * -1 with an ERROR_UNSUPPORTED that names those that can. */
+int backend_check_network(const struct backend *backend, const struct environment *env,
+                          struct error *err);
 
 /* "local, docker" of those with the capability, or "none of those built in"; to be freed. */
 char *backends_with(enum capability capability);

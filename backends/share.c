@@ -7,6 +7,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "backends/base/strings.h"
+
 enum {
     DEST_MAX = 4096,
     COMPONENT_MAX = 255, /* NAME_MAX of every file system that a sandbox has */
@@ -49,16 +51,56 @@ struct share *share_new(enum share_type type, int fd_owned, const char *source, 
     return share;
 }
 
+static int copy_text(const char **to, const char *from)
+{
+    *to = from ? strdup(from) : NULL;
+    return from && !*to ? -ENOMEM : 0;
+}
+
+struct share *share_new_cloud(const struct share_cloud *cloud, const char *dest, bool read_only)
+{
+    struct share *share = calloc(1, sizeof(*share));
+
+    if (!share) {
+        return NULL;
+    }
+    share->type = SHARE_CLOUD;
+    share->fd = -1;
+    share->is_directory = true;
+    share->read_only = read_only;
+    share->dest = strdup(dest);
+    share->source =
+        string_format("%s/%s", cloud->bucket, cloud->key_prefix ? cloud->key_prefix : "");
+    if (copy_text(&share->cloud.bucket, cloud->bucket) < 0 ||
+        copy_text(&share->cloud.key_prefix, cloud->key_prefix) < 0 ||
+        copy_text(&share->cloud.endpoint_url, cloud->endpoint_url) < 0 ||
+        copy_text(&share->cloud.secret, cloud->secret) < 0 ||
+        copy_text(&share->cloud.role_arn, cloud->role_arn) < 0 || !share->dest || !share->source) {
+        share_free(share);
+        return NULL;
+    }
+    return share;
+}
+
+static struct share *clone(const struct share *share)
+{
+    int fd;
+
+    if (share->type == SHARE_CLOUD) {
+        return share_new_cloud(&share->cloud, share->dest, share->read_only);
+    }
+    fd = fcntl(share->fd, F_DUPFD_CLOEXEC, 3);
+    return fd < 0 ? NULL : share_new(share->type, fd, share->source, share->dest, share->read_only);
+}
+
 struct share *share_clone(const struct share *share)
 {
-    int fd = fcntl(share->fd, F_DUPFD_CLOEXEC, 3);
-    struct share *clone =
-        fd < 0 ? NULL : share_new(share->type, fd, share->source, share->dest, share->read_only);
+    struct share *copy = clone(share);
 
-    if (clone) {
-        clone->consented = share->consented;
+    if (copy) {
+        copy->consented = share->consented;
     }
-    return clone;
+    return copy;
 }
 
 void share_free(struct share *share)
@@ -66,11 +108,92 @@ void share_free(struct share *share)
     if (!share) {
         return;
     }
-    (void)close(share->fd);
+    if (share->fd >= 0) {
+        (void)close(share->fd);
+    }
+    free((char *)share->cloud.bucket);
+    free((char *)share->cloud.key_prefix);
+    free((char *)share->cloud.endpoint_url);
+    free((char *)share->cloud.secret);
+    free((char *)share->cloud.role_arn);
     free(share->source);
     free(share->dest);
     free(share);
 }
+
+/* ---- buckets ---- */
+
+/* Printable, and at most `most` bytes. */
+static int check_cloud_text(const char *field, const char *text, size_t most, struct error *err)
+{
+    for (const char *p = text; p && *p; p++) {
+        if ((unsigned char)*p < 0x20 || *p == 0x7f) {
+            return error_set(err, ERROR_INVALID, "%s holds a control character", field);
+        }
+    }
+    if (text && (*text == '\0' || strlen(text) > most)) {
+        return error_set(err, ERROR_INVALID, "%s: 1 to %zu bytes are expected", field, most);
+    }
+    return 0;
+}
+
+static bool is_bucket_name(const char *name)
+{
+    static const char letters[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789";
+
+    return strchr(letters, name[0]) && name[0] &&
+           name[1 + strspn(name + 1, "-._ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz"
+                                     "0123456789")] == '\0';
+}
+
+static bool is_address(const char *url)
+{
+    size_t scheme = strncmp(url, "https://", 8) == 0 ? 8 : strncmp(url, "http://", 7) == 0 ? 7 : 0;
+
+    return scheme && url[scheme] && !strpbrk(url, " @?#\"\\");
+}
+
+int share_check_cloud(const struct share_cloud *cloud, struct error *err)
+{
+    size_t n = cloud->key_prefix ? strlen(cloud->key_prefix) : 0;
+
+    if (!cloud->bucket) {
+        return error_set(err, ERROR_INVALID,
+                         "bucket is missing: a share of type \"cloud\" needs the name of a bucket");
+    }
+    if (check_cloud_text("bucket", cloud->bucket, 255, err) < 0 ||
+        check_cloud_text("key_prefix", cloud->key_prefix, 1024, err) < 0 ||
+        check_cloud_text("bucket_endpoint_url", cloud->endpoint_url, 2048, err) < 0 ||
+        check_cloud_text("secret", cloud->secret, 255, err) < 0 ||
+        check_cloud_text("role_arn", cloud->role_arn, 2048, err) < 0) {
+        return -1;
+    }
+    if (!is_bucket_name(cloud->bucket)) {
+        return error_set(err, ERROR_INVALID,
+                         "bucket: \"%.100s\" is no name of a bucket: letters, digits, - . and _ "
+                         "are expected",
+                         cloud->bucket);
+    }
+    if (n > 0 && (cloud->key_prefix[n - 1] != '/' || cloud->key_prefix[0] == '/')) {
+        return error_set(err, ERROR_INVALID,
+                         "key_prefix: \"%.100s\" must end in \"/\" and not begin with one, such as "
+                         "sales/2025/: the prefix of a folder is expected",
+                         cloud->key_prefix);
+    }
+    if (cloud->endpoint_url && !is_address(cloud->endpoint_url)) {
+        return error_set(err, ERROR_INVALID,
+                         "bucket_endpoint_url: \"%.100s\" is no address such as "
+                         "https://storage.googleapis.com",
+                         cloud->endpoint_url);
+    }
+    if (cloud->secret && cloud->role_arn) {
+        return error_set(err, ERROR_INVALID,
+                         "secret and role_arn: a bucket is opened by one of them, not by both");
+    }
+    return 0;
+}
+
+/* ---- dest ---- */
 
 /* Appends "/name" to the normal form, or takes the last name away for "..". */
 static int step(char *normal, size_t *size, const char *name, size_t length)

@@ -12,6 +12,7 @@
 #include "backends/base/log.h"
 #include "backends/base/wipe.h"
 #include "backends/share.h"
+#include "mcp/cloud_share.h"
 #include "mcp/cmd.h"
 #include "mcp/one_run.h"
 #include "mcp/print_run.h"
@@ -130,6 +131,24 @@ static int add_share(struct job *job, enum share_type type, const char *source, 
     return fd < 0 ? -1 : 0;
 }
 
+static int add_bucket(struct job *job, const json_t *object, const char *dest, bool read_only,
+                      struct error *err)
+{
+    char *normal = NULL;
+    struct share *share;
+
+    if (share_check_dest(dest, &normal, err) < 0) {
+        return -1;
+    }
+    share = cloud_share_new(object, normal, read_only, err);
+    free(normal);
+    if (!share) {
+        return -1;
+    }
+    job->run.shares[job->run.share_count++] = share;
+    return 0;
+}
+
 static int open_configured_shares(struct job *job, struct error *err)
 {
     size_t index;
@@ -138,11 +157,15 @@ static int open_configured_shares(struct job *job, struct error *err)
     json_array_foreach(job->run.env->shares, index, share)
     {
         const char *type = json_string_value(json_object_get(share, "type"));
+        const char *dest = json_string_value(json_object_get(share, "dest"));
+        bool read_only = !json_is_false(json_object_get(share, "read_only"));
+        int r = strcmp(type, "cloud") == 0
+                    ? add_bucket(job, share, dest, read_only, err)
+                    : add_share(job, strcmp(type, "mount") == 0 ? SHARE_MOUNT : SHARE_COPY,
+                                json_string_value(json_object_get(share, "source")), dest,
+                                read_only, err);
 
-        if (add_share(job, strcmp(type, "mount") == 0 ? SHARE_MOUNT : SHARE_COPY,
-                      json_string_value(json_object_get(share, "source")),
-                      json_string_value(json_object_get(share, "dest")),
-                      !json_is_false(json_object_get(share, "read_only")), err) < 0) {
+        if (r < 0) {
             return error_wrap(err, "environment %s", job->run.env->name);
         }
     }

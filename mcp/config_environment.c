@@ -6,6 +6,7 @@
 
 #include "backends/registry.h"
 #include "backends/share.h"
+#include "mcp/cloud_share.h"
 
 #define KERNEL_ID_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
 /* token of RFC 9110, section 5.6.2. */
@@ -29,7 +30,7 @@ static int set_mode(struct environment *env, const json_t *value, struct error *
 
 static int set_network(struct environment *env, const json_t *value, struct error *err)
 {
-    return network_parse(json_string_value(value), &env->network, err);
+    return environment_set_network(env, value, err);
 }
 
 static int set_isolation(struct environment *env, const json_t *value, struct error *err)
@@ -87,6 +88,24 @@ static int set_env(struct environment *env, const json_t *value, struct error *e
     return json_object_update(env->env, (json_t *)value) < 0 ? out_of_memory(err) : 0;
 }
 
+/* What it is that is shared. */
+static int check_source(const json_t *share, size_t index, struct error *err)
+{
+    const json_t *source = json_object_get(share, "source");
+
+    if (strcmp(json_string_value(json_object_get(share, "type")), "cloud") == 0) {
+        return cloud_share_check(share, err) < 0 ? error_wrap(err, "[%zu]", index) : 0;
+    }
+    if (!source) {
+        return error_set(err, ERROR_INVALID, "[%zu].source is missing", index);
+    }
+    if (has_nul(source) || json_string_value(source)[0] != '/') {
+        return error_set(err, ERROR_INVALID, "[%zu].source: \"%.200s\" is not an absolute path",
+                         index, json_string_value(source));
+    }
+    return 0;
+}
+
 static int set_shares(struct environment *env, const json_t *value, struct error *err)
 {
     size_t index;
@@ -94,13 +113,11 @@ static int set_shares(struct environment *env, const json_t *value, struct error
 
     json_array_foreach(value, index, share)
     {
-        const json_t *source = json_object_get(share, "source");
         const json_t *dest = json_object_get(share, "dest");
         char *normal;
 
-        if (has_nul(source) || json_string_value(source)[0] != '/') {
-            return error_set(err, ERROR_INVALID, "[%zu].source: \"%.200s\" is not an absolute path",
-                             index, json_string_value(source));
+        if (check_source(share, index, err) < 0) {
+            return -1;
         }
         if (has_nul(dest)) {
             return error_set(err, ERROR_INVALID, "[%zu].dest holds a NUL", index);
@@ -304,6 +321,116 @@ static int set_gpu(struct environment *env, const json_t *value, struct error *e
     return set_text(&env->gpu, value, err);
 }
 
+static int set_app_name(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->app_name, value, err);
+}
+
+static int set_sandbox_name(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_text(&env->sandbox_name, value, err);
+}
+
+static int set_dockerfile_commands(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_words(env->dockerfile_commands, value, err);
+}
+
+static int set_modal_secrets(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_words(env->modal_secrets, value, err);
+}
+
+static int set_region(struct environment *env, const json_t *value, struct error *err)
+{
+    json_t *one = json_is_string(value) ? json_pack("[O]", value) : NULL;
+    int r = set_words(env->region, one ? one : value, err);
+
+    json_decref(one);
+    return r;
+}
+
+static int set_ports(struct environment *env, const json_t *value, struct error *err)
+{
+    return json_array_clear(env->ports) < 0 || json_array_extend(env->ports, (json_t *)value) < 0
+               ? out_of_memory(err)
+               : 0;
+}
+
+static int set_tags(struct environment *env, const json_t *value, struct error *err)
+{
+    const char *name;
+    json_t *text;
+
+    json_object_foreach((json_t *)value, name, text)
+    {
+        if (has_nul(text)) {
+            return error_set(err, ERROR_INVALID, "the value of %.64s holds a NUL", name);
+        }
+    }
+    return json_object_update(env->tags, (json_t *)value) < 0 ? out_of_memory(err) : 0;
+}
+
+/* Copies of {name, dest, …} with dest in its normal form. */
+static int set_storage(json_t *list, const json_t *value, struct error *err)
+{
+    size_t index;
+    json_t *one;
+
+    if (json_array_clear(list) < 0) {
+        return out_of_memory(err);
+    }
+    json_array_foreach(value, index, one)
+    {
+        const json_t *name = json_object_get(one, "name");
+        const json_t *dest = json_object_get(one, "dest");
+        json_t *copy = json_copy(one);
+        char *normal;
+
+        if ((name && has_nul(name)) || has_nul(dest)) {
+            json_decref(copy);
+            return error_set(err, ERROR_INVALID, "[%zu] holds a NUL", index);
+        }
+        if (share_check_dest(json_string_value(dest), &normal, err) < 0) {
+            json_decref(copy);
+            return error_wrap(err, "[%zu]", index);
+        }
+        if (json_object_set_new(copy, "dest", json_string(normal)) < 0 ||
+            json_array_append(list, copy) < 0) {
+            json_decref(copy);
+            free(normal);
+            return out_of_memory(err);
+        }
+        json_decref(copy);
+        free(normal);
+    }
+    return 0;
+}
+
+static int set_volumes(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_storage(env->volumes, value, err);
+}
+
+static int set_network_file_systems(struct environment *env, const json_t *value, struct error *err)
+{
+    return set_storage(env->network_file_systems, value, err);
+}
+
+static int set_cpu_limit(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)err;
+    env->cpu_limit = json_number_value(value);
+    return 0;
+}
+
+static int set_memory_limit(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)err;
+    env->memory_limit_mib = (uint64_t)json_integer_value(value);
+    return 0;
+}
+
 static int set_workdir(struct environment *env, const json_t *value, struct error *err)
 {
     if (json_string_value(value)[0] != '/') {
@@ -358,14 +485,17 @@ static int set_keep(struct environment *env, const json_t *value, struct error *
 static const struct key {
     const char *name;
     int (*set)(struct environment *env, const json_t *value, struct error *err);
-    unsigned setting; /* of enum setting; 0: every backend has it */
+    uint64_t setting; /* of enum setting; 0: every backend has it */
 } keys[] = {
+    {"app_name", set_app_name, SETTING_APP_NAME},
     {"apt_packages", set_apt_packages, SETTING_APT_PACKAGES},
     {"backend", set_backend},
     {"cells", set_cells, SETTING_CELLS},
     {"command", set_command, SETTING_COMMAND},
     {"cpu", set_cpu, SETTING_CPU},
+    {"cpu_limit", set_cpu_limit, SETTING_CPU_LIMIT},
     {"disk_mib", set_disk, SETTING_DISK_MIB},
+    {"dockerfile_commands", set_dockerfile_commands, SETTING_DOCKERFILE_COMMANDS},
     {"env", set_env},
     {"gpu", set_gpu, SETTING_GPU},
     {"headers", set_headers, SETTING_HEADERS},
@@ -378,22 +508,30 @@ static const struct key {
     {"kernel_id", set_kernel_id, SETTING_KERNEL_ID},
     {"max_lifetime_seconds", set_lifetime},
     {"max_timeout_seconds", set_max_timeout},
+    {"memory_limit_mib", set_memory_limit, SETTING_MEMORY_LIMIT_MIB},
     {"memory_mib", set_memory, SETTING_MEMORY_MIB},
+    {"modal_secrets", set_modal_secrets, SETTING_MODAL_SECRETS},
     {"mode", set_mode},
     {"network", set_network},
+    {"network_file_systems", set_network_file_systems, SETTING_NETWORK_FILE_SYSTEMS},
     {"packages", set_packages, SETTING_PACKAGES},
     {"pool", set_pool, SETTING_POOL},
+    {"ports", set_ports, SETTING_PORTS},
     {"processes", set_processes, SETTING_PROCESSES},
     {"python", set_python, SETTING_PYTHON},
     {"read_only_root", set_read_only_root, SETTING_READ_ONLY_ROOT},
+    {"region", set_region, SETTING_REGION},
     {"runtime", set_runtime, SETTING_RUNTIME},
+    {"sandbox_name", set_sandbox_name, SETTING_SANDBOX_NAME},
     {"secrets", set_secrets},
     {"shares", set_shares},
+    {"tags", set_tags, SETTING_TAGS},
     {"timeout_seconds", set_timeout},
     {"title", set_title},
     {"token", set_token, SETTING_TOKEN},
     {"url", set_url, SETTING_URL},
     {"user", set_user, SETTING_USER},
+    {"volumes", set_volumes, SETTING_VOLUMES},
     {"workdir", set_workdir},
 };
 

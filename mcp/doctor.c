@@ -231,12 +231,14 @@ static void print_check(const json_t *check)
 
 static void print_text(const struct report *report, const struct environment *env)
 {
+    char *network = environment_network(env);
     size_t index;
     const json_t *check;
 
     printf("cellblock %s, environment %s: %s backend, isolation %s, network %s\n\n",
            CELLBLOCK_VERSION, env->name, env->backend, isolation_name(env->isolation),
-           network_name(env->network));
+           network ? network : "?");
+    free(network);
     json_array_foreach(report->checks, index, check)
     {
         print_check(check);

@@ -76,8 +76,11 @@ static int take_network(struct options *o, const char *value, struct error *err)
 {
     static const char *const words[] = {"none", "all", NULL};
 
+    enum network ignored;
+
     o->has_network = true;
-    return network_parse(value, &o->network, err) < 0 ? add_nearest(value, words, err) : 0;
+    o->network = value;
+    return network_parse(value, &ignored, err) < 0 ? add_nearest(value, words, err) : 0;
 }
 
 static int take_isolation(struct options *o, const char *value, struct error *err)

@@ -40,7 +40,7 @@ struct options {
     const char *python;
     bool has_mode, has_network, has_isolation, has_timeout, has_log_level;
     enum mode mode;
-    enum network network;
+    const char *network;
     enum isolation isolation;
     double timeout_seconds;
     enum log_level log_level;

@@ -68,10 +68,22 @@ static int apply_python(const char *python, struct environment *env, struct erro
     return 0;
 }
 
+static int apply_network(const char *network, struct environment *env, struct error *err)
+{
+    json_t *value = json_string(network);
+    int r = value ? environment_set_network(env, value, err)
+                  : error_set(err, ERROR_INVALID, "--network: not UTF-8");
+
+    json_decref(value);
+    return r;
+}
+
 static int apply_to_environment(const struct options *o, struct environment *env, struct error *err)
 {
     env->mode = o->has_mode ? o->mode : env->mode;
-    env->network = o->has_network ? o->network : env->network;
+    if (o->has_network && apply_network(o->network, env, err) < 0) {
+        return -1;
+    }
     if (o->has_isolation) {
         env->isolation = o->isolation;
         env->given |= SETTING_ISOLATION;
@@ -84,6 +96,22 @@ static int apply_to_environment(const struct options *o, struct environment *env
         return -1;
     }
     return o->backend ? backend_choose(o->backend, env, err) : 0;
+}
+
+/* Told at the start and not with the first session: a list of hosts is for backends that hold their
+ * sandboxes to it. */
+static int check_networks(const struct config *config, bool by_option, struct error *err)
+{
+    for (size_t i = 0; i < config->environment_count; i++) {
+        const struct environment *env = config->environments[i];
+
+        if (backend_check_network(backend_find(env->backend, NULL), env, err) < 0) {
+            return by_option && env == config->default_environment
+                       ? error_wrap(err, "--network")
+                       : error_wrap(err, "environment %s", env->name);
+        }
+    }
+    return 0;
 }
 
 int options_apply(const struct options *options, struct config *config, struct error *err)
@@ -105,5 +133,8 @@ int options_apply(const struct options *options, struct config *config, struct e
     config->toolsets |= options->toolsets;
     config->warm |= options->warm;
     config->log_level = options->has_log_level ? options->log_level : config->log_level;
-    return apply_to_environment(options, config->default_environment, err);
+    if (apply_to_environment(options, config->default_environment, err) < 0) {
+        return -1;
+    }
+    return check_networks(config, options->network != NULL, err);
 }

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "mcp/cloud_share.h"
 #include "mcp/config_environment.h"
 #include "mcp/policy_ask.h"
 
@@ -48,7 +49,14 @@ int policy_fill(struct policy *policy, const json_t *object, struct error *err)
         .networks = list_of(object, "networks"),
         .secrets = list_of(object, "secrets"),
         .gpu = list_of(object, "gpu"),
+        .buckets = list_of(object, "buckets"),
     };
+    json_array_foreach(policy->buckets, index, word)
+    {
+        if (cloud_share_check(word, err) < 0) {
+            return error_wrap(err, "policy.buckets[%zu]", index);
+        }
+    }
     json_array_foreach(policy->networks, index, word)
     {
         enum network ignored;
@@ -68,6 +76,7 @@ void policy_deinit(struct policy *policy)
     json_decref(policy->networks);
     json_decref(policy->secrets);
     json_decref(policy->gpu);
+    json_decref(policy->buckets);
     *policy = (struct policy){0};
 }
 
@@ -217,7 +226,9 @@ static int check_network(const struct policy *policy, const struct environment *
     if (network_parse(json_string_value(word), &network, err) < 0) {
         return -1;
     }
-    if (network == NETWORK_NONE || network == base->network || is_listed(policy->networks, word)) {
+    /* A list of hosts is another than the environment's, for all that is known here. */
+    if (network == NETWORK_NONE || (network == base->network && network != NETWORK_HOSTS) ||
+        is_listed(policy->networks, word)) {
         return 0;
     }
     return refuse_word("network", word, base, policy->networks, err);

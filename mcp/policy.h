@@ -31,6 +31,7 @@ struct policy {
     json_t *images, *packages, *networks; /* arrays of strings, or NULL */
     json_t *secrets;                      /* names that may be asked for; likewise */
     json_t *gpu; /* an array of "KIND" (one) and "KIND:COUNT" (so many at most), true: any; NULL */
+    json_t *buckets;        /* shares of type cloud that add_share may bring: objects, or NULL */
     struct policy_ask *ask; /* NULL: nobody is asked */
 };
 

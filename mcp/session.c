@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "mcp/cloud_share.h"
 #include "mcp/host_path.h"
 #include "mcp/session_private.h"
 #include "mcp/session_secrets.h"
@@ -59,23 +60,47 @@ static int share_list_open(struct share_list *list, const struct config *config,
     return 0;
 }
 
+/* Appends a bucket. */
+static int share_list_bucket(struct share_list *list, const json_t *wanted, const char *dest,
+                             bool read_only, struct error *err)
+{
+    struct share **grown = reallocarray(list->items, list->count + 1, sizeof(struct share *));
+    struct share *share;
+
+    if (!grown) {
+        return out_of_memory(err);
+    }
+    list->items = grown;
+    share = cloud_share_new(wanted, dest, read_only, err);
+    if (!share) {
+        return -1;
+    }
+    list->items[list->count++] = share;
+    return 0;
+}
+
 /* One share of the environment's own: the owner's word is enough, so its source is its own root. */
 static int open_own_share(struct share_list *list, const struct config *config,
                           const json_t *wanted, struct error *err)
 {
     const char *source = json_string_value(json_object_get(wanted, "source"));
     const char *type = json_string_value(json_object_get(wanted, "type"));
-    const json_t *read_only = json_object_get(wanted, "read_only");
-    json_t *roots = json_pack("[s]", source);
+    bool read_only = !json_is_false(json_object_get(wanted, "read_only"));
+    json_t *roots;
     char *dest;
     int r;
 
     if (share_check_dest(json_string_value(json_object_get(wanted, "dest")), &dest, err) < 0) {
-        json_decref(roots);
         return -1;
     }
+    if (strcmp(type, "cloud") == 0) {
+        r = share_list_bucket(list, wanted, dest, read_only, err);
+        free(dest);
+        return r;
+    }
+    roots = json_pack("[s]", source);
     r = share_list_open(list, config, roots, strcmp(type, "mount") == 0 ? SHARE_MOUNT : SHARE_COPY,
-                        source, dest, !json_is_false(read_only), err);
+                        source, dest, read_only, err);
     free(dest);
     json_decref(roots);
     return r;
@@ -491,7 +516,7 @@ void session_cancel_share(struct session *s, const void *data)
 }
 
 /* A share that a person has allowed is good for what was opened then, whatever its path leads to
- * now. */
+ * now; a bucket is what it was. */
 static int share_list_keep(struct share_list *list, const struct share *share, struct error *err)
 {
     struct share **grown = reallocarray(list->items, list->count + 1, sizeof(struct share *));
@@ -501,7 +526,7 @@ static int share_list_keep(struct share_list *list, const struct share *share, s
         return out_of_memory(err);
     }
     list->items = grown;
-    if (fstat(share->fd, &st) < 0 || st.st_nlink == 0) {
+    if (share->type != SHARE_CLOUD && (fstat(share->fd, &st) < 0 || st.st_nlink == 0)) {
         return error_set(err, ERROR_NOT_FOUND,
                          "source %s, which a person had allowed, was removed; ask with add_share "
                          "again after a reset with keep_shares false",
@@ -526,9 +551,10 @@ static int reopen_shares(struct session *s, const json_t *roots, bool keep_share
         return -1;
     }
     for (unsigned i = s->own_shares; keep_shares && (share = executor_share(s->executor, i)); i++) {
-        int r = share->consented ? share_list_keep(list, share, err)
-                                 : share_list_open(list, config, roots, share->type, share->source,
-                                                   share->dest, share->read_only, err);
+        bool as_it_is = share->consented || share->type == SHARE_CLOUD;
+        int r = as_it_is ? share_list_keep(list, share, err)
+                         : share_list_open(list, config, roots, share->type, share->source,
+                                           share->dest, share->read_only, err);
 
         if (r < 0) {
             return -1;

@@ -133,12 +133,17 @@ json_t *sessions_list(const struct sessions *sessions, const json_t *tags, bool 
 static json_t *limits(const struct environment *env)
 {
     const struct backend *backend = backend_find(env->backend, NULL);
-    unsigned knows = backend ? backend->settings : 0;
+    uint64_t knows = backend ? backend->settings : 0;
+    char *network = environment_network(env);
     json_t *object = json_pack(
         "{sf sf sf sf ss}", "timeout_seconds", env->timeout_seconds, "max_timeout_seconds",
         env->max_timeout_seconds, "idle_timeout_seconds", env->idle_timeout_seconds,
-        "max_lifetime_seconds", env->max_lifetime_seconds, "network", network_name(env->network));
+        "max_lifetime_seconds", env->max_lifetime_seconds, "network", network ? network : "?");
 
+    free(network);
+    if (object && env->gpu) {
+        json_object_set_new(object, "gpu", json_string(env->gpu));
+    }
     if (object && knows & SETTING_MEMORY_MIB) {
         json_object_set_new(object, "memory_mib", json_integer((json_int_t)env->memory_mib));
     }
@@ -156,7 +161,8 @@ static json_t *limits(const struct environment *env)
 
 static json_t *shares(const struct session *s)
 {
-    static const char *const types[] = {[SHARE_COPY] = "copy", [SHARE_MOUNT] = "mount"};
+    static const char *const types[] = {
+        [SHARE_COPY] = "copy", [SHARE_MOUNT] = "mount", [SHARE_CLOUD] = "cloud"};
     json_t *list = json_array();
     const struct share *share;
 

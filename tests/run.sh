@@ -17,7 +17,7 @@ SKIP=77
 # NAME-user is NAME again as an ordinary user; it exists only when root runs the tests.
 first_lane=(format lint unit unit-valgrind asan fuzz worker protocol security)
 second_lane=(backends-podman backends backends-user backends-command security-user)
-third_lane=(backends-docker backends-jupyter faults protocol-user clients conformance cli)
+third_lane=(backends-docker backends-jupyter faults modal backends-modal protocol-user clients conformance cli)
 alone=(load bench)
 all_suites=("${first_lane[@]}" "${second_lane[@]}" "${third_lane[@]}" "${alone[@]}")
 
@@ -30,6 +30,7 @@ as_root() {
 install_packages() {
     local wanted=(gcc meson ninja-build pkg-config git libjansson-dev libuv1-dev libseccomp-dev libmd-dev libcmocka-dev
                   libcurl4-openssl-dev libwebsockets-dev libwebsockets-evlib-uv libarchive-dev libssl-dev openssl ca-certificates
+                  libnghttp2-dev libprotobuf-c-dev protobuf-c-compiler
                   $(/usr/bin/python3 tests/engines packages) bubblewrap clang clang-format clang-tidy libclang-rt-dev llvm valgrind mandoc procps
                   python3 python3-venv python3-ipython python3-matplotlib python3-matplotlib-inline
                   python3-pandas python-matplotlib-data pypy3) missing=()
@@ -361,6 +362,16 @@ suite_backends_docker() {
     CELLBLOCK_VARIANTS=$(variants docker) pytest backends-docker tests/backends
 }
 
+suite_backends_modal() {
+    need_engines && hold modal
+    CELLBLOCK_VARIANTS=$(variants modal) pytest backends-modal tests/backends
+}
+
+suite_modal() { # the server that plays it, against the official SDKs; cellblock against its faults
+    need "$node_bin/node" || return
+    PATH=$node_bin:$PATH pytest modal tests/modal
+}
+
 suite_backends_podman() {
     need_engines && hold podman
     CELLBLOCK_VARIANTS=$(variants podman) pytest backends-podman tests/backends
@@ -502,7 +513,7 @@ main() {
         echo "the tests' needs could not be installed" >&2
         exit 1
     fi
-    [[ " ${wanted[*]}" =~ \ (backends-(command|jupyter|docker|podman)|faults|security|bench) ]] && start_engines "$install"
+    [[ " ${wanted[*]}" =~ \ (backends-(command|jupyter|docker|podman|modal)|faults|security|bench) ]] && start_engines "$install"
     export PYTHONDONTWRITEBYTECODE=1 CELLBLOCK="${CELLBLOCK:-$root/build/cellblock}"
     export CELLBLOCK_BUILD="${CELLBLOCK_BUILD:-$root/build}"
     if ! setup_build build; then

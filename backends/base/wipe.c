@@ -9,7 +9,9 @@ void wipe_texts(json_t *object)
 
     json_object_foreach(object, name, text)
     {
-        explicit_bzero((char *)json_string_value(text), json_string_length(text));
+        if (json_is_string(text)) {
+            explicit_bzero((char *)json_string_value(text), json_string_length(text));
+        }
     }
     json_decref(object);
 }

@@ -3,7 +3,7 @@
 
 #include <jansson.h>
 
-/* Overwrites the texts of an object of strings, which may be secrets, and gives up the reference.
+/* Overwrites the texts of an object, which may be secrets, and gives up the reference.
  * NULL is allowed. */
 void wipe_texts(json_t *object);
 

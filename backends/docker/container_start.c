@@ -262,7 +262,7 @@ static json_t *create_body(struct docker_place *place, struct spec *spec)
     json_t *body;
 
     if (place->kernel_image) {
-        gateway_command(argv);
+        gateway_command(NULL, argv);
         spec->command = argv;
     } else {
         const char *python = place->base.env->python;

@@ -35,6 +35,8 @@ struct gateway {
     void *data;
     char token[2 * TOKEN_BYTES + 1];
     char *tag;
+    char *python, *url, *ca_file; /* NULL: as in a container */
+    char starting[64];            /* for people */
     json_t *where;
     json_int_t keep_seconds;
     bool left;    /* the session and its gateway go on */
@@ -52,9 +54,11 @@ struct gateway {
     void *closed_data;
 };
 
-void gateway_command(const char *argv[6])
+static const char own_python[] = RECIPE_FOLDER "/bin/python3";
+
+void gateway_command(const char *python, const char *argv[6])
 {
-    tunnel_command(RECIPE_FOLDER "/bin/python3", argv);
+    tunnel_command(python ? python : own_python, argv);
 }
 
 /* ---- what went wrong ---- */
@@ -126,17 +130,19 @@ static void probe(struct gateway *g)
 static void on_listening(void *data)
 {
     struct gateway *g = data;
+    struct jupyter_server_options options;
     struct error err = {0};
 
     if (g->server || g->over) {
         return;
     }
-    g->server =
-        jupyter_server_new(g->loop,
-                           &(struct jupyter_server_options){.url = "http://127.0.0.1:8888",
-                                                            .token = g->token,
-                                                            .unix_socket = tunnel_path(g->tunnel)},
-                           &err);
+    options = (struct jupyter_server_options){
+        .url = g->url ? g->url : "http://127.0.0.1:8888",
+        .token = g->token,
+        .unix_socket = g->url ? NULL : tunnel_path(g->tunnel),
+        .ca_file = g->ca_file,
+    };
+    g->server = jupyter_server_new(g->loop, &options, &err);
     if (g->server) {
         probe(g);
     } else {
@@ -154,10 +160,10 @@ static json_t *configuration(const struct gateway *g)
     }
     config = json_pack(
         "{s:[s, s, s, s, s, s, s, s, s, s, s], s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s}, s:i, s:I}",
-        "argv", RECIPE_FOLDER "/bin/python3", "-I", "-c", launcher,
-        "--KernelGatewayApp.ip=127.0.0.1", "--KernelGatewayApp.port=8888",
-        "--KernelGatewayApp.port_retries=0", "--KernelGatewayApp.log_level=WARN",
-        "--JupyterWebsocketPersonality.list_kernels=True",
+        "argv", g->python ? g->python : own_python, "-I", "-c", launcher,
+        g->url ? "--KernelGatewayApp.ip=0.0.0.0" : "--KernelGatewayApp.ip=127.0.0.1",
+        "--KernelGatewayApp.port=8888", "--KernelGatewayApp.port_retries=0",
+        "--KernelGatewayApp.log_level=WARN", "--JupyterWebsocketPersonality.list_kernels=True",
         /* A server that drops output is one that lies about it. */
         "--ZMQChannelsWebsocketConnection.iopub_msg_rate_limit=0",
         "--ZMQChannelsWebsocketConnection.iopub_data_rate_limit=0", "env", "HOME", "/workspace",
@@ -188,7 +194,7 @@ static void on_waiting(void *data, const char *what)
 
     (void)what; /* which server it is says nothing here */
     if (!g->over) {
-        g->events.on_waiting(g->data, "starting a kernel in the container");
+        g->events.on_waiting(g->data, g->starting);
     }
 }
 
@@ -302,6 +308,9 @@ static void on_timer_closed(uv_handle_t *handle)
     json_decref(g->env);
     json_decref(g->where);
     free(g->tag);
+    free(g->python);
+    free(g->url);
+    free(g->ca_file);
     explicit_bzero(g->token, sizeof(g->token));
     free(g);
     closed(data);
@@ -433,6 +442,11 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     if (options->token) {
         (void)snprintf(g->token, sizeof(g->token), "%.*s", 2 * TOKEN_BYTES, options->token);
     }
+    (void)snprintf(g->starting, sizeof(g->starting), "starting a kernel in the %.30s",
+                   options->where_it_is ? options->where_it_is : "container");
+    g->python = options->python ? strdup(options->python) : NULL;
+    g->url = options->url ? strdup(options->url) : NULL;
+    g->ca_file = options->ca_file ? strdup(options->ca_file) : NULL;
     g->events = *events;
     g->data = data;
     g->opened_ms = uv_now(loop);

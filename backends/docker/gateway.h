@@ -21,6 +21,13 @@ struct gateway_options {
     json_t *where; /* the session that is there already, with its gateway; NULL: they are made */
     const char *token;   /* of the gateway; NULL: a new one */
     double keep_seconds; /* with a tag: so long it goes on without a stream */
+    /* All NULL in a container of ours. Elsewhere: */
+    const char *python;      /* the interpreter that has the gateway; NULL: RECIPE_FOLDER's */
+    const char *where_it_is; /* for people; NULL: "container" */
+    /* It listens for everybody, and is reached there and not through the stream, which then only
+     * starts, watches and ends it: "https://host:port". Its token opens it. */
+    const char *url;
+    const char *ca_file; /* of that; NULL: the system's */
 };
 
 enum {
@@ -33,8 +40,9 @@ enum {
     GATEWAY_STACKS_MIB = 128, /* that a kernel's own threads have, for the most part never used */
 };
 
-/* The argv of the container's first process, NULL-terminated. */
-void gateway_command(const char *argv[6]);
+/* The argv of the container's first process, NULL-terminated; `python` is borrowed, NULL: as above.
+ */
+void gateway_command(const char *python, const char *argv[6]);
 /* The stream is open. NULL with `err`. */
 struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
                              const struct gateway_options *options,

@@ -131,7 +131,7 @@ static json_t *command_of(const struct docker_place *place)
     json_t *words = json_array();
 
     if (place->kernel_image) {
-        gateway_command(keeper);
+        gateway_command(NULL, keeper);
     } else {
         argv = supervised_command(python ? python : "python3", false, &text);
     }

@@ -5,6 +5,7 @@
 
 #include "backends/base/strings.h"
 #include "backends/registry.h"
+#include "mcp/cloud_share.h"
 #include "mcp/consent.h"
 #include "mcp/host_path.h"
 #include "mcp/policy_ask.h"
@@ -83,6 +84,9 @@ static int check_capabilities(const struct share_call *sc, const struct session 
     if (sc->type == SHARE_COPY) {
         return place_needs(place, CAP_COPY, "a share of type copy", err);
     }
+    if (sc->type == SHARE_CLOUD) {
+        return place_needs(place, CAP_CLOUD, "a share of type cloud", err);
+    }
     if (place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
         return -1;
     }
@@ -98,7 +102,13 @@ static char *describe(const struct share_call *sc, const struct share *share)
     char *text;
     int n;
 
-    if (sc->type == SHARE_MOUNT) {
+    if (sc->type == SHARE_CLOUD) {
+        n = asprintf(&text,
+                     sc->read_only ? "The bucket %s is read-only at %s from the next run on."
+                                   : "The bucket %s is at %s from the next run on; the code can "
+                                     "change what is in it.",
+                     share->source, share->dest);
+    } else if (sc->type == SHARE_MOUNT) {
         n = asprintf(&text,
                      sc->read_only
                          ? "The %s %s is mounted read-only at %s from the next run on."
@@ -294,16 +304,48 @@ static void on_roots(void *data, const json_t *paths, const struct error *roots_
     error_clear(&err);
 }
 
-static int refuse_cloud(struct error *err)
+/* Before policy is asked, and before a session is made: can the one that is meant have buckets? */
+static int check_cloud(const struct share_call *sc, struct error *err)
 {
-    char *others = backends_with(CAP_CLOUD);
+    struct sessions *sessions = server_sessions(call_server(sc->call));
+    const struct environment *env;
+    const struct backend *backend;
+    const struct session *s;
+    const char *name;
+    char *others;
 
+    if (argument_name(sc->call, "session", &name, err) < 0) {
+        return -1;
+    }
+    s = name ? sessions_find(sessions, name, err) : NULL;
+    if (name && !s) {
+        return -1;
+    }
+    env = s ? session_environment(s) : sessions_meant(sessions, NULL, NULL);
+    backend = env ? backend_find(env->backend, NULL) : NULL;
+    if (backend && backend->ops->capabilities & CAP_CLOUD) {
+        return 0;
+    }
+    others = backends_with(CAP_CLOUD);
     error_set(err, ERROR_UNSUPPORTED,
               "type \"cloud\" is not supported here. Backends that have it: %s. Use \"copy\" or "
               "\"mount\" with a path of this machine",
               others ? others : "?");
     free(others);
     return -1;
+}
+
+/* A bucket that the owner allows. */
+static int add_bucket(struct share_call *sc, struct error *err)
+{
+    const struct policy *policy = &server_config(call_server(sc->call))->policy;
+    json_t *allowed = check_cloud(sc, err) < 0
+                          ? NULL
+                          : cloud_share_allow(policy, call_arguments(sc->call), sc->read_only, err);
+    struct share *share = allowed ? cloud_share_new(allowed, sc->dest, sc->read_only, err) : NULL;
+
+    json_decref(allowed);
+    return share ? add(sc, share, err) : -1;
 }
 
 /* The arguments that a schema cannot check by themselves. */
@@ -318,8 +360,10 @@ static int take_arguments(struct share_call *sc, struct error *err)
         argument_name(call, "session", &session, err) < 0) {
         return -1;
     }
+    sc->read_only = argument_bool(call, "read_only", true);
     if (strcmp(type, "cloud") == 0) {
-        return refuse_cloud(err);
+        sc->type = SHARE_CLOUD;
+        return share_check_dest(dest, &sc->dest, err);
     }
     if (!source) {
         return error_set(err, ERROR_INVALID,
@@ -329,7 +373,6 @@ static int take_arguments(struct share_call *sc, struct error *err)
     }
     sc->type = strcmp(type, "mount") == 0 ? SHARE_MOUNT : SHARE_COPY;
     sc->source = source;
-    sc->read_only = argument_bool(call, "read_only", true);
     return share_check_dest(dest, &sc->dest, err);
 }
 
@@ -343,9 +386,9 @@ static void start(struct call *call)
         call_fail(call, &err);
     } else {
         sc->call = call;
-        if (take_arguments(sc, &err) < 0) {
+        if (take_arguments(sc, &err) < 0 || (sc->type == SHARE_CLOUD && add_bucket(sc, &err) < 0)) {
             fail(sc, &err);
-        } else {
+        } else if (sc->type != SHARE_CLOUD) {
             call_roots(call, on_roots, sc);
         }
     }

@@ -6,7 +6,7 @@ import subprocess
 
 from support.client import binary
 
-TRAITS = {"walls", "own_root", "elsewhere"}
+TRAITS = {"walls", "own_root", "elsewhere", "plain_user"}
 FOUND = {}  # variant → what its tests that passed were about: "copy", or "no cloud" (refused)
 
 

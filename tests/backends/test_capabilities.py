@@ -44,6 +44,23 @@ def test_cloud_shares(py):
     assert py.value("1 + 1") == "2"
 
 
+@pytest.mark.needs("cloud")
+def test_a_bucket(launch):
+    share = {"type": "cloud", "bucket": "suite", "dest": "/data/bucket"}
+    with launch(environment={"shares": [share]}) as client:
+        assert client.run("import os; os.listdir('/data/bucket')").text("result") == "[]"
+        result = client.run("open('/data/bucket/new', 'w')")
+    assert result.outcome["error"]["etype"] in ("OSError", "PermissionError")
+
+
+@pytest.mark.lacking("network_hosts")
+def test_some_hosts(variant):
+    done = subprocess.run([binary(), "run", "--backend", variant.backend, "--network", "pypi.org",
+                           "-"], input="1", capture_output=True, text=True, check=False)
+    assert done.returncode == 3 and "pypi.org" in done.stderr
+    assert all(name in done.stderr for name in holders("network_hosts"))
+
+
 @pytest.mark.lacking("mount")
 def test_mounts(box, host):
     result = box.share(host, "/workspace/mounted", "mount")
@@ -134,6 +151,7 @@ def test_an_unknown_environment(server):
     assert result.is_error and "default" in result.text()
 
 
+@pytest.mark.needs("stateful")
 def test_an_environment_by_name(launch):
     with launch(environments={"other": {"env": {"WHICH": "other"}}}) as client:
         result = client.run("import os; os.environ.get('WHICH')", environment="other")

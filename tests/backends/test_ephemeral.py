@@ -8,6 +8,7 @@ import pytest
 pytestmark = pytest.mark.needs("ephemeral")
 
 
+@pytest.mark.needs("stateful")
 class TestOnASession:
     def test_state_is_neither_seen_nor_changed(self, box):
         box.ok("x = 'kept'\nwith open('f', 'w') as f: f.write('kept')")

@@ -57,7 +57,7 @@ def test_own_hostname(box):
     assert box.value("import socket; socket.gethostname()") != repr(socket.gethostname())
 
 
-@pytest.mark.needs("walls")
+@pytest.mark.needs("walls", "plain_user")
 def test_not_root(box):
     assert box.value("import os; 0 not in (os.getuid(), os.geteuid(), os.getgid())") == "True"
 
@@ -88,6 +88,7 @@ class TestOutOfReach:
         except PermissionError:
             return None
 
+    @pytest.mark.needs("plain_user")
     @pytest.mark.parametrize("path", ["/usr/bin/new", "/etc/new", "/lib/new"])
     def test_the_system_is_read_only(self, py, path):
         assert py.run(f"open({path!r}, 'w')").cause == "error"
@@ -141,6 +142,20 @@ def test_network_when_it_is_asked_for(launch, setup):
         with launch("--network", "all") as client:
             result = client.run(f"import socket; socket.create_connection({to}, 5).close()")
             assert result.cause == "ok", result
+
+
+@pytest.mark.needs("network_hosts")
+def test_only_the_hosts_that_are_listed(launch, setup):
+    import socket
+
+    causes = {}
+    with socket.create_server(("", 0)) as listener:
+        to = (setup.host, listener.getsockname()[1])
+        for hosts in (f"{setup.host}/32,example.org", "192.0.2.0/24"):
+            with launch("--network", hosts) as client:
+                result = client.run(f"import socket; socket.create_connection({to}, 5).close()")
+                causes[hosts[:3]] = result.cause
+    assert causes == {setup.host[:3]: "ok", "192": "error"}
 
 
 @pytest.mark.lacking("network_none")

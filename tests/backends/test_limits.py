@@ -97,6 +97,7 @@ class TestDisk:
 
 @pytest.mark.needs("process_limit", "walls")
 class TestProcesses:
+    @pytest.mark.needs("plain_user")  # root forks on, until a watcher ends it
     def test_forking_without_end(self, tight):
         code = """
             import os, time

@@ -95,6 +95,7 @@ class TestVolume:
         text = py.printed("print('x' * 35_000)")
         assert text == "x" * 35_000 + "\n"
 
+    @pytest.mark.needs("stateful")
     def test_more_is_cut_in_the_middle_at_a_line(self, py):
         result = py.ok("for n in range(20_000): print(f'line {n}')")
         text = result.text("stdout")
@@ -113,6 +114,7 @@ class TestVolume:
         text = py.ok("print('🐍ü' * 40_000)").text("stdout")
         assert "\ufffd" not in text and text.startswith("🐍ü") and text.endswith("🐍ü\n")
 
+    @pytest.mark.needs("stateful")
     def test_ten_megabytes(self, box):
         result = box.ok("import sys\nfor n in range(100): sys.stdout.write('y' * 99_999 + '\\n')\n"
                         "print('the end')")
@@ -122,6 +124,7 @@ class TestVolume:
         assert box.value(f"len(open({path!r}).read())") == str(100 * 100_000 + len("the end\n"))
         assert "10000008" in re.sub(r"[ ,._]", "", result.text("stdout") + result.text("note"))
 
+    @pytest.mark.needs("stateful")
     def test_full_output_is_readable_from_the_shell(self, box):
         result = box.ok("print('z' * 300_000)")
         assert box.shell(f"wc -c < {full_path(result)}").text("stdout").strip() == "300001"

@@ -54,6 +54,7 @@ class Variant:
     libraries: frozenset = LIBRARIES
     walls: bool = True  # the host is out of reach
     own_root: bool = True  # a file system of its own: /workspace, /proc, /dev/shm
+    plain_user: bool = True  # code is not root in its sandbox
     main: bool = False  # runs all tests; the others leave out those marked `once`
     wanted: tuple = ()  # Debian packages
     engine: str = ""  # a name of tests/engines
@@ -128,6 +129,12 @@ def by_podman_run(info):
                  engine=info["host"])
 
 
+def on_modal(info):
+    """Its address and a token in the official client's variables; sandboxes share our network."""
+    return Setup(env={"MODAL_SERVER_URL": info["url"], "MODAL_TOKEN_ID": info["token_id"],
+                      "MODAL_TOKEN_SECRET": info["token_secret"], "SSL_CERT_FILE": info["ca"]})
+
+
 IMAGE = "cellblock-test/python"
 DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
@@ -184,6 +191,12 @@ VARIANTS = (
     Variant("slurm", "command", environment=DEBIAN, engine="slurm", prepare=by_command,
             files=MOST, **BARE),
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
+    Variant("modal", "modal", engine="modal", prepare=on_modal, plain_user=False,
+            lacks=frozenset({"kernelspecs"})),
+    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal,
+            files=("test_ephemeral", "test_output")),
+    Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
+            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status"}), files=REACHED),
 )
 
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 
+import clouds
 import remote
 import rivals
 import wire
@@ -299,9 +300,9 @@ def bench_death(report):
 
 
 BENCHES = {"spawn": bench_spawn, "warm": bench_warm, "fresh": bench_fresh, "output": bench_output,
-           "sessions": bench_sessions, "files": bench_files,
-           "death": bench_death,
-           **{name: functools.partial(one, times=times) for name, one in remote.BENCHES.items()}}
+           "sessions": bench_sessions, "files": bench_files, "death": bench_death,
+           **{name: functools.partial(one, times=times)
+              for name, one in {**remote.BENCHES, **clouds.BENCHES}.items()}}
 
 
 def main():

@@ -154,6 +154,55 @@ static void every_key_arrives(void **state)
     config_deinit(&config);
 }
 
+/* Of Modal: what every_key_arrives does not have. */
+static void every_key_of_modal_arrives(void **state)
+{
+    static const char text[] =
+        "{\"default_environment\":\"m\",\"environments\":{\"m\":{\"backend\":\"modal\","
+        "\"app_name\":\"a\",\"sandbox_name\":\"s\",\"modal_secrets\":[\"hf\"],\"gpu\":\"A10G:2\","
+        "\"cpu_limit\":2.5,\"memory_limit_mib\":4096,\"region\":\"us-east\",\"ports\":[80,443],"
+        "\"dockerfile_commands\":[\"RUN x\"],\"tags\":{\"team\":\"blue\"},"
+        "\"volumes\":[{\"name\":\"v\",\"dest\":\"/data//v/\",\"read_only\":true}],"
+        "\"network_file_systems\":[{\"name\":\"n\",\"dest\":\"/nfs\",\"create\":false}],"
+        "\"network\":[\"pypi.org\",\"10.0.0.0/8\"],"
+        "\"shares\":[{\"type\":\"cloud\",\"bucket\":\"b\",\"dest\":\"/b\"}]}}}";
+    const json_t *volume;
+    struct config config;
+    const struct environment *env;
+
+    load(*state, text, &config);
+    env = config.default_environment;
+    assert_string_equal(env->app_name, "a");
+    assert_string_equal(env->sandbox_name, "s");
+    assert_string_equal(env->gpu, "A10G:2");
+    assert_true(env->cpu_limit == 2.5);
+    assert_int_equal(env->memory_limit_mib, 4096);
+    assert_int_equal(json_array_size(env->modal_secrets), 1);
+    assert_int_equal(json_array_size(env->dockerfile_commands), 1);
+    assert_string_equal(json_string_value(json_array_get(env->region, 0)), "us-east");
+    assert_int_equal(json_integer_value(json_array_get(env->ports, 1)), 443);
+    assert_string_equal(json_string_value(json_object_get(env->tags, "team")), "blue");
+    volume = json_array_get(env->volumes, 0);
+    assert_string_equal(json_string_value(json_object_get(volume, "dest")), "/data/v");
+    assert_true(json_is_true(json_object_get(volume, "read_only")));
+    assert_int_equal(json_array_size(env->network_file_systems), 1);
+    assert_int_equal(env->network, NETWORK_HOSTS);
+    assert_int_equal(json_array_size(env->network_hosts), 2);
+    assert_int_equal(json_array_size(env->shares), 1);
+    config_deinit(&config);
+    assert_refused(*state, "{\"environments\":{\"a\":{\"network\":[\"a b\"]}}}",
+                   "environments.a: network", "\"a b\"");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"ports\":[0]}}}", "ports", "0");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"volumes\":[{\"dest\":\"/etc/x\"}]}}}",
+                   "volumes: [0]", "/etc/x");
+    assert_refused(*state,
+                   "{\"environments\":{\"a\":{\"shares\":[{\"type\":\"cloud\",\"dest\":\"/b\"}]}}}",
+                   "shares: [0]", "bucket");
+    assert_refused(*state,
+                   "{\"environments\":{\"a\":{\"shares\":[{\"type\":\"copy\",\"dest\":\"/b\"}]}}}",
+                   "shares: [0].source", "missing");
+}
+
 static void the_built_in_environment_yields_to_a_chosen_one(void **state)
 {
     struct config config;
@@ -320,6 +369,7 @@ int main(void)
         TEST(an_absent_default_file_means_the_defaults),
         TEST(the_default_file_is_found),
         TEST(every_key_arrives),
+        TEST(every_key_of_modal_arrives),
         TEST(the_built_in_environment_yields_to_a_chosen_one),
         TEST(one_time_limit_follows_the_other),
         TEST(unknown_keys_and_values_name_the_nearest),

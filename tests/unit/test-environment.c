@@ -104,20 +104,99 @@ static void a_wrong_word_is_told_what_is_right(void **state)
 
 static void a_known_network_policy_is_unsupported_not_unknown(void **state)
 {
-    static const char *const words[] = {"packages", "pypi.example", "10.0.0.0/8", "*"};
     enum network network = NETWORK_ALL;
     struct error err = {0};
 
     (void)state;
-    for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++) {
-        assert_int_equal(network_parse(words[i], &network, &err), -1);
-        assert_int_equal(err.kind, ERROR_UNSUPPORTED);
-        assert_non_null(strstr(err.message, words[i]));
-    }
+    assert_int_equal(network_parse("packages", &network, &err), -1);
+    assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+    assert_non_null(strstr(err.message, "\"packages\""));
     assert_int_equal(network_parse("some", &network, &err), -1);
     assert_int_equal(err.kind, ERROR_INVALID);
     assert_int_equal(network, NETWORK_ALL);
     error_clear(&err);
+}
+
+/* Sets it from JSON; NULL or the message. */
+static const char *network_of(struct environment *env, const char *text, struct error *err)
+{
+    json_t *value = json_loads(text, JSON_DECODE_ANY, NULL);
+    int r = environment_set_network(env, value, err);
+
+    assert_non_null(value);
+    json_decref(value);
+    return r < 0 ? err->message : NULL;
+}
+
+static void a_network_can_be_a_list_of_hosts(void **state)
+{
+    static const struct {
+        const char *given, *is;
+    } good[] = {
+        {"\"pypi.org\"", "pypi.org"},
+        {"\"pypi.org, *.example.org,10.0.0.0/8 ,pypi.org\"", "pypi.org,*.example.org,10.0.0.0/8"},
+        {"[\"192.0.2.7\", \"2001:db8::/32\", \"xn--80ak6aa92e.com\"]",
+         "192.0.2.7,2001:db8::/32,xn--80ak6aa92e.com"},
+        {"\"all\"", "all"},
+        {"\"none\"", "none"},
+    };
+    struct environment env, copy;
+
+    (void)state;
+    assert_int_equal(environment_init(&env, "x", "modal"), 0);
+    for (size_t i = 0; i < sizeof(good) / sizeof(good[0]); i++) {
+        char *text;
+
+        assert_null(network_of(&env, good[i].given, NULL));
+        assert_int_equal(environment_copy(&copy, &env), 0);
+        text = environment_network(&copy);
+        assert_string_equal(text, good[i].is);
+        free(text);
+        environment_deinit(&copy);
+    }
+    assert_int_equal(env.network, NETWORK_NONE);
+    assert_int_equal(json_array_size(env.network_hosts), 0);
+    environment_deinit(&env);
+}
+
+static void a_wrong_host_changes_nothing(void **state)
+{
+    static const char *const bad[] = {
+        "\"*\"",
+        "\"a..b\"",
+        "\"pypi.org,\"",
+        "\"-a.org\"",
+        "\"a-.org\"",
+        "\"10.0.0.0/33\"",
+        "\"10.0.0/8\"",
+        "\"10.0.0.0/\"",
+        "\"10.0.0.0/+8\"",
+        "\"http://pypi.org\"",
+        "\"pypi.org:443\"",
+        "\"*.*.org\"",
+        "\"256.1.1.1\"",
+        "\"a b.org\"",
+        "[\"localhost\"]",
+        "[\"none\"]",
+        "[]",
+        "[\"\"]",
+    };
+    struct environment env;
+    struct error err = {0};
+
+    (void)state;
+    assert_int_equal(environment_init(&env, "x", "modal"), 0);
+    assert_null(network_of(&env, "\"pypi.org\"", NULL));
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        if (!network_of(&env, bad[i], &err)) {
+            fail_msg("%s is taken for a host", bad[i]);
+        }
+        assert_int_equal(err.kind, ERROR_INVALID);
+        error_clear(&err);
+    }
+    assert_int_equal(env.network, NETWORK_HOSTS);
+    assert_int_equal(json_array_size(env.network_hosts), 1);
+    environment_deinit(&env);
 }
 
 int main(void)
@@ -128,6 +207,8 @@ int main(void)
         cmocka_unit_test(words_lead_to_values_and_back),
         cmocka_unit_test(a_wrong_word_is_told_what_is_right),
         cmocka_unit_test(a_known_network_policy_is_unsupported_not_unknown),
+        cmocka_unit_test(a_network_can_be_a_list_of_hosts),
+        cmocka_unit_test(a_wrong_host_changes_nothing),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

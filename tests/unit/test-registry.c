@@ -59,6 +59,9 @@ static void test_who_has_a_capability(void **state)
     assert_string_equal(list, "docker, local");
     free(list);
     list = backends_with(CAP_CLOUD);
+    assert_string_equal(list, "modal, modal-ephemeral");
+    free(list);
+    list = backends_with((enum capability)(1u << 30));
     assert_string_equal(list, "none of those built in");
     free(list);
 }
@@ -78,6 +81,12 @@ static void test_an_alias_brings_its_settings(void **state)
     assert_int_equal(backend_choose("jupyter_server", &env, NULL), 0);
     assert_string_equal(env.backend, "jupyter");
     assert_false(env.own_server);
+    assert_int_equal(backend_choose("Modal_Kernel", &env, NULL), 0);
+    assert_string_equal(env.backend, "modal");
+    assert_int_equal(env.mode, MODE_STATEFUL);
+    assert_int_equal(backend_choose("modal_ephemeral", &env, NULL), 0);
+    assert_string_equal(env.backend, "modal-ephemeral");
+    assert_int_equal(env.mode, MODE_EPHEMERAL);
     environment_deinit(&env);
 }
 
@@ -100,9 +109,40 @@ static void test_a_setting_that_a_backend_does_not_know(void **state)
     env.given = SETTING_GPU;
     assert_int_equal(backend_check_settings(local, &env, &err), -1);
     assert_int_equal(err.kind, ERROR_UNSUPPORTED);
-    assert_non_null(strstr(err.message, "gpu: no backend that is built in"));
+    assert_non_null(strstr(err.message, "gpu: the backend \"local\""));
+    assert_non_null(strstr(err.message, "one of: modal, modal-ephemeral."));
+    error_clear(&err);
+    env.given = SETTING_VOLUMES; /* the last of them */
+    assert_int_equal(backend_check_settings(local, &env, &err), -1);
+    assert_non_null(strstr(err.message, "volumes: the backend"));
     error_clear(&err);
     environment_deinit(&env);
+}
+
+static void test_who_can_be_held_to_hosts(void **state)
+{
+    struct environment env;
+    struct error err = {0};
+    json_t *hosts = json_string("pypi.org");
+
+    (void)state;
+    assert_int_equal(environment_init(&env, "x", "local"), 0);
+    assert_int_equal(environment_set_network(&env, hosts, NULL), 0);
+    for (const struct backend *b = backends; b->name; b++) {
+        bool modal = strncmp(b->name, "modal", 5) == 0;
+
+        assert_int_equal(backend_check_network(b, &env, &err), modal ? 0 : -1);
+        if (!modal) {
+            assert_int_equal(err.kind, ERROR_UNSUPPORTED);
+            assert_non_null(strstr(err.message, "\"pypi.org\""));
+            assert_non_null(strstr(err.message, "modal, modal-ephemeral"));
+            error_clear(&err);
+        }
+    }
+    env.network = NETWORK_ALL;
+    assert_int_equal(backend_check_network(backend_find("local", NULL), &env, NULL), 0);
+    environment_deinit(&env);
+    json_decref(hosts);
 }
 
 static void test_capabilities_have_names(void **state)
@@ -115,8 +155,8 @@ static void test_capabilities_have_names(void **state)
         bits |= (unsigned)capability;
         count++;
     }
-    assert_int_equal(count, 23);
-    assert_int_equal(bits, (1u << 23) - 1);
+    assert_int_equal(count, 25);
+    assert_int_equal(bits, (1u << 25) - 1);
     assert_string_equal(capability_name(4, &capability), "mount");
     assert_int_equal(capability, CAP_MOUNT);
 }
@@ -148,6 +188,7 @@ int main(void)
         cmocka_unit_test(test_who_has_a_capability),
         cmocka_unit_test(test_an_alias_brings_its_settings),
         cmocka_unit_test(test_a_setting_that_a_backend_does_not_know),
+        cmocka_unit_test(test_who_can_be_held_to_hosts),
         cmocka_unit_test(test_capabilities_have_names),
         cmocka_unit_test(test_nearest_word),
     };

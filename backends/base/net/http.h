@@ -47,6 +47,8 @@ struct http_reply {
     const char *content_type; /* "" when not said */
     const char *body;         /* NUL-terminated; empty when on_body took it */
     size_t size;
+    bool reset;        /* HTTP/2 (h2.h): the stream was reset; the error says so too */
+    unsigned h2_error; /* with which code (RFC 9113, section 7) */
 };
 
 enum {
@@ -129,6 +131,12 @@ struct http_stream *http_stream_open(struct http *http, const char *method, cons
                                      const void *body, size_t body_size,
                                      const struct http_stream_events *events, void *data,
                                      struct error *err);
+/* A bare connection to the server of the base's address: on_open when it is there. Over TLS the
+ * server is asked for `protocol` by ALPN ("h2"); one that does not agree is refused (on_end with
+ * ERROR_UNSUPPORTED). */
+struct http_stream *http_connect(struct http *http, const char *protocol,
+                                 const struct http_stream_events *events, void *data,
+                                 struct error *err);
 enum { HTTP_STREAM_QUEUE_CAP = 64 * 1024 * 1024 };
 /* Sends in order; keeps a copy of what cannot go out at once, and before on_open of everything.
  * -EPIPE when it has ended, was shut down or the far side takes no more (on_end then follows by

@@ -145,6 +145,9 @@ struct http_stream {
     char text[CURL_ERROR_SIZE];
     unsigned answer_ms;
     bool tls, no_cert, quick_ack;
+    bool bare;                 /* nothing is asked for */
+    unsigned char protocol[8]; /* for ALPN, with its size before it; else empty */
+    bool agreed;               /* the server has chosen it */
     struct http_stream_events events;
     void *data;
 

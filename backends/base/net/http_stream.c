@@ -110,6 +110,17 @@ static void end_curl(struct http_stream *s, CURLcode code)
     end(s, &err);
 }
 
+/* TLS is there, and the server speaks something else inside of it. */
+static void end_disagreed(struct http_stream *s)
+{
+    struct error err = {0};
+    error_set(&err, ERROR_UNSUPPORTED,
+              "%s: the server does not agree to speak %s (ALPN); give the address of the service "
+              "itself, not of a proxy before it",
+              s->tried, (const char *)s->protocol + 1);
+    end(s, &err);
+}
+
 static void end_refused(struct http_stream *s)
 {
     struct error err = {0};
@@ -427,8 +438,17 @@ void http_stream_connected(void *data, CURL *easy, CURLcode code)
     s->poll.data = s;
     s->has_poll = true;
     s->handles++;
-    s->stage = STREAM_ASKING;
-    uv_timer_start(&s->limit, on_limit, s->answer_ms, 0);
+    if (s->bare && s->tls && !s->agreed) {
+        end_disagreed(s);
+        return;
+    }
+    if (s->bare) {
+        s->stage = STREAM_OPEN;
+        s->events.on_open(s->data);
+    } else {
+        s->stage = STREAM_ASKING;
+        uv_timer_start(&s->limit, on_limit, s->answer_ms, 0);
+    }
     send_some(s);
     update(s);
 }

@@ -1,6 +1,7 @@
 #include "backends/base/net/http_internal.h"
 
 #include <errno.h>
+#include <openssl/ssl.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -56,6 +57,30 @@ static int write_request(struct http_stream *s, const struct http *http, const c
     return r;
 }
 
+static void on_tls_event(const SSL *ssl, int where, int code)
+{
+    struct http_stream *s = SSL_CTX_get_app_data(SSL_get_SSL_CTX(ssl));
+    const unsigned char *chosen = NULL;
+    unsigned size = 0;
+    (void)code;
+
+    if (where & SSL_CB_HANDSHAKE_DONE) {
+        SSL_get0_alpn_selected(ssl, &chosen, &size);
+        s->agreed = size == s->protocol[0] && memcmp(chosen, s->protocol + 1, size) == 0;
+    }
+}
+
+static CURLcode on_tls(CURL *easy, void *context, void *data)
+{
+    struct http_stream *s = data;
+    (void)easy;
+    SSL_CTX_set_app_data(context, s);
+    SSL_CTX_set_info_callback(context, on_tls_event);
+    return SSL_CTX_set_alpn_protos(context, s->protocol, s->protocol[0] + 1U) == 0
+               ? CURLE_OK
+               : CURLE_OUT_OF_MEMORY;
+}
+
 static int set_easy(struct http_stream *s, const struct http *http)
 {
     CURLcode c;
@@ -66,6 +91,12 @@ static int set_easy(struct http_stream *s, const struct http *http)
     curl_easy_setopt(s->easy, CURLOPT_CONNECT_ONLY, 1L);
     /* Through a proxy plain http needs a tunnel too. */
     curl_easy_setopt(s->easy, CURLOPT_HTTPPROXYTUNNEL, 1L);
+    if (s->tls && s->protocol[0] > 0) {
+        /* libcurl would speak HTTP/2 itself, where it has asked for it. */
+        curl_easy_setopt(s->easy, CURLOPT_SSL_ENABLE_ALPN, 0L);
+        curl_easy_setopt(s->easy, CURLOPT_SSL_CTX_DATA, s);
+        c = curl_easy_setopt(s->easy, CURLOPT_SSL_CTX_FUNCTION, on_tls);
+    }
     return c == CURLE_OK ? 0 : -ENOMEM;
 }
 
@@ -126,6 +157,56 @@ static int stream_connect(struct http_stream *s, const struct http *http)
     return -1;
 }
 
+static struct http_stream *out_of_memory(const struct http *http, struct http_stream *s,
+                                         struct error *err)
+{
+    error_set(err, ERROR_INTERNAL, "out of memory for a stream to %s", http->base);
+    if (s) {
+        http_stream_free(s);
+    }
+    return NULL;
+}
+
+static int is_closing(const struct http *http, struct error *err)
+{
+    return http->closing
+               ? error_set(err, ERROR_LOST, "the connection to %s is being closed", http->base)
+               : 0;
+}
+
+static void begin(struct http_stream *s, struct http *http, const struct http_stream_events *events,
+                  void *data)
+{
+    s->events = *events;
+    s->data = data;
+    init_handles(s);
+    link_stream(s, http);
+    curl_multi_add_handle(s->multi.curl, s->easy);
+}
+
+struct http_stream *http_connect(struct http *http, const char *protocol,
+                                 const struct http_stream_events *events, void *data,
+                                 struct error *err)
+{
+    struct http_stream *s;
+
+    if (is_closing(http, err) < 0) {
+        return NULL;
+    }
+    s = stream_new(http, "connect to", "");
+    if (s) {
+        s->bare = true;
+        s->queue.cap = HTTP_STREAM_QUEUE_CAP;
+        s->protocol[0] = (unsigned char)strnlen(protocol, sizeof(s->protocol) - 1);
+        memcpy(s->protocol + 1, protocol, s->protocol[0]);
+    }
+    if (!s || stream_connect(s, http) < 0) {
+        return out_of_memory(http, s, err);
+    }
+    begin(s, http, events, data);
+    return s;
+}
+
 struct http_stream *http_stream_open(struct http *http, const char *method, const char *path,
                                      const void *body, size_t body_size,
                                      const struct http_stream_events *events, void *data,
@@ -133,26 +214,14 @@ struct http_stream *http_stream_open(struct http *http, const char *method, cons
 {
     struct http_stream *s;
 
-    if (http->closing) {
-        error_set(err, ERROR_LOST, "the connection to %s is being closed", http->base);
-        return NULL;
-    }
-    if (http_check_target(method, path, err) < 0) {
+    if (is_closing(http, err) < 0 || http_check_target(method, path, err) < 0) {
         return NULL;
     }
     s = stream_new(http, method, path);
     if (!s || write_request(s, http, method, path, body, body_size) < 0 ||
         stream_connect(s, http) < 0) {
-        error_set(err, ERROR_INTERNAL, "out of memory for a stream to %s", http->base);
-        if (s) {
-            http_stream_free(s);
-        }
-        return NULL;
+        return out_of_memory(http, s, err);
     }
-    s->events = *events;
-    s->data = data;
-    init_handles(s);
-    link_stream(s, http);
-    curl_multi_add_handle(s->multi.curl, s->easy);
+    begin(s, http, events, data);
     return s;
 }

@@ -1,5 +1,7 @@
 #include "mcp/tools/environments/list_environments.h"
 
+#include <stdlib.h>
+
 #include "backends/registry.h"
 #include "mcp/server.h"
 #include "mcp/tools/sessions/session_tools.h"
@@ -19,12 +21,15 @@ static json_t *words(const char *const *list)
 }
 
 /* What its sandboxes may take, as far as the backend holds them to it. */
-static json_t *resources(const struct environment *env, unsigned knows)
+static json_t *resources(const struct environment *env, uint64_t knows)
 {
     json_t *object = json_object();
 
     if (env->cpu > 0) {
         json_object_set_new(object, "cpu", json_real(env->cpu));
+    }
+    if (env->gpu) {
+        json_object_set_new(object, "gpu", json_string(env->gpu));
     }
     if (knows & SETTING_MEMORY_MIB) {
         json_object_set_new(object, "memory_mib", json_integer((json_int_t)env->memory_mib));
@@ -43,16 +48,19 @@ static json_t *resources(const struct environment *env, unsigned knows)
 json_t *environment_facts(const struct environment *env, bool is_default)
 {
     const struct backend *backend = backend_find(env->backend, NULL);
+    char *network;
     json_t *object;
 
     if (!backend) {
         return NULL;
     }
+    network = environment_network(env);
     object = json_pack("{ss ss* sb ss ss so ss* ss so ss}", "name", env->name, "title", env->title,
                        "default", (int)is_default, "backend", env->backend, "mode",
                        mode_name(env->mode), "languages", words(backend->ops->languages), "image",
-                       env->image, "network", network_name(env->network), "resources",
+                       env->image, "network", network ? network : "?", "resources",
                        resources(env, backend->settings), "start", backend->start);
+    free(network);
     if (object && json_array_size(env->packages) > 0) {
         json_object_set(object, "packages", env->packages);
     }

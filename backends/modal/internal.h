@@ -1,0 +1,313 @@
+#ifndef CELLBLOCK_MODAL_INTERNAL_H
+#define CELLBLOCK_MODAL_INTERNAL_H
+
+#include "api.pb-c.h"
+#include "backends/base/net/websocket.h"
+#include "backends/docker/occupant.h"
+#include "backends/modal/brought.h"
+#include "backends/modal/client.h"
+#include "backends/modal/exec.h"
+#include "backends/modal/modal.h"
+#include "backends/modal/owner.h"
+#include "backends/modal/resources.h"
+#include "backends/modal/router.h"
+#include "backends/modal/spec.h"
+#include "backends/place.h"
+
+/*
+ * The modal place. Theory of operation:
+ *
+ *   place     one account, one environment of ours: the control plane's client, and the resources
+ *             (app, image, secrets, volumes) that all its sandboxes are made of. Nothing is looked
+ *             for before the first sandbox is wanted, not even who we are
+ *   sandbox   one sandbox at the service, from its creation to its termination. It belongs to a
+ *             machine, to the pool, or to nobody (then it is being terminated)
+ *   machine   what the executor sees: takes a sandbox from the pool or has one made
+ *
+ * The sandbox's first process only waits (`sleep`); what runs code is the runner's supervisor, an
+ * exec of its own, whose stdin and stdout go through the sandbox's task command router. So nothing
+ * listens in the sandbox, and it works with the network cut.
+ *
+ *   PREPARING ─ ids, mounts ─► CREATING ─ sandbox id ─► PLACING ─ task id ─► STARTING ─ the exec
+ *   began ─► GREETING ─► UP ─ its end, or its stream's ─► ENDED ─ the reason ─► CLOSING
+ *
+ * PLACING is for V1 (GPUs, network file systems), and for one that was found by its name: what V2
+ * answers to a create has the task and the way to its router in it.
+ *
+ * No second sandbox: each has a name of its own, of which the service lets only one live. A create
+ * whose end nobody knows (a deadline, a lost connection) is looked for by that name before it is
+ * tried again, and one that the service says is there already is taken when its tags say that it is
+ * this one. What is closed while its create is under way is looked for as well, and terminated.
+ *
+ * A sandbox's end is the service's word: SandboxWait is asked all the time, its result says whether
+ * it was terminated, evicted, out of memory or out of time (result.c). The supervisor's word on its
+ * worker comes first. When the stream ends and the service has not said anything within WORD_MS,
+ * the exec's own end is told.
+ *
+ * Left behind: a sandbox has an end of its own (timeout_secs), and tags that tell which server on
+ * which host made it. The next server of this host terminates those of servers that are gone.
+ */
+
+enum {
+    POOL_CAP = 16,
+    SERVER_ID_SIZE = 17, /* 16 hexadecimal digits and NUL */
+    NAME_SIZE = 72,
+    ID_SIZE = 128,
+    POOL_FILL_MS = 30,    /* after a sandbox was taken: out of the way of the run that took it */
+    TICK_MS = 15 * 1000,  /* the executor wants to hear now and then that a start goes on */
+    WORD_MS = 2000,       /* the stream ended: the service's word is waited for */
+    LAST_WORDS_MS = 300,  /* the service's word came: what the stream still has is waited for */
+    MEMORY_WORD_MS = 200, /* a worker ended by SIGKILL: the service's word is waited for */
+    WAIT_HOLD_MS = 10 * 1000, /* as the official client: how long one SandboxWait is held */
+    WAIT_SPARE_MS = 5 * 1000,
+    WAIT_AGAIN_MS = 1000, /* after one that failed */
+    KILL_MS = 5000,       /* a worker was to be killed: then the sandbox is */
+    CREATE_MS = 120 * 1000,
+    CREATE_TRIES = 4,
+    CREATE_AGAIN_MS = 500,
+    FIND_TRIES = 3, /* of one that was closed while it was being created */
+    FIND_AGAIN_MS = 700,
+    LET_CREATE_MS = 4000,      /* to answer, when it is closed meanwhile */
+    PLACE_AGAIN_MS = 500,      /* between two looks for the task */
+    PLACE_MS = 21 * 60 * 1000, /* as the official client: until the service has room */
+    TUNNEL_MS = 50 * 1000,     /* as the official client: until the service has made the tunnels */
+    TERMINATE_MS = 10 * 1000,
+};
+
+#define SANDBOX_SLEEP "172800" /* seconds; no sandbox lives for two days */
+
+struct modal_place;
+struct sandbox;
+
+/* ---- sandbox.c, sandbox_start.c, sandbox_place.c, sandbox_end.c ---- */
+
+struct sandbox_events {
+    void (*on_waiting)(void *data, const char *what);
+    /* A worker is there. */
+    void (*on_worker)(void *data, struct link *link);
+    /* The worker ended; the sandbox is still there. */
+    void (*on_worker_exit)(void *data, const struct machine_exit *exit);
+    /* The sandbox ended or could not be made; it is nobody's from now on. */
+    void (*on_gone)(void *data, const struct machine_exit *exit);
+};
+
+enum sandbox_state {
+    SANDBOX_PREPARING, /* the account, the image, what is mounted */
+    SANDBOX_CREATING,
+    SANDBOX_PLACING,
+    SANDBOX_STARTING,
+    SANDBOX_GREETING,
+    SANDBOX_UP,
+    SANDBOX_ENDED,   /* its stream has, or it has; the rest is waited for */
+    SANDBOX_CLOSING, /* nobody's; it is being terminated */
+};
+
+struct sandbox {
+    struct sandbox *next;
+    struct modal_place *place;
+    enum sandbox_state state;
+    char name[NAME_SIZE];
+    char mark[OWNER_TAG_SIZE]; /* the tag that no other one has */
+    char id[ID_SIZE];
+    char task_id[ID_SIZE];
+    char *token;                   /* x-modal-sandbox-token of later calls; NULL: none */
+    char *router_url, *router_jwt; /* that came with it; NULL: asked for */
+    char *tunnel; /* where its port of the gateway is reached, "https://…"; NULL: not known, or not
+                   * used */
+    const struct sandbox_events *events; /* NULL: nobody's */
+    void *owner;
+    struct start_request request; /* what it points at is borrowed until it is created */
+
+    struct modal_bringing *bringing; /* what opens its buckets is looked up */
+    const struct modal_brought *brought;
+    struct modal_rpc *rpc;  /* of the start: create, look-up, task id; or of the end: terminate */
+    struct modal_rpc *wait; /* SandboxWait */
+    struct modal_router *router;
+    struct modal_exec *exec;
+    struct occupant *occupant;
+    struct link *link; /* of the worker, NULL: none is there */
+    bool v1;
+    bool getting; /* resources are */
+    bool warm;    /* made for the pool */
+    bool wanted;  /* a worker is to be started */
+    bool used;    /* a run was given to this worker */
+    bool killing; /* the worker is ended because we said so */
+
+    uv_timer_t timer; /* what comes next in its state */
+    void (*on_time)(struct sandbox *s);
+    uv_timer_t tick;  /* says now and then what is waited for */
+    uv_timer_t again; /* SandboxWait after one that failed */
+    const char *phase;
+    unsigned open_timers;
+    bool asked;  /* a create was sent: it may be there */
+    bool unsure; /* nobody knows whether the last create made it */
+    bool taken;  /* the last create said that there is one of this name */
+    unsigned creates, finds;
+    uint64_t placing_since;
+    uint64_t waited_at; /* when the last SandboxWait was asked */
+    bool timers_closing;
+    bool over;       /* the service says that it has ended */
+    bool terminated; /* nothing is to be terminated any more */
+    bool has_held;   /* the worker's end, until it is known whether it was memory */
+    struct machine_exit held;
+    bool has_result; /* `result` is the service's word */
+    struct machine_exit result;
+    char *result_words;
+    char *reason; /* why its stream ended, as far as the exec knows */
+};
+
+/* NULL when out of memory. It starts by itself; its first event comes from the loop. */
+struct sandbox *sandbox_new(struct modal_place *place, const struct start_request *request,
+                            bool warm, const struct sandbox_events *events, void *owner);
+/* From the pool to a machine, which has attached when it calls sandbox_attached. */
+void sandbox_own(struct sandbox *s, const struct sandbox_events *events, void *owner);
+void sandbox_attached(struct sandbox *s);
+void sandbox_start_worker(struct sandbox *s); /* after on_worker_exit */
+void sandbox_interrupt(struct sandbox *s);
+int sandbox_signal(struct sandbox *s, int number); /* as place_ops.machine_signal */
+/* Ends the worker, or the sandbox when it does not react. */
+void sandbox_kill(struct sandbox *s);
+void sandbox_put(struct sandbox *s, const struct share *share, executor_progress progress,
+                 executor_done done, void *data);
+void sandbox_put_cancel(struct sandbox *s);
+/* False when there is nobody to ask. */
+bool sandbox_file(struct sandbox *s, const struct file_request *request, file_done done,
+                  void *data);
+/* Terminates it; nobody's from now on. No event follows. */
+void sandbox_close(struct sandbox *s);
+
+/* Between the files. */
+void sandbox_prepare(struct sandbox *s);
+void sandbox_phase(struct sandbox *s, enum sandbox_state state, const char *what);
+void sandbox_made(struct sandbox *s, const char *id);
+void sandbox_place_it(struct sandbox *s);   /* asks for the task until it has one */
+void sandbox_start_exec(struct sandbox *s); /* the task is known */
+void sandbox_watch(struct sandbox *s);      /* SandboxWait, as long as it lives */
+void sandbox_fail(struct sandbox *s, enum error_kind kind, const char *format, ...)
+    __attribute__((format(printf, 3, 4)));
+void sandbox_gone(struct sandbox *s, const struct machine_exit *exit);
+void sandbox_arm(struct sandbox *s, uint64_t ms, void (*on_time)(struct sandbox *s));
+void sandbox_settle(struct sandbox *s);
+void sandbox_answered(struct sandbox *s); /* while it is being closed: at once, not at the limit */
+bool sandbox_is_id(const char *text);     /* as the service gives them */
+int sandbox_occupy(struct sandbox *s);    /* -1: it has failed */
+/* The service says that it has ended. */
+void sandbox_over(struct sandbox *s, const struct machine_exit *exit, char *words_owned);
+void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end);
+/* Looks for the one of this name. `id` NULL and `err` NULL: there is none. */
+int sandbox_find(struct sandbox *s,
+                 void (*found)(struct sandbox *s, const char *id, const struct error *err));
+/* The V2 call of this name, or V1's: "SandboxWait". */
+const char *sandbox_rpc_name(const struct sandbox *s, const char *name, char space[64]);
+
+/* ---- sandbox_jupyter.c: the kernel of that name instead of the runner ---- */
+
+/*
+ * A Kernel Gateway in the sandbox, started and watched by gateway_keeper.py, an exec as the
+ * supervisor is one. It is reached through an encrypted tunnel of the service to its port, or, with
+ * the network cut, through the exec's own stream. Its token is made for it and goes over the
+ * stream.
+ */
+/* The argv of the exec; NULL when out of memory. *ret_space is to be freed with free. */
+const char **sandbox_gateway_command(const struct sandbox *s, char **ret_space);
+/* Is there a tunnel to be known before the exec is started? */
+bool sandbox_wants_tunnel(const struct sandbox *s);
+/* What came with the answer to the create. */
+void sandbox_take_tunnels(struct sandbox *s, Modal__Client__TunnelData *const *tunnels,
+                          size_t count);
+/* Asks for it, then starts the exec. */
+void sandbox_ask_tunnel(struct sandbox *s);
+struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events *events,
+                                 struct error *err);
+
+/* ---- result.c: what the service's word on a sandbox's end means ---- */
+
+/* Has it ended at all (a status of 0: it goes on)? Then *ret is how, and *ret_words (to be freed,
+ * may be NULL) what `ret->message` is. `memory_mib`: its limit. */
+bool result_exit(const Modal__Client__GenericResult *result, uint64_t memory_mib,
+                 struct machine_exit *ret, char **ret_words);
+
+/* ---- place.c ---- */
+
+struct orphans {
+    bool looked;
+    unsigned pages;
+    double before;
+    unsigned found, removed;
+    char *failed; /* why one could not be removed */
+};
+
+struct modal_place {
+    struct place base;
+    struct modal_client *client; /* NULL: nobody has wanted a sandbox, or nobody knows who we are */
+    struct modal_resources *resources;
+    char *who; /* where the credentials were found, for doctor */
+    bool jupyter;
+    struct websocket_context *websockets; /* NULL until a gateway is reached by one */
+    bool ephemeral;                       /* the row modal-ephemeral, or the mode */
+    bool v1;
+    char server[SERVER_ID_SIZE];
+    unsigned made; /* sandboxes, for their names */
+    struct sandbox *sandboxes;
+    struct sandbox *pool[POOL_CAP];
+    unsigned pool_count;
+    bool pool_failed; /* not tried again before a machine is wanted */
+    unsigned machines;
+    struct orphans orphans;
+    bool reached, routed; /* the service answered; a sandbox's router did */
+    char *left;           /* what could not be terminated, for doctor */
+    char *last_error;
+    uv_timer_t fill;
+    uv_timer_t idle;
+    unsigned open_timers;
+    bool closing;
+    bool parts_closing;
+    void (*closed)(void *data);
+    void *closed_data;
+};
+
+extern const struct place_ops modal_place_ops;
+
+uint64_t place_memory(const struct modal_place *place);     /* the limit, in MiB */
+unsigned place_idle_limit(const struct modal_place *place); /* of a sandbox, in seconds */
+const char *place_app_name(const struct modal_place *place);
+/* The client is there. -1 with why not. */
+int place_connect(struct modal_place *place, struct error *err);
+void place_note_error(struct modal_place *place, const char *message);
+void place_sandbox_freed(struct modal_place *place, struct sandbox *s);
+void place_touch(struct modal_place *place);
+void place_maybe_closed(struct modal_place *place);
+
+/* ---- pool.c ---- */
+
+/* A sandbox that is ready, or the one that is nearest to it; NULL. */
+struct sandbox *pool_take(struct modal_place *place);
+void pool_fill(struct modal_place *place);
+void pool_fill_later(struct modal_place *place);
+void pool_drop(struct modal_place *place);
+
+/* ---- orphans.c ---- */
+
+/* Looks for sandboxes of dead servers, once, and terminates them. */
+void orphans_sweep(struct modal_place *place);
+
+/* ---- machine.c, check.c ---- */
+
+struct machine *modal_machine_new(struct place *place, const struct machine_events *events,
+                                  void *data);
+void modal_machine_start(struct machine *m, const struct start_request *request);
+void modal_machine_put(struct machine *m, const struct share *share, executor_progress progress,
+                       executor_done done, void *data);
+void modal_machine_put_cancel(struct machine *m);
+void modal_machine_file(struct machine *m, const struct file_request *request, file_done done,
+                        void *data);
+void modal_machine_interrupt(struct machine *m);
+int modal_machine_signal(struct machine *m, int number);
+void modal_machine_kill(struct machine *m);
+void modal_machine_busy(struct machine *m, bool busy);
+void modal_machine_close(struct machine *m, void (*closed)(void *data), void *data);
+int modal_share_check(struct place *place, const struct share *share, struct error *err);
+void modal_check(struct place *place, void (*each)(void *data, const struct place_check *check),
+                 void *data);
+
+#endif

@@ -1,0 +1,137 @@
+#include "backends/modal/owner.h"
+
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum { TEXT_CAP = 1024, START_FIELD = 22 };
+
+static const char *const names[OWNER_TAGS] = {OWNER_TAG_SANDBOX, OWNER_TAG_HOST, OWNER_TAG_BOOT,
+                                              OWNER_TAG_PIDS, OWNER_TAG_PROCESS};
+
+static bool read_text(const char *path, char space[TEXT_CAP])
+{
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    ssize_t n = fd >= 0 ? read(fd, space, TEXT_CAP - 1) : -1;
+
+    if (fd >= 0) {
+        close(fd);
+    }
+    space[n > 0 ? n : 0] = '\0';
+    space[strcspn(space, "\n")] = '\0';
+    return n > 0;
+}
+
+/* What a tag may have, and cut to its size. */
+static void fill(char tag[OWNER_TAG_SIZE], const char *text)
+{
+    size_t n = 0;
+
+    for (; text[n] && n < OWNER_TAG_SIZE - 1; n++) {
+        bool good = strchr("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._-",
+                           text[n]) != NULL;
+        tag[n] = '-';
+        if (good) {
+            tag[n] = text[n];
+        }
+    }
+    if (n == 0) {
+        tag[n++] = '-'; /* nothing is no value */
+    }
+    tag[n] = '\0';
+}
+
+/* "PID.START" with the clock ticks since the boot when it was started; "-" when there is none. */
+static void process_of(long pid, char tag[OWNER_TAG_SIZE])
+{
+    char path[64];
+    char text[TEXT_CAP];
+    char value[TEXT_CAP + 32];
+    char *at;
+    char *rest = NULL;
+
+    fill(tag, "");
+    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
+    if (!read_text(path, text) || !(at = strrchr(text, ')'))) {
+        return;
+    }
+    at = strtok_r(at + 1, " ", &rest); /* the third field, its state */
+    if (!at || *at == 'Z' || *at == 'X') {
+        return;
+    }
+    for (int field = 3; at && field < START_FIELD; field++) {
+        at = strtok_r(NULL, " ", &rest);
+    }
+    if (at) {
+        (void)snprintf(value, sizeof(value), "%ld.%s", pid, at);
+        fill(tag, value);
+    }
+}
+
+/* Where this process is: what its tags and another's must have in common. */
+static void here(struct owner_tags *t)
+{
+    char text[TEXT_CAP] = "";
+    ssize_t n;
+
+    if (gethostname(text, sizeof(text) - 1) < 0) {
+        text[0] = '\0';
+    }
+    fill(t->space[OWNER_HOST], text);
+    if (!read_text("/proc/sys/kernel/random/boot_id", text)) {
+        text[0] = '\0';
+    }
+    fill(t->space[OWNER_BOOT], text);
+    n = readlink("/proc/self/ns/pid", text, sizeof(text) - 1);
+    text[n > 0 ? n : 0] = '\0';
+    fill(t->space[OWNER_PIDS], text);
+}
+
+void owner_tags(struct owner_tags *ret, const char *sandbox)
+{
+    fill(ret->space[OWNER_SANDBOX], sandbox);
+    here(ret);
+    process_of((long)getpid(), ret->space[OWNER_PROCESS]);
+    for (unsigned i = 0; i < OWNER_TAGS; i++) {
+        ret->list[2 * i] = names[i];
+        ret->list[2 * i + 1] = ret->space[i];
+    }
+    ret->list[2 * OWNER_TAGS] = NULL;
+}
+
+const char *owner_tag(Modal__Client__SandboxTag *const *tags, size_t count, const char *name)
+{
+    for (size_t i = 0; i < count; i++) {
+        if (strcmp(tags[i]->tag_name, name) == 0) {
+            return tags[i]->tag_value;
+        }
+    }
+    return "";
+}
+
+bool owner_is_dead(Modal__Client__SandboxTag *const *tags, size_t count)
+{
+    const char *process = owner_tag(tags, count, OWNER_TAG_PROCESS);
+    const char *boot = owner_tag(tags, count, OWNER_TAG_BOOT);
+    struct owner_tags me;
+    char now[OWNER_TAG_SIZE];
+    char *end;
+    long pid = strtol(process, &end, 10);
+
+    here(&me);
+    if (pid <= 0 || *end != '.' || !boot[0] || strcmp(me.space[OWNER_HOST], "-") == 0 ||
+        strcmp(me.space[OWNER_BOOT], "-") == 0 ||
+        strcmp(owner_tag(tags, count, OWNER_TAG_HOST), me.space[OWNER_HOST]) != 0) {
+        return false;
+    }
+    if (strcmp(boot, me.space[OWNER_BOOT]) != 0) {
+        return true; /* the machine has been started anew since */
+    }
+    if (strcmp(owner_tag(tags, count, OWNER_TAG_PIDS), me.space[OWNER_PIDS]) != 0) {
+        return false; /* another pid namespace: nobody here can tell */
+    }
+    process_of(pid, now);
+    return strcmp(process, now) != 0;
+}

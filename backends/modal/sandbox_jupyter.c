@@ -1,0 +1,131 @@
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "backends/base/strings.h"
+#include "backends/docker/gateway.h"
+#include "backends/modal/image_recipe.h"
+#include "backends/modal/internal.h"
+
+/* ---- what is started ---- */
+
+/* The folder that it works in has to be there. */
+static const char in_workspace[] = "mkdir -p /workspace && cd /workspace && exec \"$@\"";
+
+const char **sandbox_gateway_command(const struct sandbox *s, char **ret_space)
+{
+    static const char *const shell[] = {"sh", "-c", in_workspace, "sh"};
+    enum { WORDS = sizeof(shell) / sizeof(*shell) };
+    const char **argv = calloc(WORDS + 6, sizeof(*argv));
+
+    if (!argv) {
+        return NULL;
+    }
+    memcpy(argv, shell, sizeof(shell));
+    gateway_command(modal_recipe_python(s->place->base.env), argv + WORDS);
+    *ret_space = (char *)argv;
+    return argv;
+}
+
+/* ---- the way to it ---- */
+
+bool sandbox_wants_tunnel(const struct sandbox *s)
+{
+    return s->place->jupyter && s->place->base.env->network != NETWORK_NONE && !s->tunnel;
+}
+
+/* A host's name or address, as it stands in a URL. */
+static bool is_host(const char *host)
+{
+    return host[0] && strlen(host) < 254 &&
+           host[strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-")] ==
+               '\0';
+}
+
+void sandbox_take_tunnels(struct sandbox *s, Modal__Client__TunnelData *const *tunnels,
+                          size_t count)
+{
+    for (size_t i = 0; i < count && sandbox_wants_tunnel(s); i++) {
+        const Modal__Client__TunnelData *one = tunnels[i];
+
+        if (one->container_port == MODAL_GATEWAY_PORT && is_host(one->host) && one->port > 0 &&
+            one->port <= UINT16_MAX) {
+            s->tunnel = string_format("https://%s:%u", one->host, one->port);
+        }
+    }
+}
+
+static void on_tunnels(void *data, const ProtobufCMessage *answer, enum grpc_status status,
+                       const struct error *err)
+{
+    const Modal__Client__SandboxGetTunnelsResponse *a = (const void *)answer;
+    struct sandbox *s = data;
+
+    (void)status;
+    s->rpc = NULL;
+    if (s->state == SANDBOX_CLOSING) {
+        sandbox_answered(s);
+        return;
+    }
+    if (!err) {
+        sandbox_take_tunnels(s, a->tunnels, a->n_tunnels);
+    }
+    if (err || !s->tunnel) {
+        sandbox_fail(s, err ? err->kind : ERROR_LOST,
+                     "Modal gave no tunnel to port %d of the sandbox, where the Kernel Gateway "
+                     "listens: %s",
+                     MODAL_GATEWAY_PORT, err ? err->message : "it is not among its tunnels");
+        return;
+    }
+    sandbox_start_exec(s);
+}
+
+void sandbox_ask_tunnel(struct sandbox *s)
+{
+    Modal__Client__SandboxGetTunnelsRequest request =
+        MODAL__CLIENT__SANDBOX_GET_TUNNELS_REQUEST__INIT;
+    struct error err = {0};
+    char name[64];
+    const struct modal_rpc_call call = {
+        .name = sandbox_rpc_name(s, "SandboxGetTunnels", name),
+        .request = &request.base,
+        .answer = &modal__client__sandbox_get_tunnels_response__descriptor,
+        .timeout_ms = TUNNEL_MS + WAIT_SPARE_MS,
+        .sandbox_token = s->token,
+        .done = on_tunnels,
+        .data = s,
+    };
+
+    request.sandbox_id = s->id;
+    request.timeout = (float)TUNNEL_MS / 1000;
+    s->rpc = modal_rpc_start(s->place->client, &call, &err);
+    if (!s->rpc) {
+        sandbox_fail(s, err.kind, "%s", err.message);
+    }
+    error_clear(&err);
+}
+
+/* ---- who lives in it ---- */
+
+struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events *events,
+                                 struct error *err)
+{
+    struct modal_place *place = s->place;
+    const char *ca_file = getenv("SSL_CERT_FILE");
+    struct gateway_options options = {
+        .env = place->base.env->env,
+        .memory_mib = place_memory(place),
+        .python = modal_recipe_python(place->base.env),
+        .where_it_is = "sandbox",
+        .url = s->tunnel,
+        .ca_file = ca_file && *ca_file ? ca_file : NULL,
+    };
+
+    if (!place->websockets) {
+        place->websockets = websocket_context_new(place->base.loop, err);
+    }
+    options.websockets = place->websockets;
+    return place->websockets
+               ? gateway_new(place->base.loop, modal_exec_stream(s->exec), &options, events, s, err)
+               : NULL;
+}
