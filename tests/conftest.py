@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
-os.environ["XDG_CONFIG_HOME"] = "/nonexistent"  # whose tests these are is no part of them
+os.environ["XDG_CONFIG_HOME"] = "/proc/none"  # nothing is there, and nobody can make it
 
 from support.client import Client, binary  # noqa: E402
 

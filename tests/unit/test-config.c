@@ -340,7 +340,7 @@ static void share_roots_are_resolved(void **state)
     assert_null(config.share_roots[2]);
     assert_int_equal(config_add_share_root(&config, s->file, &err), -1);
     assert_non_null(strstr(err.message, "not a directory"));
-    assert_int_equal(config_add_share_root(&config, "/nonexistent", &err), -1);
+    assert_int_equal(config_add_share_root(&config, "/nonexistent/none", &err), -1);
     error_clear(&err);
     unlink(link);
     config_deinit(&config);
