@@ -135,6 +135,11 @@ def on_modal(info):
                       "MODAL_TOKEN_SECRET": info["token_secret"], "SSL_CERT_FILE": info["ca"]})
 
 
+def on_account(_folder):
+    """Modal itself: the token is found as the official client finds it, in the caller's home."""
+    return Setup(environment={"packages": ["ipython", "matplotlib", "numpy", "pandas"]})
+
+
 IMAGE = "cellblock-test/python"
 DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
@@ -199,13 +204,21 @@ VARIANTS = (
             engine="modal", prepare=on_modal, lacks=frozenset({"exit_status"}), files=REACHED),
 )
 
+# On a real account, which costs money: only when named, as modal-live.sh does.
+LIVE = (
+    Variant("modal-live", "modal", prepare=on_account, plain_user=False,
+            lacks=frozenset({"kernelspecs"}), files=MOST),
+    Variant("modal-live-ephemeral", "modal-ephemeral", prepare=on_account,
+            files=("test_ephemeral", "test_output")),
+)
+
 
 def chosen():
-    """The rows to run: all, or those named in $CELLBLOCK_VARIANTS (comma-separated)."""
+    """The rows to run: all of VARIANTS, or those named in $CELLBLOCK_VARIANTS (comma-separated)."""
     names = os.environ.get("CELLBLOCK_VARIANTS")
     if not names:
         return VARIANTS
-    known = {variant.name: variant for variant in VARIANTS}
+    known = {variant.name: variant for variant in VARIANTS + LIVE}
     unknown = [name for name in names.split(",") if name not in known]
     if unknown:
         sys.exit(f"CELLBLOCK_VARIANTS: no {unknown}; there are: {', '.join(known)}")
