@@ -4,11 +4,11 @@
 set -eu
 cd "$(dirname "$0")/.."
 
-# To build: a C compiler, meson and seven libraries. To run: bubblewrap and python3. For the
+# To build: a C compiler, meson, protoc-c and libraries. To run: bubblewrap and python3. For the
 # conversation: pandas, matplotlib and its sample data (the CSV), IPython for magics.
 packages="gcc libc6-dev pkg-config meson ninja-build libjansson-dev libuv1-dev libseccomp-dev
-    libcurl4-openssl-dev libssl-dev libwebsockets-dev libwebsockets-evlib-uv libarchive-dev libnghttp2-dev libprotobuf-c-dev \
-    protobuf-c-compiler bubblewrap python3 python3-ipython python3-pandas python3-matplotlib
+    libmd-dev libcurl4-openssl-dev libssl-dev libwebsockets-dev libwebsockets-evlib-uv libarchive-dev libnghttp2-dev
+    libprotobuf-c-dev protobuf-c-compiler bubblewrap python3 python3-ipython python3-pandas python3-matplotlib
     python-matplotlib-data"
 
 as_root() {
