@@ -66,7 +66,7 @@ static void on_done(void *data, const struct modal_brought *brought, const struc
     assert_true((brought == NULL) == (err != NULL));
     if (err) {
         error_set(&t->err, err->kind, "%s", err->message);
-    } else {
+    } else if (brought) {
         t->buckets = brought->bucket_count;
         for (unsigned i = 0; i < brought->bucket_count; i++) {
             assert_ptr_equal(brought->buckets[i].share, t->shares[i]);
