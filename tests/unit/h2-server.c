@@ -392,6 +392,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         p->server->resets++;
         p->server->reset_code = frame->rst_stream.error_code;
     }
+    p->server->pings += frame->hd.type == NGHTTP2_PING;
     p->server->goaways += frame->hd.type == NGHTTP2_GOAWAY;
     if (!s || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)) {
         return 0;
@@ -508,6 +509,13 @@ struct h2_server *h2_server_new(uv_loop_t *loop, const struct h2_route *routes)
     server->port = ntohs(address.sin_port);
     snprintf(server->base, sizeof(server->base), "http://127.0.0.1:%d", server->port);
     return server;
+}
+
+void h2_server_deaf(struct h2_server *server)
+{
+    for (struct h2_peer *p = server->peers; p; p = p->next) {
+        uv_read_stop((uv_stream_t *)&p->tcp);
+    }
 }
 
 void h2_server_cut(struct h2_server *server)

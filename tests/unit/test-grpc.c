@@ -400,6 +400,27 @@ static void test_deadline(void **state)
     end(t);
 }
 
+/* A stream on which nothing goes may last; one whose server hangs may not. */
+static void test_silence(void **state)
+{
+    struct grpc_trial *t = calloc(1, sizeof(*t));
+    struct grpc_request request = {.method = "/quiet"};
+    (void)state;
+    t->ping_ms = 300;
+    grpc_trial_start(t, routes);
+    struct grpc_told *told = grpc_trial_call(t, &request);
+    grpc_trial_until(t, &t->server->pings, 3);
+    assert_int_equal(told->dones, 0);
+    h2_server_deaf(t->server);
+    grpc_trial_run(t);
+    assert_ended(told, GRPC_UNAVAILABLE, true, "not even the answer to a PING");
+    grpc_trial_call(t, NULL);
+    grpc_trial_run(t);
+    assert_ended(&t->told[1], GRPC_OK, false, "");
+    assert_int_equal(t->server->connections, 2);
+    end(t);
+}
+
 static void test_close_with_calls_going(void **state)
 {
     static const char *const methods[] = {"/flood", "/quiet", "/many", "/a"};
@@ -545,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_cancel_in_each_phase),
         cmocka_unit_test(test_inside_callbacks),
         cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_silence),
         cmocka_unit_test(test_close_with_calls_going),
         cmocka_unit_test(test_close_inside_callbacks),
         cmocka_unit_test(test_texts),
