@@ -200,6 +200,13 @@ static void tell_end(struct modal_command *c, const struct grpc_end *end)
     error_clear(&err);
 }
 
+/* A message of the stream that cannot be read, or is too long: it may be sent better again. */
+static bool is_bad_piece(const struct modal_command *c, const struct grpc_end *end)
+{
+    return c->call.stream &&
+           (c->bad_answer || (end->local && end->status == GRPC_RESOURCE_EXHAUSTED));
+}
+
 static void on_done(void *data, const struct grpc_end *end)
 {
     static const struct grpc_end broken = {
@@ -212,7 +219,10 @@ static void on_done(void *data, const struct grpc_end *end)
         router_finish_cancelled(c);
         return;
     }
-    if (c->bad_answer || (end->status == GRPC_OK && !c->call.stream && !c->answer)) {
+    if (is_bad_piece(c, end)) {
+        end = &broken;
+        c->bad_answer = false;
+    } else if (c->bad_answer || (end->status == GRPC_OK && !c->call.stream && !c->answer)) {
         tell_end(c, &broken);
         return;
     }

@@ -347,17 +347,24 @@ def test_lie_before_a_sandbox(server, client, what, words):
 
 @pytest.mark.parametrize("what, words", LIES, ids=LIE_IDS)
 def test_lie_in_a_stream(server, client, what, words):
-    """Nothing is made up of it: what came is whole, or the session is lost and says why."""
+    """It is asked for again from where it was."""
+    server.ask("set", {"chunk": 1000})
     session = open_session(client)
     id_ = begin(client, GATED, session)
-    server.fault("TaskExecStdioRead", what, bytes=1, **words)
+    server.fault("TaskExecStdioRead", what, bytes=5000, **words)
     let_go(server)
-    result = client.tool_result(id_)
-    if result.cause == "ok":
-        check_whole(server, result)
-    else:
-        assert result.cause == "lost", result
-        assert "TaskExecStdioRead" in result.text("note"), result
+    check_whole(server, client.tool_result(id_))
+    assert not server.state()["faults"]
+
+
+def test_nothing_but_lies(server, client):
+    """The session is lost, and told why."""
+    session = open_session(client)
+    server.fault("TaskExecStdinWrite", "garbage", times=0)
+    result = client.run("print(1)", session=session)
+    assert result.cause == "lost", result
+    assert "TaskExecStdinWrite: its answer cannot be read" in result.text("note"), result
+    server.ask("reset", {})
     assert client.run("6 * 7", session=session).text("result") == "42"
 
 
