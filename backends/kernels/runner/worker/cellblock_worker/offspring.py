@@ -84,6 +84,12 @@ def _threads_of_user():
     return count
 
 
+def _limit_file(disk):
+    """One file stays a little below what all of them may take together, so that a program that
+    fills the disk with one sees an error, and is not ended by who adds them up."""
+    _limit(resource.RLIMIT_FSIZE, disk - disk // 64)
+
+
 def set_limits(setup):
     """The limits of each process."""
     _limit(resource.RLIMIT_CORE, 0)
@@ -93,7 +99,7 @@ def set_limits(setup):
     if setup.memory:
         _limit(resource.RLIMIT_DATA, setup.memory)
     if setup.disk:
-        _limit(resource.RLIMIT_FSIZE, setup.disk)
+        _limit_file(setup.disk)
     if setup.processes:
         try:
             _limit(resource.RLIMIT_NPROC, setup.processes + _threads_of_user())
@@ -309,7 +315,7 @@ class Filer:
 
         def work(fd):
             if setup.rlimits and setup.disk:
-                _limit(resource.RLIMIT_FSIZE, setup.disk)
+                _limit_file(setup.disk)
             kinds = FILE_BYTES, FILE_DONE
             filing.answer(fd, number, kinds, setup.home(), setup.folder, request)
 
