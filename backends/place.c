@@ -58,7 +58,8 @@ int place_open(uv_loop_t *loop, const struct environment *env, struct place **re
         return -1;
     }
     if ((backend->ops->open ? backend->ops->open(loop, env, ret, err)
-                            : module_open(backend->module ? backend->module : backend->name, loop, env, ret, err)) < 0) {
+                            : module_open(backend->module ? backend->module : backend->name, loop,
+                                          env, ret, err)) < 0) {
         return -1;
     }
     if (!(*ret)->kernel) {
