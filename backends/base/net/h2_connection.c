@@ -138,6 +138,9 @@ void h2_connection_flush(struct h2_connection *connection)
     if (c->inside || c->closed) {
         return;
     }
+    if (!c->ending) {
+        uv_timer_stop(&c->work); /* what it is for is done here */
+    }
     while (nghttp2_session_want_write(c->session)) {
         size_t size;
         if (http_stream_queued(c->stream) > QUEUE_MOST) {
@@ -151,6 +154,14 @@ void h2_connection_flush(struct h2_connection *connection)
             return; /* what is left waits for the server's windows */
         }
         http_stream_write(c->stream, piece, size);
+    }
+}
+
+/* What one turn of the loop asks for leaves in one packet. */
+void h2_connection_flush_soon(struct h2_connection *connection)
+{
+    if (!connection->closed) {
+        uv_timer_start(&connection->work, on_work, 0, 0);
     }
 }
 

@@ -59,6 +59,8 @@ extern const nghttp2_data_provider h2_body_provider;
 struct h2_connection *h2_connection_get(struct h2 *h2, struct error *err);
 /* What nghttp2 has to send goes out, now or after it has returned. */
 void h2_connection_flush(struct h2_connection *connection);
+/* The same in the next turn of the loop, once for all that asked for it. */
+void h2_connection_flush_soon(struct h2_connection *connection);
 /* Closes it; its requests have ended. */
 void h2_connection_end(struct h2_connection *connection);
 

@@ -97,7 +97,7 @@ static void give_up(struct h2_request *r)
     detach(r);
     if (c) {
         nghttp2_submit_rst_stream(c->session, NGHTTP2_FLAG_NONE, r->id, NGHTTP2_CANCEL);
-        h2_connection_flush(c);
+        h2_connection_flush_soon(c);
     }
     soon(r);
 }
@@ -396,7 +396,7 @@ static void begin(struct h2_request *r, struct h2_connection *c, int32_t id)
     h2->users++;
     uv_timer_init(h2->loop, &r->work);
     r->work.data = r;
-    h2_connection_flush(c);
+    h2_connection_flush_soon(c);
 }
 
 static int check_call(const struct h2 *h2, const struct h2_call *call, struct error *err)

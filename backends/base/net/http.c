@@ -227,12 +227,8 @@ struct http *http_new(uv_loop_t *loop, const struct http_options *options, struc
         http_free(http);
         return NULL;
     }
-    if (http_multi_init(&http->multi, loop, options->quick_ack && !options->unix_socket,
-                        http_request_finished, http) < 0) {
-        error_set(err, ERROR_INTERNAL, "libcurl cannot start");
-        http_free(http);
-        return NULL;
-    }
+    http_multi_init(&http->multi, loop, options->quick_ack && !options->unix_socket,
+                    http_request_finished, http);
     uv_timer_init(loop, &http->work);
     http->work.data = http;
     http->users = 2; /* multi and work */

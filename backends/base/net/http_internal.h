@@ -37,9 +37,13 @@ struct http_multi {
     void *data;
 };
 
-/* -ENOMEM when libcurl cannot make one; nothing is to be closed then. */
-int http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
-                    void (*finished)(void *data, CURL *easy, CURLcode code), void *data);
+/* Of one that is all zero, or open already. libcurl's part is http_multi_open's: it costs a socket
+ * pair, and who only makes streams needs none. */
+void http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
+                     void (*finished)(void *data, CURL *easy, CURLcode code), void *data);
+/* Makes that part, unless it is there: before the first easy handle. -ENOMEM when libcurl cannot;
+ * nothing is to be closed then that http_multi_init has not made. */
+int http_multi_open(struct http_multi *multi);
 /* Tells `finished` of what has ended. Called by itself after each event. */
 void http_multi_drain(struct http_multi *multi);
 /* After the last easy handle was removed. `closed` comes from the loop. */

@@ -178,12 +178,12 @@ static CURLM *multi_new(void)
     return curl;
 }
 
-int http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
-                    void (*finished)(void *data, CURL *easy, CURLcode code), void *data)
+int http_multi_open(struct http_multi *multi)
 {
-    *multi = (struct http_multi){
-        .loop = loop, .quick_ack = quick_ack, .finished = finished, .data = data};
-    multi->curl = multi_new();
+    if (multi->curl) {
+        return 0;
+    }
+    multi->curl = multi->closing ? NULL : multi_new();
     if (!multi->curl) {
         return -ENOMEM;
     }
@@ -191,10 +191,19 @@ int http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
     curl_multi_setopt(multi->curl, CURLMOPT_SOCKETDATA, multi);
     curl_multi_setopt(multi->curl, CURLMOPT_TIMERFUNCTION, on_timeout);
     curl_multi_setopt(multi->curl, CURLMOPT_TIMERDATA, multi);
+    return 0;
+}
+
+void http_multi_init(struct http_multi *multi, uv_loop_t *loop, bool quick_ack,
+                     void (*finished)(void *data, CURL *easy, CURLcode code), void *data)
+{
+    multi->loop = loop;
+    multi->quick_ack = quick_ack;
+    multi->finished = finished;
+    multi->data = data;
     uv_timer_init(loop, &multi->timer);
     multi->timer.data = multi;
     multi->handles = 1;
-    return 0;
 }
 
 static void timer_closed(uv_handle_t *handle)

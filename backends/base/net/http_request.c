@@ -304,7 +304,7 @@ static void add(struct http_request *r)
 {
     struct http_multi *multi = &r->http->multi;
     r->added = true;
-    if (curl_multi_add_handle(multi->curl, r->easy) != CURLM_OK) {
+    if (http_multi_open(multi) < 0 || curl_multi_add_handle(multi->curl, r->easy) != CURLM_OK) {
         r->added = false;
         finish(r, CURLE_FAILED_INIT);
     }

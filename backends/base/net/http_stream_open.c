@@ -148,8 +148,8 @@ static int stream_connect(struct http_stream *s, const struct http *http)
         return -1;
     }
     s->easy = curl_easy_init();
-    if (s->easy && set_easy(s, http) == 0 &&
-        http_multi_init(&s->multi, http->multi.loop, s->quick_ack, http_stream_connected, s) == 0) {
+    if (s->easy && set_easy(s, http) == 0 && http_multi_open(&s->multi) == 0) {
+        http_multi_init(&s->multi, http->multi.loop, s->quick_ack, http_stream_connected, s);
         return 0;
     }
     curl_easy_cleanup(s->easy);
