@@ -162,8 +162,9 @@ class TestEnds:
         changed = far.wait("exit")["changed"]
         assert changed == {"files": [["new", 6, 10**9, True]], "more": 0}
         far.start()
+        far.run("import time; time.sleep(0.05)")
         far.begin("import os; os._exit(1)")
-        assert not far.wait("exit").get("changed")
+        assert "changed" not in far.wait("exit")
         far.start()
         far.run("import pathlib, time; pathlib.Path('new').write_text('done')")
         far.send(KILL)
