@@ -11,7 +11,10 @@
  *
  *     {"files": [[path, size, mtime_ns, image], …], "more": int, "partial": true}
  *
- * the newest first; `more` counts those that are not named, `partial` says that the workspace is
+ * Of a run whose worker was ended, where the files outlive it, the supervisor says the same with
+ * the worker's end; it has not seen what was there before, and goes by the times of the files.
+ *
+ * The newest first; `more` counts those that are not named, `partial` says that the workspace is
  * too big to be looked through. All of it comes from where the code ran and is taken for what the
  * code says: a path is a name to be shown and one to ask the sandbox for, through the file contract
  * (files.h) alone, and never one of this machine's.

@@ -257,6 +257,10 @@ void outcome_of_exit(struct run *run, const struct box *box, const struct machin
     o->files_lost = !exit->kept;
     o->cpu_ms = exit->cpu_ms;
     o->peak_rss_kib = exit->peak_rss_kib;
+    changed_deinit(&o->changed);
+    if (exit->kept) {
+        changed_parse(exit->changed, &o->changed);
+    }
     if (run->stop != STOP_NONE) {
         stopped_by_end(run);
         return;

@@ -61,6 +61,8 @@ struct machine_exit {
     bool unbegun; /* the run that was sent last had not begun: it can be given to the next worker */
     const char *message;  /* for people, may be NULL */
     enum error_kind kind; /* of a failed start: ERROR_REFUSED, ERROR_UNSUPPORTED, ERROR_LOST … */
+    json_t *changed;      /* borrowed: what the run that was going had made, as the far side said it
+                           * (changed.h); NULL: nothing, or it cannot tell. Used only if kept */
 };
 
 struct machine_events {

@@ -74,7 +74,9 @@ static bool is_full(const struct container *c, const struct machine_exit *exit)
 static void tell_held(struct container *c)
 {
     struct machine_exit exit = c->held;
+    json_t *changed = c->held_changed;
 
+    c->held_changed = NULL;
     c->has_held = false;
     c->killing = false;
     exit.kept = true;
@@ -92,11 +94,10 @@ static void tell_held(struct container *c)
                        "the files in its container had filled its memory, which is %llu MiB for "
                        "files and processes together (memory_mib)",
                        (unsigned long long)c->place->base.env->memory_mib);
-        return;
-    }
-    if (c->events) {
+    } else if (c->events) {
         c->events->on_worker_exit(c->owner, &exit);
     }
+    json_decref(changed);
 }
 
 /* A SIGKILL that nobody here sent may be the engine's for want of memory: it says so in a moment.
@@ -117,6 +118,8 @@ static void on_worker_exit(void *data, const struct machine_exit *exit)
     uv_timer_stop(&c->timer);
     c->held = *exit;
     c->held.message = NULL;
+    json_decref(c->held_changed);
+    c->held_changed = json_incref(exit->changed);
     c->has_held = true;
     if (may_be_memory(c, exit)) {
         container_arm(c, OOM_WORD_MS, tell_held);

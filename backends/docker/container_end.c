@@ -56,6 +56,7 @@ static void on_timer_closed(uv_handle_t *handle)
     json_decref(c->where);
     free(c->tag);
     free(c->reason);
+    json_decref(c->held_changed);
     place_container_freed(c->place, c);
     free(c);
 }

@@ -112,7 +112,8 @@ struct container {
     bool stream_over; /* before the start was answered */
     bool has_held;    /* the worker's end, until it is known whether it was memory */
     struct machine_exit held;
-    char *reason; /* why the stream ended, as far as the transport knows */
+    json_t *held_changed; /* what it leads to, owned */
+    char *reason;         /* why the stream ended, as far as the transport knows */
 };
 
 /* NULL when out of memory. It starts by itself; its first event comes from the loop. */

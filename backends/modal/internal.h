@@ -150,7 +150,8 @@ struct sandbox {
     bool terminated; /* nothing is to be terminated any more */
     bool has_held;   /* the worker's end, until it is known whether it was memory */
     struct machine_exit held;
-    bool has_result; /* `result` is the service's word */
+    json_t *held_changed; /* what it leads to, owned */
+    bool has_result;      /* `result` is the service's word */
     struct machine_exit result;
     char *result_words;
     char *reason; /* why its stream ended, as far as the exec knows */

@@ -93,13 +93,16 @@ void sandbox_arm(struct sandbox *s, uint64_t ms, void (*on_time)(struct sandbox 
 static void tell_held(struct sandbox *s)
 {
     struct machine_exit exit = s->held;
+    json_t *changed = s->held_changed;
 
+    s->held_changed = NULL;
     s->has_held = false;
     s->killing = false;
     exit.kept = true;
     if (s->events) {
         s->events->on_worker_exit(s->owner, &exit);
     }
+    json_decref(changed);
 }
 
 /* A SIGKILL that nobody here sent may be the service's, for want of memory: it says so in a moment.
@@ -119,6 +122,8 @@ static void on_worker_exit(void *data, const struct machine_exit *exit)
     }
     s->held = *exit;
     s->held.message = NULL;
+    json_decref(s->held_changed);
+    s->held_changed = json_incref(exit->changed);
     s->has_held = true;
     if (s->has_result) {
         return; /* which is told in a moment */

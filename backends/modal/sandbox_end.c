@@ -68,6 +68,7 @@ static void on_timer_closed(uv_handle_t *handle)
     free(s->tunnel);
     free(s->result_words);
     free(s->reason);
+    json_decref(s->held_changed);
     place_sandbox_freed(s->place, s);
     free(s);
 }

@@ -36,3 +36,15 @@ def test_one_session_with_its_files(box, server, has):
         assert {"art/deep/é.csv", "art/named"} == set(changed)
     box.end()
     assert read(server, made["art/deep/é.csv"]).startswith(b"1,2\n")
+
+
+@pytest.mark.needs("keeps_files", "exit_status")
+def test_a_run_that_was_killed(box, server):
+    """What it had made is linked where it is kept; what was there before it is not."""
+    box.ok("import os, pathlib, time\n_ = pathlib.Path('before').write_text('x')\n"
+           "time.sleep(0.05)  # the clock of the files ticks every 10 ms")
+    result = box.run("pathlib.Path('half').write_text('way')\nos.kill(os.getpid(), 9)")
+    assert result.cause == "killed" and "files are kept" in result.text("note"), result
+    found = links(result)
+    assert set(found) == {"half"} and found["half"]["size"] == 3, result
+    assert read(server, found["half"]) == b"way"

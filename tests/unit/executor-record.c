@@ -75,6 +75,7 @@ static void on_done(void *data, const struct outcome *o)
     r->has_exit_code = o->has_exit_code;
     r->exit_code = o->exit_code;
     r->signal = o->signal;
+    r->changed = o->changed.count;
     copy_text(r->note, sizeof(r->note), o->note);
     copy_text(r->etype, sizeof(r->etype), o->error.etype);
     copy_text(r->evalue, sizeof(r->evalue), o->error.evalue);

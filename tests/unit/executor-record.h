@@ -17,6 +17,7 @@ struct record {
     int done;
     enum cause cause;
     int exit_code, signal;
+    unsigned changed; /* files that are named */
     bool state_lost, has_exit_code;
     bool inside; /* the start function has not returned */
     bool close_in_done;

@@ -102,6 +102,9 @@ static void on_worker_exit(void *data, const struct machine_exit *exit)
     struct host *h = data;
     h->exits++;
     h->exit = *exit;
+    h->exit.changed = NULL;
+    changed_deinit(&h->changed);
+    changed_parse(exit->changed, &h->changed);
     (void)snprintf(h->exit_message, sizeof(h->exit_message), "%s",
                    exit->message ? exit->message : "");
     if (h->kernel) {
@@ -287,6 +290,7 @@ void host_free(struct host *h)
     uv_run(&h->loop, UV_RUN_DEFAULT);
     assert_true(h->closed);
     assert_int_equal(uv_loop_close(&h->loop), 0);
+    changed_deinit(&h->changed);
     free(h);
 }
 

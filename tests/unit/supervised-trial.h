@@ -30,6 +30,7 @@ struct host {
     int greetings, workers, exits, brokens, readies, replies, puts, progresses, leftovers;
     struct link *link;
     struct machine_exit exit;
+    struct changed changed; /* of that exit */
     char exit_message[TEXT_SIZE], broken[TEXT_SIZE], output[TEXT_SIZE], put_error[TEXT_SIZE];
     char leftover[TEXT_SIZE];
     enum error_kind put_kind;

@@ -45,6 +45,33 @@ static void test_a_crash_leaves_the_files(void **state)
     assert_int_equal(c->place.live, 1);
 }
 
+/* With a word of what the run had made, one name of which leads out of the workspace. */
+static unsigned named_after(struct context *c, bool kept)
+{
+    struct record r = {0};
+    json_t *said = json_pack("{s:[[siib], [siib]], si}", "files", "../a", 1, 1, 0, "out/b", 1, 1, 0,
+                             "more", 0);
+
+    assert_non_null(said);
+    warm_up(c);
+    c->place.on_run = does_nothing;
+    (void)run(c, &r);
+    turns(c, 3);
+    fake_exit(c->place.newest,
+              (struct machine_exit){
+                  .how = EXIT_SIGNAL, .signal = SIGKILL, .kept = kept, .changed = said});
+    until(c, &r.done);
+    json_decref(said);
+    c->place.on_run = does_ok;
+    return r.changed;
+}
+
+static void test_what_a_killed_run_had_made(void **state)
+{
+    assert_int_equal(named_after(*state, true), 1);
+    assert_int_equal(named_after(*state, false), 0); /* it is gone */
+}
+
 static void test_an_end_of_which_nobody_knows_how(void **state)
 {
     struct context *c = *state;
@@ -243,6 +270,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, record_setup, record_teardown)
         TEST(test_a_crash_leaves_the_files),
+        TEST(test_what_a_killed_run_had_made),
         TEST(test_an_end_of_which_nobody_knows_how),
         TEST(test_shares_are_not_brought_in_twice),
         TEST(test_a_kept_machine_that_has_gone_is_replaced),

@@ -47,6 +47,37 @@ static struct host *host_in_phase(int phase)
     return h;
 }
 
+/* It may be anything: what can be used of it is, and the rest counts. */
+static void test_what_a_run_had_made(void **state)
+{
+    static const struct {
+        const char *said;
+        unsigned named, more;
+    } cases[] = {
+        {"{\"files\":[[\"a\",1,2,true],[\"b/c\",1,2,false]],\"more\":3}", 2, 3},
+        {"{\"files\":[[\"../a\",1,2,true],[\"/b\",1,2,false],[\"c\",\"1\",2,false]]}", 0, 3},
+        {"{\"files\":{\"a\":1},\"more\":-1}", 0, 0},
+        {"[[\"a\",1,2,true]]", 0, 0},
+        {"\"a\"", 0, 0},
+        {"null", 0, 0},
+    };
+
+    (void)state;
+    for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+        struct host *h = host_in_phase(4);
+        char text[256];
+
+        (void)snprintf(text, sizeof(text), "{\"how\":\"code\",\"code\":1,\"changed\":%s}",
+                       cases[i].said);
+        feed_frame(h, FRAME_EXIT, text);
+        assert_int_equal(h->exits, 1);
+        assert_int_equal(h->brokens, 0);
+        assert_int_equal(h->changed.count, cases[i].named);
+        assert_int_equal(h->changed.more, cases[i].more);
+        host_free(h);
+    }
+}
+
 static void test_the_package_waits_for_the_marker(void **state)
 {
     struct host *h = host_in_phase(0);
@@ -365,6 +396,7 @@ int main(void)
 {
     const struct CMUnitTest tests[] = {
         cmocka_unit_test(test_the_package_waits_for_the_marker),
+        cmocka_unit_test(test_what_a_run_had_made),
         cmocka_unit_test(test_a_worker_that_is_asked_for_at_once),
         cmocka_unit_test(test_the_real_one_starts_at_once),
         cmocka_unit_test(test_bytecode_is_for_the_python_that_takes_it),

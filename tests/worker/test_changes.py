@@ -7,7 +7,7 @@ import pytest
 from driver import SOURCE
 
 sys.path.insert(0, SOURCE)
-from cellblock_worker import changes, commands  # noqa: E402
+from cellblock_worker import changes, commands, frames  # noqa: E402
 
 
 @pytest.fixture
@@ -72,3 +72,40 @@ def test_a_folder_that_is_gone(home, monkeypatch):
     """No workspace: nothing is told but that."""
     monkeypatch.setattr(commands, "home", str(home / "none"))
     assert changes.since(changes.look())["partial"]
+
+
+def test_the_supervisor_looks_once(home, monkeypatch):
+    """At the time of the inode; and it says no more than a frame of its holds."""
+    (home / "old").touch()
+    (home / "same").touch()
+    begun = os.stat(home / "same").st_ctime_ns + 1
+    while changes.now() < begun:
+        pass  # a tick
+    assert changes.newer(str(home), begun) is None
+    (home / "old").write_text("x")
+    os.utime(home / "old", (1, 1))
+    (home / "new").touch()
+    found = changes.newer(str(home), begun)
+    assert names(found) == ["new", "old"] and found["more"] == 0
+    monkeypatch.setattr(changes, "WORDS", len('{"": ["new", 0, 1234567890123456789, false]}') + 8)
+    assert names(changes.newer(str(home), begun)) == ["new"]
+    assert changes.newer(str(home), begun)["more"] == 1
+    assert changes.newer(str(home / "none"), begun)["partial"]
+    monkeypatch.setattr(changes, "ENTRIES", 256)
+    for number in range(300):
+        (home / str(number)).touch()
+    assert changes.newer(str(home), begun) == {"files": [], "partial": True}
+
+
+def test_the_longest_names_fit_its_frame(home):
+    """64 KiB is what one of the supervisor's may have."""
+    begun, folder = changes.now(), home
+    for _ in range(4):
+        folder = folder / ("\N{FULL BLOCK}" * 80)
+    folder.mkdir(parents=True)
+    for number in range(changes.TOLD + 1):
+        (folder / f"{number}").touch()
+    found = changes.newer(str(home), begun)
+    assert len(frames.encode({"changed": found})) < 60 * 1024
+    assert 20 < len(found["files"]) < changes.TOLD
+    assert len(found["files"]) + found["more"] == changes.TOLD + 1

@@ -152,6 +152,31 @@ class TestEnds:
         far.start()
         assert far.run("'again'")["status"] == "ok"
 
+    def test_what_a_run_had_made(self, far):
+        """It is told with the end of a worker that had a run, by the clock of the files."""
+        assert "changed" not in far.run("import pathlib, time; time.sleep(0.05)")
+        made = far.run("pathlib.Path('before').write_text('x'); time.sleep(0.05)")["changed"]
+        assert [file[0] for file in made["files"]] == ["before"]
+        far.begin("import os; pathlib.Path('new').write_bytes(b'GIF89a'); "
+                  "os.utime('new', (1, 1)); pathlib.Path('.hidden').touch(); os._exit(1)")
+        changed = far.wait("exit")["changed"]
+        assert changed == {"files": [["new", 6, 10**9, True]], "more": 0}
+        far.start()
+        far.run("import time; time.sleep(0.05)")
+        far.begin("import os; os._exit(1)")
+        assert "changed" not in far.wait("exit")
+        far.start()
+        far.run("import pathlib, time; pathlib.Path('new').write_text('done')")
+        far.send(KILL)
+        assert "changed" not in far.wait("exit")
+        far.start()
+        far.begin("import pathlib, time; pathlib.Path('late').touch()\n"
+                  "print('made', flush=True); time.sleep(60)")
+        while "made" not in far.text():
+            far.next()
+        far.send(KILL)
+        assert "late" in [file[0] for file in far.wait("exit")["changed"]["files"]]
+
     def test_all_that_it_left_is_ended(self, far):
         far.run("""
 import os, subprocess, sys

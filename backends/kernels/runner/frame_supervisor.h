@@ -34,23 +34,28 @@
  *                            what it writes
  * to supervisor  PUT_END    {"id":int,"whole":bool}: that was all of it, or it is given up
  * to supervisor  FILE       an operation on files: the object of files_wire.h and "id", which no
- * PUT has either; "size" bytes of pieces follow to server      HELLO
- * {"cellblock":1,"python":"3.11.2","implementation":"CPython", "folder":"/…"|null}: the answer to
- * SETUP, and to ATTACH with "worker":bool: what answers a START is there, or "end":"…" says what
- * became of it; to server      STARTED    {"pid":int}: the answer to START, or EXIT to server BEGUN
- * empty: the RUN is given to the worker; output before this frame is not the run's to server EXIT
- * {"how":"code"|"signal"|"memory"|"disk"|"files"|"processes"|"protocol"|
- *                            "failed","code":int,"signal":int,"used":int,"limit":int,"cpu_ms":int,
- *                            "peak_rss_kib":int,"text":"…"}: the worker ended, nothing of it is
- *                            left, all it has sent went before
+ *                            PUT has either; "size" bytes of pieces follow
+ *
+ * to server      HELLO      {"cellblock":1,"python":"3.11.2","implementation":"CPython",
+ *                            "folder":"/…"|null}: the answer to SETUP, and to ATTACH with
+ *                            "worker":bool: what answers a START is there, or "end":"…" says what
+ *                            became of it
+ * to server      STARTED    {"pid":int}: the answer to START, or EXIT
+ * to server      BEGUN      empty: the RUN is given to the worker; output before this frame is not
+ *                            the run's
+ * to server      EXIT       {"how":"code"|"signal"|"memory"|"disk"|"files"|"processes"|
+ *                            "protocol"|"failed","code":int,"signal":int,"used":int,"limit":int,
+ *                            "cpu_ms":int,"peak_rss_kib":int,"text":"…","changed":{…}}: the worker
+ *                            ended, nothing of it is left, all it has sent went before; "changed"
+ *                            as in backends/changed.h, when a run was going that had made files
  * to server      TAKEN      {"id":int,"bytes":int}: so many bytes of the pieces, in all, were used
  * to server      PUT_DONE   {"id":int,"error":null|{"kind":"exists"|"space"|"refused"|"limit"|
  *                            "invalid"|"stopped"|"internal","text":"…"}}: the answer to PUT, also
  *                            before its end
  * to server      FILE_BYTES u32 little-endian id, then raw bytes of the answer (files_wire.h)
- * to server      FILE_DONE {"id":int,"more":bool,"error":null|{"kind":"…","text":"…","dest":bool}}:
- *                            the end of the answer to FILE, also before its pieces' end; with an
- *                            error its bytes count for nothing
+ * to server      FILE_DONE  {"id":int,"more":bool,"error":null|{"kind":"…","text":"…",
+ *                            "dest":bool}}: the end of the answer to FILE, also before its pieces'
+ *                            end; with an error its bytes count for nothing
  *
  * Frames of the worker (0x10–0x1f) pass unchanged; RUN, STDIN and SIGNAL pass to it. ACKs are
  * answered by the supervisor itself: it reads what was printed before it passes a frame on. Nothing

@@ -198,6 +198,7 @@ static int fill_exit(const json_t *json, struct exit_frame *ret)
     ret->exit.cpu_ms = (uint64_t)cpu;
     ret->exit.peak_rss_kib = (uint64_t)rss;
     ret->exit.kind = ERROR_LOST;
+    ret->exit.changed = json_object_get(json, "changed"); /* checked by who parses it */
     ret->text = text ? clean(json_string_value(text), json_string_length(text)) : NULL;
     if (strcmp(how, "processes") == 0) {
         free(ret->text);

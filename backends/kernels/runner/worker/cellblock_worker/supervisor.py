@@ -15,7 +15,7 @@ import select
 import sys
 import time
 
-from cellblock_worker import cgroups, family, folders, frames, session
+from cellblock_worker import cgroups, changes, family, folders, frames, session
 from cellblock_worker.errands import PENDING_CAP, Errands
 from cellblock_worker.offspring import PIPE_SIZE, Setup, Worker, add_usual_paths
 from cellblock_worker.streams import keep_high
@@ -68,6 +68,7 @@ class Supervisor(Errands):
         self._to_worker = None
         self._from_worker = bytearray()
         self._busy = False
+        self._begun = 0  # by the clock of files: when the run that is going came
         self._starting = False  # the worker has not greeted yet
         self._delayed = False  # the worker gets ready: a run that comes now has to wait
         self._closed_at = None  # when the worker's end of the frames was seen to be closed
@@ -312,6 +313,7 @@ class Supervisor(Errands):
             self._out.add(HEADER.pack(0, frames.DELAYED))
         if not self._busy:
             self._busy = True
+            self._begun = changes.now()
             if self._next_watch is not None:
                 self._next_watch = time.monotonic() + WATCH_BUSY
         self._to_worker.add(frame)
@@ -519,11 +521,18 @@ class Supervisor(Errands):
             how["limit"] = how.get("limit") or peak
             how.setdefault("used", how["limit"])
         self._how = how
+        changed = self._changed()
         self._busy = False
-        self._send(EXIT, how)
+        self._send(EXIT, how if changed is None else {**how, "changed": changed})
         for fd in (worker.frames, worker.out, worker.err):
             self._forget(fd)
         worker.close()
+
+    def _changed(self):
+        """What the run has left behind that the worker was ended in: it can tell no more."""
+        if not self._busy or self._attic is not None:
+            return None
+        return changes.newer(self._setup.home(), self._begun)
 
     def _end_offspring(self, worker, usage):
         """Kills until only takers are left; the worker's resource usage if it was not known."""
