@@ -219,7 +219,8 @@ const struct option_row option_rows[] = {
      "stateful: variables live from run to run (default);\n"
      "ephemeral: a fresh sandbox for each run"},
     {"--network", "WHICH", FOR_SANDBOX, take_network,
-     "none: no network (default); all: the host's, nothing held back"},
+     "none: no network (default); all: the host's, nothing held back;\n"
+     "HOST,… (modal): these alone, such as pypi.org,*.example.org,10.0.0.0/8"},
     {"--timeout", "SECONDS", FOR_SERVE | FOR_RUN, take_timeout,
      "limit of a run that names none (default: 50)"},
     {"--share-root", "DIR", FOR_SERVE, take_share_root,

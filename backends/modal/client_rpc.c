@@ -226,6 +226,8 @@ static void on_done(void *data, const struct grpc_end *given)
         end = (struct grpc_end){.status = GRPC_INTERNAL,
                                 .message = "the service's answer is not what it should be",
                                 .local = true};
+    } else if (end.local && end.status == GRPC_RESOURCE_EXHAUSTED) {
+        end.status = GRPC_INTERNAL; /* an answer that is too long: the service may have done it */
     }
     if (end.status == GRPC_OK ||
         !(renew_token(rpc, &end) || wait_throttled(rpc, &end) || retry(rpc, &end))) {

@@ -51,6 +51,8 @@ struct grpc_channel_options {
     const char *ca_file;         /* PEM; NULL: the system's */
     const char *const *metadata; /* "name: value" of every call; NULL-terminated, or NULL */
     unsigned connect_timeout_ms; /* 0: 10 s */
+    unsigned ping_ms; /* a connection that is silent so long is asked whether it is there, and given
+                       * up without an answer; 0: 30 s */
 };
 
 /* Copies what it needs; connects at the first call, and again when a connection was lost. Calls of

@@ -42,7 +42,7 @@ struct grpc_channel *grpc_channel_new(uv_loop_t *loop, const struct grpc_channel
 
     if (!channel || !metadata) {
         error_set(err, ERROR_INTERNAL, "out of memory");
-    } else if ((channel->h2 = h2_new(loop, &to, err))) {
+    } else if ((channel->h2 = h2_new(loop, &to, options->ping_ms, err))) {
         channel->loop = loop;
         channel->users = 1;
     }

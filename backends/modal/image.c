@@ -171,6 +171,9 @@ static bool may_rejoin(struct modal_image *image, enum grpc_status status)
 {
     bool quick = !image->heard && uv_now(image->loop) - image->joined < MODAL_IMAGE_QUICK_MS;
 
+    if (status == GRPC_UNAUTHENTICATED && image->heard) {
+        return true; /* its token's time was over meanwhile: the next call has another */
+    }
     if (status != GRPC_OK && !modal_status_is_transient(status)) {
         return false;
     }

@@ -94,11 +94,11 @@ void owner_tags(struct owner_tags *ret, const char *sandbox)
     fill(ret->space[OWNER_SANDBOX], sandbox);
     here(ret);
     process_of((long)getpid(), ret->space[OWNER_PROCESS]);
-    for (unsigned i = 0; i < OWNER_TAGS; i++) {
+    for (size_t i = 0; i < OWNER_TAGS; i++) {
         ret->list[2 * i] = names[i];
         ret->list[2 * i + 1] = ret->space[i];
     }
-    ret->list[2 * OWNER_TAGS] = NULL;
+    ret->list[(size_t)2 * OWNER_TAGS] = NULL;
 }
 
 const char *owner_tag(Modal__Client__SandboxTag *const *tags, size_t count, const char *name)

@@ -1,4 +1,4 @@
-#include "backends/modal/router.h"
+#include "backends/modal/router_internal.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -6,113 +6,12 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "api.pb-c.h"
-#include "backends/base/strings.h"
-
 #define SERVICE "/modal.task_command_router.TaskCommandRouter/"
 
 enum {
     ROUTER_TIMEOUT_MS = 60 * 1000,
     ROUTER_UNARY_CAP = 1024 * 1024,
-    ROUTER_RETRY_LEAST_MS = 100, /* as the official client: no sooner, whatever the router says */
-    ROUTER_JWT_CAP = 16 * 1024,
-    ROUTER_METHOD_SIZE = 128,
 };
-
-struct modal_router {
-    uv_loop_t *loop;
-    struct modal_client *client;
-    char *sandbox_id, *sandbox_token, *task_id;
-    struct grpc_channel *channel; /* NULL: no address yet */
-    char *bearer;                 /* "authorization: Bearer …"; NULL: no token yet */
-    unsigned generation;          /* of the token */
-    struct modal_rpc *renewal;
-    struct modal_command *commands;
-    unsigned holds; /* timers of commands that are gone, and ourselves */
-    bool closing;
-    bool channel_closing;
-    void (*closed)(void *data);
-    void *closed_data;
-};
-
-struct modal_command {
-    struct modal_command *next;
-    struct modal_router *router;
-    struct modal_command_call call; /* `request` is not valid any more */
-    char method[ROUTER_METHOD_SIZE];
-    char *bytes;
-    size_t size;
-    struct grpc_call *grpc;
-    uv_timer_t timer;
-    bool has_timer;
-    bool wants_token; /* waits for one */
-    bool paused;
-    bool cancelled;
-    unsigned generation; /* of the token that it was sent with */
-    uint64_t began;
-    struct modal_attempts attempts;
-    ProtobufCMessage *answer;
-    bool bad_answer;
-};
-
-static void send_command(struct modal_command *c);
-
-static void free_secret(char *text)
-{
-    if (text) {
-        explicit_bzero(text, strlen(text));
-    }
-    free(text);
-}
-
-/* ---- what is done after an attempt ---- */
-
-static unsigned quick_delay(unsigned attempt)
-{
-    unsigned ms = MODAL_ROUTER_DELAY_MS;
-
-    while (--attempt > 0 && ms < MODAL_ROUTER_DELAY_MAX_MS) {
-        ms *= 2;
-    }
-    return ms < MODAL_ROUTER_DELAY_MAX_MS ? ms : MODAL_ROUTER_DELAY_MAX_MS;
-}
-
-static enum modal_again throttled(struct modal_attempts *a, const struct grpc_end *end,
-                                  bool patient, uint64_t left_ms, unsigned *ret_ms)
-{
-    unsigned ms = modal_retry_after_ms(end->details, end->details_size);
-
-    if (ms == 0 || ms > MODAL_ROUTER_WAIT_MAX_MS || (patient && ms >= left_ms)) {
-        return MODAL_AGAIN_NO;
-    }
-    a->throttled++;
-    *ret_ms = ms < ROUTER_RETRY_LEAST_MS ? ROUTER_RETRY_LEAST_MS : ms;
-    return MODAL_AGAIN_LATER;
-}
-
-enum modal_again modal_attempts_next(struct modal_attempts *a, const struct grpc_end *end,
-                                     bool patient, uint64_t left_ms, unsigned *ret_ms)
-{
-    if (end->status == GRPC_UNAUTHENTICATED && !a->renewed) {
-        a->renewed = true;
-        return MODAL_AGAIN_RENEW;
-    }
-    if (end->status == GRPC_RESOURCE_EXHAUSTED) {
-        return throttled(a, end, patient, left_ms, ret_ms);
-    }
-    if (!modal_status_is_transient(end->status)) {
-        return MODAL_AGAIN_NO;
-    }
-    a->transient++;
-    *ret_ms = quick_delay(a->transient);
-    if (!patient) {
-        return a->transient <= MODAL_ROUTER_TRIES ? MODAL_AGAIN_LATER : MODAL_AGAIN_NO;
-    }
-    if (*ret_ms > MODAL_ROUTER_SLOW_MS) {
-        *ret_ms = MODAL_ROUTER_SLOW_MS;
-    }
-    return *ret_ms < left_ms ? MODAL_AGAIN_LATER : MODAL_AGAIN_NO;
-}
 
 /* ---- freeing ---- */
 
@@ -121,8 +20,8 @@ static void router_free(struct modal_router *r)
     void (*closed)(void *data) = r->closed;
     void *data = r->closed_data;
 
-    free_secret(r->bearer);
-    free_secret(r->sandbox_token);
+    router_free_secret(r->bearer);
+    router_free_secret(r->sandbox_token);
     free(r->sandbox_id);
     free(r->task_id);
     free(r);
@@ -141,7 +40,7 @@ static void on_channel_closed(void *data)
     }
 }
 
-static void maybe_free(struct modal_router *r)
+void router_maybe_free(struct modal_router *r)
 {
     if (!r->closing || r->holds > 0 || r->commands || r->renewal) {
         return;
@@ -173,7 +72,7 @@ static void on_timer_closed(uv_handle_t *handle)
 
     command_free(c);
     r->holds--;
-    maybe_free(r);
+    router_maybe_free(r);
 }
 
 static void unlink_command(struct modal_command *c)
@@ -186,7 +85,7 @@ static void unlink_command(struct modal_command *c)
     *at = c->next;
 }
 
-static void finish(struct modal_command *c, enum grpc_status status, const struct error *err)
+void router_finish(struct modal_command *c, enum grpc_status status, const struct error *err)
 {
     struct modal_router *r = c->router;
 
@@ -198,15 +97,15 @@ static void finish(struct modal_command *c, enum grpc_status status, const struc
         return;
     }
     command_free(c);
-    maybe_free(r);
+    router_maybe_free(r);
 }
 
-static void finish_cancelled(struct modal_command *c)
+void router_finish_cancelled(struct modal_command *c)
 {
     struct error err = {0};
 
     (void)error_set(&err, ERROR_LOST, "%s: cancelled", c->call.name);
-    finish(c, GRPC_CANCELLED, &err);
+    router_finish(c, GRPC_CANCELLED, &err);
     error_clear(&err);
 }
 
@@ -217,9 +116,9 @@ static void on_later(uv_timer_t *timer)
     struct modal_command *c = timer->data;
 
     if (c->cancelled) {
-        finish_cancelled(c);
+        router_finish_cancelled(c);
     } else {
-        send_command(c);
+        router_send(c);
     }
 }
 
@@ -231,165 +130,6 @@ static void later(struct modal_command *c, unsigned ms)
         c->has_timer = true;
     }
     uv_timer_start(&c->timer, on_later, ms, 0);
-}
-
-/* ---- the token ---- */
-
-/* A token goes into a header: printable, without spaces. */
-static bool is_token(const char *jwt)
-{
-    size_t n = 0;
-
-    while (jwt[n] > 0x20 && jwt[n] < 0x7f && n < ROUTER_JWT_CAP) {
-        n++;
-    }
-    return n > 0 && jwt[n] == '\0';
-}
-
-static int take_token(struct modal_router *r, const char *jwt, struct error *err)
-{
-    char *bearer;
-
-    if (!is_token(jwt)) {
-        return error_set(err, ERROR_LOST, "the service gave no token for the sandbox's router");
-    }
-    bearer = string_format("authorization: Bearer %s", jwt);
-    if (!bearer) {
-        return error_set(err, ERROR_INTERNAL, "out of memory");
-    }
-    free_secret(r->bearer);
-    r->bearer = bearer;
-    r->generation++;
-    return 0;
-}
-
-static int take_address(struct modal_router *r, const char *url, struct error *err)
-{
-    const struct grpc_channel_options options = {.url = url};
-
-    if (strncmp(url, "https://", 8) != 0 &&
-        (strncmp(url, "http://", 7) != 0 || !modal_client_is_local(r->client))) {
-        return error_set(err, ERROR_REFUSED,
-                         "the service gave an address for the sandbox's router that is not https "
-                         "(\"%.60s\"); nothing is sent there",
-                         url);
-    }
-    r->channel = grpc_channel_new(r->loop, &options, err);
-    return r->channel ? 0 : error_wrap(err, "the sandbox's router");
-}
-
-/* The address of a sandbox's router stays as it was first told, as the official client has it. */
-static int take_access(struct modal_router *r, const char *url, const char *jwt, struct error *err)
-{
-    if (take_token(r, jwt, err) < 0) {
-        return -1;
-    }
-    return r->channel ? 0 : take_address(r, url, err);
-}
-
-/* All who wait for the token: with one they are sent, without one they end. */
-static void token_came(struct modal_router *r, enum grpc_status status, const struct error *err)
-{
-    struct modal_command *next;
-
-    for (struct modal_command *c = r->commands; c; c = next) {
-        next = c->next;
-        if (!c->wants_token) {
-            continue;
-        }
-        c->wants_token = false;
-        if (c->cancelled) {
-            finish_cancelled(c);
-        } else if (err) {
-            finish(c, status, err);
-        } else {
-            send_command(c);
-        }
-    }
-}
-
-static void on_access(void *data, const char *url, const char *jwt, enum grpc_status status,
-                      const struct error *err)
-{
-    struct modal_router *r = data;
-    struct error own = {0};
-
-    r->renewal = NULL;
-    r->holds++; /* it is not freed by the last that ends */
-    if (!err && take_access(r, url, jwt, &own) < 0) {
-        err = &own;
-        status = GRPC_UNAVAILABLE;
-    }
-    token_came(r, status, err);
-    error_clear(&own);
-    r->holds--;
-    maybe_free(r);
-}
-
-static void on_access_v2(void *data, const ProtobufCMessage *answer, enum grpc_status status,
-                         const struct error *err)
-{
-    const Modal__Client__SandboxGetCommandRouterAccessResponse *a = (const void *)answer;
-
-    on_access(data, a ? a->url : NULL, a ? a->jwt : NULL, status, err);
-}
-
-static void on_access_v1(void *data, const ProtobufCMessage *answer, enum grpc_status status,
-                         const struct error *err)
-{
-    const Modal__Client__TaskGetCommandRouterAccessResponse *a = (const void *)answer;
-
-    on_access(data, a ? a->url : NULL, a ? a->jwt : NULL, status, err);
-}
-
-static struct modal_rpc *ask_v2(struct modal_router *r, struct error *err)
-{
-    Modal__Client__SandboxGetCommandRouterAccessRequest request =
-        MODAL__CLIENT__SANDBOX_GET_COMMAND_ROUTER_ACCESS_REQUEST__INIT;
-    const struct modal_rpc_call call = {
-        .name = "SandboxGetCommandRouterAccess",
-        .request = &request.base,
-        .answer = &modal__client__sandbox_get_command_router_access_response__descriptor,
-        .sandbox_token = r->sandbox_token,
-        .done = on_access_v2,
-        .data = r,
-    };
-
-    request.target_case =
-        MODAL__CLIENT__SANDBOX_GET_COMMAND_ROUTER_ACCESS_REQUEST__TARGET_SANDBOX_ID;
-    request.sandbox_id = r->sandbox_id;
-    return modal_rpc_start(r->client, &call, err);
-}
-
-static struct modal_rpc *ask_v1(struct modal_router *r, struct error *err)
-{
-    Modal__Client__TaskGetCommandRouterAccessRequest request =
-        MODAL__CLIENT__TASK_GET_COMMAND_ROUTER_ACCESS_REQUEST__INIT;
-    const struct modal_rpc_call call = {
-        .name = "TaskGetCommandRouterAccess",
-        .request = &request.base,
-        .answer = &modal__client__task_get_command_router_access_response__descriptor,
-        .done = on_access_v1,
-        .data = r,
-    };
-
-    request.task_id = r->task_id;
-    return modal_rpc_start(r->client, &call, err);
-}
-
-/* -1: it cannot even be asked for. */
-static int want_token(struct modal_command *c, struct error *err)
-{
-    struct modal_router *r = c->router;
-
-    if (!r->renewal) {
-        r->renewal = r->sandbox_id ? ask_v2(r, err) : ask_v1(r, err);
-    }
-    if (!r->renewal) {
-        return -1;
-    }
-    c->wants_token = true;
-    return 0;
 }
 
 /* ---- one attempt ---- */
@@ -429,7 +169,7 @@ static void try_again(struct modal_command *c, unsigned ms)
     struct error err = {0};
 
     if (c->call.stream && renew_request(c, &err) < 0) {
-        finish(c, GRPC_INTERNAL, &err);
+        router_finish(c, GRPC_INTERNAL, &err);
     } else {
         later(c, ms);
     }
@@ -445,8 +185,8 @@ static void renew(struct modal_command *c)
         try_again(c, 0);
         return;
     }
-    if ((c->call.stream && renew_request(c, &err) < 0) || want_token(c, &err) < 0) {
-        finish(c, GRPC_UNAUTHENTICATED, &err);
+    if ((c->call.stream && renew_request(c, &err) < 0) || router_want_token(c, &err) < 0) {
+        router_finish(c, GRPC_UNAUTHENTICATED, &err);
     }
     error_clear(&err);
 }
@@ -456,7 +196,7 @@ static void tell_end(struct modal_command *c, const struct grpc_end *end)
     struct error err = {0};
 
     (void)modal_status_error(c->call.name, end, &err);
-    finish(c, end->status, &err);
+    router_finish(c, end->status, &err);
     error_clear(&err);
 }
 
@@ -469,7 +209,7 @@ static void on_done(void *data, const struct grpc_end *end)
 
     c->grpc = NULL;
     if (c->cancelled) {
-        finish_cancelled(c);
+        router_finish_cancelled(c);
         return;
     }
     if (c->bad_answer || (end->status == GRPC_OK && !c->call.stream && !c->answer)) {
@@ -477,7 +217,7 @@ static void on_done(void *data, const struct grpc_end *end)
         return;
     }
     if (end->status == GRPC_OK) {
-        finish(c, GRPC_OK, NULL);
+        router_finish(c, GRPC_OK, NULL);
         return;
     }
     switch (
@@ -547,15 +287,15 @@ static int begin(struct modal_command *c, struct error *err)
 {
     const struct modal_router *r = c->router;
 
-    return r->channel && r->bearer ? start_attempt(c, err) : want_token(c, err);
+    return r->channel && r->bearer ? start_attempt(c, err) : router_want_token(c, err);
 }
 
-static void send_command(struct modal_command *c)
+void router_send(struct modal_command *c)
 {
     struct error err = {0};
 
     if (begin(c, &err) < 0) {
-        finish(c, GRPC_INTERNAL, &err);
+        router_finish(c, GRPC_INTERNAL, &err);
     }
     error_clear(&err);
 }
@@ -643,7 +383,7 @@ struct modal_router *modal_router_new(uv_loop_t *loop, const struct modal_router
     if (!ok) {
         (void)error_set(err, ERROR_INTERNAL, "out of memory");
     } else if (o->url && o->jwt) {
-        ok = take_access(r, o->url, o->jwt, err) == 0;
+        ok = router_take_access(r, o->url, o->jwt, err) == 0;
     }
     if (!ok) {
         router_free(r);
@@ -663,5 +403,5 @@ void modal_router_close(struct modal_router *r, void (*closed)(void *data), void
     if (r->renewal) {
         modal_rpc_cancel(r->renewal);
     }
-    maybe_free(r);
+    router_maybe_free(r);
 }

@@ -18,7 +18,7 @@ static void on_guard(uv_timer_t *timer)
 
 void grpc_trial_start_at(struct grpc_trial *t, const char *url, const char *ca_file)
 {
-    struct grpc_channel_options options = {.url = url, .ca_file = ca_file};
+    struct grpc_channel_options options = {.url = url, .ca_file = ca_file, .ping_ms = t->ping_ms};
     static const char *const metadata[] = {"x-client: cellblock", NULL};
     struct error err = {0};
 

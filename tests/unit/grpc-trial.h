@@ -32,7 +32,8 @@ struct grpc_trial {
     struct grpc_channel *channel;
     struct grpc_told told[GRPC_TRIAL_CALLS];
     int started, dones, closed;
-    bool starting; /* inside grpc_start: no callback may come */
+    bool starting;    /* inside grpc_start: no callback may come */
+    unsigned ping_ms; /* set before the start */
     uv_timer_t guard;
     uint64_t began;
     /* May be NULL; called besides what is noted. */

@@ -1,6 +1,7 @@
 #include "tests/unit/h2-server.h"
 
 #include <nghttp2/nghttp2.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,13 +48,17 @@ struct writing {
 
 static void stream_free(struct stream *s)
 {
+    free(s->body);
+    free(s);
+}
+
+static void unlink_stream(struct stream *s)
+{
     *(s->prev ? &s->prev->next : &s->peer->streams) = s->next;
     if (s->next) {
         s->next->prev = s->prev;
     }
     s->peer->server->streams--;
-    free(s->body);
-    free(s);
 }
 
 static void server_release(struct h2_server *server)
@@ -69,8 +74,10 @@ static void peer_closed(uv_handle_t *handle)
     struct h2_peer *p = handle->data;
     struct h2_server *server = p->server;
 
-    while (p->streams) {
-        stream_free(p->streams);
+    for (struct stream *s = p->streams, *next; s; s = next) {
+        next = s->next;
+        server->streams--;
+        stream_free(s);
     }
     nghttp2_session_del(p->session);
     free(p);
@@ -385,6 +392,7 @@ static int on_frame(nghttp2_session *session, const nghttp2_frame *frame, void *
         p->server->resets++;
         p->server->reset_code = frame->rst_stream.error_code;
     }
+    p->server->pings += frame->hd.type == NGHTTP2_PING;
     p->server->goaways += frame->hd.type == NGHTTP2_GOAWAY;
     if (!s || (frame->hd.type != NGHTTP2_HEADERS && frame->hd.type != NGHTTP2_DATA)) {
         return 0;
@@ -409,6 +417,7 @@ static int on_stream_close(nghttp2_session *session, int32_t id, uint32_t code, 
     (void)code;
     (void)data;
     if (s) {
+        unlink_stream(s);
         stream_free(s);
     }
     return 0;
@@ -488,6 +497,7 @@ struct h2_server *h2_server_new(uv_loop_t *loop, const struct h2_route *routes)
     struct sockaddr_in address;
     int size = sizeof(address);
 
+    signal(SIGPIPE, SIG_IGN); /* libuv writes to peers that may have gone */
     server->loop = loop;
     server->routes = routes;
     uv_tcp_init(loop, &server->listener);
@@ -499,6 +509,13 @@ struct h2_server *h2_server_new(uv_loop_t *loop, const struct h2_route *routes)
     server->port = ntohs(address.sin_port);
     snprintf(server->base, sizeof(server->base), "http://127.0.0.1:%d", server->port);
     return server;
+}
+
+void h2_server_deaf(struct h2_server *server)
+{
+    for (struct h2_peer *p = server->peers; p; p = p->next) {
+        uv_read_stop((uv_stream_t *)&p->tcp);
+    }
 }
 
 void h2_server_cut(struct h2_server *server)

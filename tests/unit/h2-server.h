@@ -49,7 +49,7 @@ struct h2_server {
     unsigned window;               /* SETTINGS_INITIAL_WINDOW_SIZE; 0: 64 MiB */
     struct h2_peer *peers;
     bool gate; /* H2_UNTIL goes on */
-    int connections, open, requests, resets, goaways;
+    int connections, open, requests, resets, goaways, pings;
     int streams, most_streams;   /* at a time */
     unsigned reset_code;         /* of the newest */
     char fields[H2_FIELDS_SIZE]; /* "name: value\n" of the newest request */
@@ -61,6 +61,8 @@ struct h2_server {
 struct h2_server *h2_server_new(uv_loop_t *loop, const struct h2_route *routes);
 /* Streams at H2_UNTIL go on. */
 void h2_server_go_on(struct h2_server *server);
+/* Reads nothing more, as one that hangs. */
+void h2_server_deaf(struct h2_server *server);
 /* Cuts each connection. */
 void h2_server_cut(struct h2_server *server);
 /* Closes everything; freed by the loop. */

@@ -1,3 +1,4 @@
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -164,14 +165,14 @@ static void test_message_cap(void **state)
 /* `count` fields with a value of `size` bytes each. */
 static char *long_fields(const char *first, int count, size_t size)
 {
-    char *text = calloc(1, strlen(first) + (size_t)count * (size + 5) + 1);
-    strcpy(text, first);
+    size_t room = strlen(first) + (size_t)count * (size + 5) + 1, n;
+    char *text = malloc(room);
+    n = (size_t)snprintf(text, room, "%s", first);
     for (int i = 0; i < count; i++) {
-        size_t n = strlen(text);
-        text[n++] = (char)('a' + i);
-        strcpy(text + n, ": ");
-        memset(text + n + 2, 'x', size);
-        strcpy(text + n + 2 + size, "\n");
+        n += (size_t)snprintf(text + n, room - n, "%c: ", 'a' + i);
+        memset(text + n, 'x', size);
+        n += size;
+        n += (size_t)snprintf(text + n, room - n, "\n");
     }
     return text;
 }

@@ -9,14 +9,15 @@
 
 /* gRPC on HTTP/2 with a server that does as it should: calls, streams, flow control, cancel. */
 
-enum { MIB = 1024 * 1024 };
+enum { MIB = 1024 * 1024, LARGE = 100 * MIB };
 
-static const struct h2_step echo[] = {
-    {H2_HEAD, SERVED_HEAD "x-server: here\n"}, {H2_ECHO}, {H2_TRAILERS, SERVED_OK "x-last: word\n"}};
+static const struct h2_step echo[] = {{H2_HEAD, SERVED_HEAD "x-server: here\n"},
+                                      {H2_ECHO},
+                                      {H2_TRAILERS, SERVED_OK "x-last: word\n"}};
 static const struct h2_step many[] = {
     {H2_HEAD, SERVED_HEAD}, {H2_MESSAGES, NULL, 10000, 100}, {H2_TRAILERS, SERVED_OK}};
 static const struct h2_step large[] = {
-    {H2_HEAD, SERVED_HEAD}, {H2_MESSAGES, NULL, 1, 100 * MIB}, {H2_TRAILERS, SERVED_OK}};
+    {H2_HEAD, SERVED_HEAD}, {H2_MESSAGES, NULL, 1, LARGE}, {H2_TRAILERS, SERVED_OK}};
 static const struct h2_step flood[] = {
     {H2_HEAD, SERVED_HEAD}, {H2_MESSAGES, NULL, 640, 100000}, {H2_TRAILERS, SERVED_OK}};
 static const struct h2_step silent[] = {{H2_WAIT}};
@@ -155,7 +156,7 @@ static void test_large_message(void **state)
     struct grpc_told *told = grpc_trial_call(t, &request);
     grpc_trial_run(t);
     assert_ended(told, GRPC_OK, false, "");
-    assert_int_equal(told->bytes, 100 * MIB);
+    assert_int_equal(told->bytes, LARGE);
     end(t);
 }
 
@@ -163,7 +164,7 @@ static void test_large_message(void **state)
 static void test_large_request(void **state)
 {
     struct grpc_trial *t = calloc(1, sizeof(*t));
-    size_t size = 20 * MIB;
+    size_t size = (size_t)20 * MIB;
     char *bytes = calloc(1, size);
     struct grpc_request request = {.method = "/a", .message = bytes, .size = size, .unary = true};
     (void)state;
@@ -399,6 +400,27 @@ static void test_deadline(void **state)
     end(t);
 }
 
+/* A stream on which nothing goes may last; one whose server hangs may not. */
+static void test_silence(void **state)
+{
+    struct grpc_trial *t = calloc(1, sizeof(*t));
+    struct grpc_request request = {.method = "/quiet"};
+    (void)state;
+    t->ping_ms = 300;
+    grpc_trial_start(t, routes);
+    struct grpc_told *told = grpc_trial_call(t, &request);
+    grpc_trial_until(t, &t->server->pings, 3);
+    assert_int_equal(told->dones, 0);
+    h2_server_deaf(t->server);
+    grpc_trial_run(t);
+    assert_ended(told, GRPC_UNAVAILABLE, true, "not even the answer to a PING");
+    grpc_trial_call(t, NULL);
+    grpc_trial_run(t);
+    assert_ended(&t->told[1], GRPC_OK, false, "");
+    assert_int_equal(t->server->connections, 2);
+    end(t);
+}
+
 static void test_close_with_calls_going(void **state)
 {
     static const char *const methods[] = {"/flood", "/quiet", "/many", "/a"};
@@ -544,6 +566,7 @@ int main(void)
         cmocka_unit_test(test_cancel_in_each_phase),
         cmocka_unit_test(test_inside_callbacks),
         cmocka_unit_test(test_deadline),
+        cmocka_unit_test(test_silence),
         cmocka_unit_test(test_close_with_calls_going),
         cmocka_unit_test(test_close_inside_callbacks),
         cmocka_unit_test(test_texts),

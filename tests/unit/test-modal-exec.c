@@ -649,7 +649,7 @@ struct tags {
 
 static void fill_tags(struct tags *t, const struct owner_tags *mine)
 {
-    for (unsigned i = 0; i < OWNER_TAGS; i++) {
+    for (size_t i = 0; i < OWNER_TAGS; i++) {
         modal__client__sandbox_tag__init(&t->tags[i]);
         t->tags[i].tag_name = (char *)mine->list[2 * i];
         t->tags[i].tag_value = (char *)mine->list[2 * i + 1];
@@ -666,7 +666,7 @@ static void test_whose_a_sandbox_is(void **state)
     (void)state;
     owner_tags(&mine, "a b/1");
     fill_tags(&t, &mine);
-    assert_null(mine.list[2 * OWNER_TAGS]);
+    assert_null(mine.list[(size_t)2 * OWNER_TAGS]);
     for (unsigned i = 0; i < OWNER_TAGS; i++) {
         assert_true(strlen(t.list[i]->tag_value) > 0 && strlen(t.list[i]->tag_value) < 64);
         assert_int_equal(strspn(t.list[i]->tag_value, good), strlen(t.list[i]->tag_value));

@@ -2,7 +2,10 @@
 
 #include "backends/base/net/h2_internal.h"
 
-struct h2 *h2_new(uv_loop_t *loop, const struct http_options *options, struct error *err)
+enum { PING_MS = 30000 };
+
+struct h2 *h2_new(uv_loop_t *loop, const struct http_options *options, unsigned ping_ms,
+                  struct error *err)
 {
     struct h2 *h2 = calloc(1, sizeof(*h2));
 
@@ -12,6 +15,7 @@ struct h2 *h2_new(uv_loop_t *loop, const struct http_options *options, struct er
     }
     h2->loop = loop;
     h2->users = 1;
+    h2->ping_ms = ping_ms ? ping_ms : PING_MS;
     h2->http = http_new(loop, options, err);
     if (!h2->http) {
         free(h2);

@@ -24,8 +24,10 @@ enum {
 
 /* Of the options those of a connection count: base, ca_file, cert_file, key_file, insecure,
  * use_proxy, headers, connect_timeout_ms, quick_ack. https is HTTP/2 by ALPN, http with prior
- * knowledge. Connects with the first request, and again after a connection was lost. */
-struct h2 *h2_new(uv_loop_t *loop, const struct http_options *options, struct error *err);
+ * knowledge. Connects with the first request, and again after a connection was lost: also where
+ * nothing was heard for `ping_ms` (0: 30 s) and a PING was not answered in two thirds of that. */
+struct h2 *h2_new(uv_loop_t *loop, const struct http_options *options, unsigned ping_ms,
+                  struct error *err);
 /* Cancels what is going (each `done` comes before `closed`) and frees it. */
 void h2_close(struct h2 *h2, void (*closed)(void *data), void *data);
 

@@ -33,7 +33,7 @@ static void stream_closed(void *data)
     release(data);
 }
 
-static void work_closed(uv_handle_t *handle)
+static void handle_closed(uv_handle_t *handle)
 {
     release(handle->data);
 }
@@ -63,7 +63,8 @@ void h2_connection_end(struct h2_connection *connection)
     c->closed = true;
     unlink_connection(c);
     http_stream_close(c->stream, stream_closed, c);
-    uv_close((uv_handle_t *)&c->work, work_closed);
+    uv_close((uv_handle_t *)&c->work, handle_closed);
+    uv_close((uv_handle_t *)&c->ping, handle_closed);
 }
 
 /* What was on it is lost; a new one is made with the next request. */
@@ -269,6 +270,8 @@ static void on_bytes(void *data, const char *bytes, size_t size)
     struct h2_connection *c = data;
     ssize_t n;
 
+    c->heard = uv_now(c->h2->loop);
+    c->asked = c->doubted = false;
     if (c->closed || is_http1(c, bytes, size)) {
         return;
     }
@@ -287,9 +290,47 @@ static void on_bytes(void *data, const char *bytes, size_t size)
     }
 }
 
+/* --- whether the server is still there ---------------------------------------------------- */
+
+static void lose_silent(struct h2_connection *c, uint64_t quiet)
+{
+    struct error err = {0};
+    error_set(
+        &err, ERROR_LOST,
+        "%s: nothing came for %llu ms, not even the answer to a PING; the server hangs or the "
+        "network is cut",
+        c->h2->http->base, (unsigned long long)quiet);
+    lose(c, &err);
+    error_clear(&err);
+}
+
+static void on_ping(uv_timer_t *timer)
+{
+    struct h2_connection *c = timer->data;
+    uint64_t quiet = uv_now(timer->loop) - c->heard, most = c->h2->ping_ms;
+
+    if (quiet < most) {
+        uv_timer_start(timer, on_ping, most - quiet, 0);
+    } else if (!c->asked) {
+        c->asked = true;
+        nghttp2_submit_ping(c->session, NGHTTP2_FLAG_NONE, NULL);
+        uv_timer_start(timer, on_ping, most / 3 + 1, 0);
+        h2_connection_flush(c);
+    } else if (!c->doubted) {
+        /* The loop runs its timers before it looks at the sockets: where it was held up, what came
+         * meanwhile is not read yet. */
+        c->doubted = true;
+        uv_timer_start(timer, on_ping, most / 3 + 1, 0);
+    } else {
+        lose_silent(c, quiet);
+    }
+}
+
 static void on_open(void *data)
 {
-    (void)data; /* what was written before goes out now */
+    struct h2_connection *c = data; /* what was written before goes out now */
+    c->heard = uv_now(c->h2->loop);
+    uv_timer_start(&c->ping, on_ping, c->h2->ping_ms, 0);
 }
 
 /* --- the start ---------------------------------------------------------------------------- */
@@ -371,8 +412,9 @@ struct h2_connection *h2_connection_get(struct h2 *h2, struct error *err)
     c = connection_new(h2, err);
     if (c) {
         uv_timer_init(h2->loop, &c->work);
-        c->work.data = c;
-        c->handles = 2;
+        uv_timer_init(h2->loop, &c->ping);
+        c->work.data = c->ping.data = c;
+        c->handles = 3; /* the stream, and the two */
         link_connection(c);
     }
     return c;

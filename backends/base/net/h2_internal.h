@@ -23,6 +23,7 @@ struct h2 {
     struct h2_connection *connections; /* all that are not closed; the newest first */
     struct h2_request *requests;       /* all that `done` was not called for */
     unsigned users; /* `http`, connections and requests whose memory is not given back yet */
+    unsigned ping_ms;
     bool closing;
     void (*closed)(void *data);
     void *closed_data;
@@ -45,6 +46,10 @@ struct h2_connection {
     bool ending;       /* is to be closed, when not inside any more */
     bool closed;
     uv_timer_t work;  /* sends on, or closes */
+    uv_timer_t ping;  /* from when it is open */
+    uint64_t heard;   /* loop time of the newest byte */
+    bool asked;       /* by a PING, and nothing came since */
+    bool doubted;     /* half of the time for it is over */
     unsigned handles; /* that are not closed yet */
 };
 

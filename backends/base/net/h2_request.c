@@ -273,7 +273,7 @@ size_t h2_request_read(struct h2_request *request, uint8_t *space, size_t size, 
 
 /* --- the start ---------------------------------------------------------------------------- */
 
-/* The fields of a request; texts in one allocation each. */
+/* The fields of a request, each with a copy of its texts: "name\0value\0". */
 struct fields {
     nghttp2_nv *all;
     size_t count;
@@ -282,19 +282,21 @@ struct fields {
 
 static void add(struct fields *f, const char *name, size_t name_size, const char *value)
 {
-    char *copy = strndup(name, name_size);
-    nghttp2_nv *nv = &f->all[f->count];
+    size_t value_size = strlen(value);
+    char *copy = malloc(name_size + value_size + 2), *own_value;
 
     if (!copy) {
         f->failed = true;
         return;
     }
-    for (char *p = copy; *p; p++) {
-        *p = (char)tolower((unsigned char)*p);
+    for (size_t i = 0; i < name_size; i++) {
+        copy[i] = (char)tolower((unsigned char)name[i]);
     }
-    *nv = (nghttp2_nv){(uint8_t *)copy, (uint8_t *)(uintptr_t)value, name_size, strlen(value),
-                       NGHTTP2_NV_FLAG_NONE};
-    f->count++;
+    copy[name_size] = '\0';
+    own_value = copy + name_size + 1;
+    memcpy(own_value, value, value_size + 1);
+    f->all[f->count++] = (nghttp2_nv){(uint8_t *)copy, (uint8_t *)own_value, name_size, value_size,
+                                      NGHTTP2_NV_FLAG_NONE};
 }
 
 static size_t count(const char *const *headers)

@@ -11,7 +11,9 @@ from .sandbox import Result
 
 LARGEST = 1 << 30
 ENDS = {"terminated": Result.GENERIC_STATUS_TERMINATED, "oom":
-        Result.GENERIC_STATUS_KERNEL_OOM_KILL, "gone": Result.GENERIC_STATUS_INTERNAL_FAILURE}
+        Result.GENERIC_STATUS_KERNEL_OOM_KILL, "gone": Result.GENERIC_STATUS_INTERNAL_FAILURE,
+        "timeout": Result.GENERIC_STATUS_TIMEOUT, "idle": Result.GENERIC_STATUS_IDLE_TIMEOUT,
+        "evicted": Result.GENERIC_STATUS_MEMORY_MANAGER_EVICTION}
 
 
 class Door:

@@ -258,6 +258,12 @@ class Exec:
             stream.close(reason if self.lost else None)
         self.stdin.close()
 
+    def forget(self):
+        """Its output takes no room any more."""
+        for stream in (self.stdout, self.stderr):
+            stream.start = stream.end
+            stream.data = bytearray()
+
     def describe(self):
         """For the state."""
         return {"id": self.id, "argv": self.argv, "pid": self.pid, "status": self.status,

@@ -4,7 +4,8 @@ The server's line names a `door`, an HTTP address:
 
     POST /fault    {"rpc": NAME, "what": WHAT, …}     GET  /state
     POST /set      {NAME: VALUE, …}                   POST /reset     forgets faults and settings
-    POST /end      {"sandbox": ID or name, "how": "terminated" | "oom" | "gone"}
+    POST /end      {"sandbox": ID or name, "how": "terminated" | "oom" | "gone" | "timeout" |
+                    "idle" | "evicted"}
 
 A fault is for the next call of an RPC (of the control plane or the router; "*" is any) and is used
 up by it. `times` (1; 0 is for ever) and `skip` (0: so many calls pass first) say for which calls.

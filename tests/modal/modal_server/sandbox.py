@@ -19,6 +19,7 @@ from .tunnels import HOST, Tunnels
 Result = api_pb2.GenericResult
 Network = api_pb2.NetworkAccess
 ENTRYPOINT = "entrypoint"
+KEPT_SECONDS = 5  # output of a process for those who are reading it at the sandbox's end
 GONE = "the sandbox has ended"
 OUT_OF_MEMORY = "the kernel has killed it: out of memory"
 
@@ -204,10 +205,15 @@ class Sandbox:
         for timer in self._timers:
             if timer is not asyncio.current_task():
                 timer.cancel()
+        self.world.spawn(self._tidy())
 
-    async def remove(self):
-        """Its files, too."""
+    async def _tidy(self):
+        """Its files, and what nobody can read any more."""
         await asyncio.to_thread(shutil.rmtree, self.folder, True)
+        await asyncio.sleep(KEPT_SECONDS)
+        for one in self.execs.values():
+            if one.id != ENTRYPOINT:
+                one.forget()
 
     # What is asked of it
 
