@@ -12,11 +12,16 @@ from support.client import binary
 from variants import SECRET
 
 KEPT = {"keep": True}
+NO_SUCH = {
+    "kernel": "00000000-0000-4000-8000-000000000000",
+    "container": "0" * 64,
+    "sandbox": "sb-" + "0" * 22,
+}
 reattach = pytest.mark.needs("reattach")
 
 
 @pytest.fixture(scope="module")
-def another(launch, scratch, variant):
+def another(launch, scratch, variant, setup):
     """another(**options) starts a server; all of them know of the same sessions."""
     state = scratch / f"state-{variant.name}"
     state.mkdir(mode=0o700, exist_ok=True)
@@ -25,6 +30,7 @@ def another(launch, scratch, variant):
         return launch(environment=KEPT, env={"XDG_STATE_HOME": str(state)}, **options)
 
     start.state = state
+    start.env = {**os.environ, **setup.env, "XDG_STATE_HOME": str(state)}
     return start
 
 
@@ -45,7 +51,7 @@ def attach(client, session, **arguments):
 def attached(client, session, **arguments):
     """The session, in this server."""
     result = attach(client, session, **arguments)
-    assert not result.is_error and result.session == session, result
+    assert not result.is_error and result.session == session, result.text()
     box = Box(client)
     box.id = session
     return box
@@ -71,8 +77,10 @@ def test_a_session_goes_on(another):
     """Variables, functions, files, name and tags are there after the server's end."""
     with another() as first:
         box = make(first, name="long", tags={"job": "7"}, env={"WORD": "one"})
-        box.ok("import os, threading\nx = [41]\ndef more(): return x[0] + 1\n"
-               "open('note.txt', 'w').write('kept')\nos.chdir('/tmp')")
+        box.ok(
+            "import os, threading\nx = [41]\ndef more(): return x[0] + 1\n"
+            "open('note.txt', 'w').write('kept')\nos.chdir('/tmp')"
+        )
     with another() as second:
         row = rows(second, tags={"job": "7"})[box.id]
         assert row["state"] == "detached" and row["name"] == "long" and row["runs"] == 1
@@ -108,9 +116,15 @@ def test_a_killed_server_leaves_it_to_people(another):
     config = first.process.args[first.process.args.index("--config") + 1]
 
     def command(name, *args, **options):
-        return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
-                              env={**os.environ, "XDG_STATE_HOME": str(another.state)},
-                              capture_output=True, text=True, timeout=60, **options)
+        return subprocess.run(
+            [binary(), name, "--config", str(config), *args],
+            check=False,
+            env=another.env,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            **options,
+        )
 
     assert box.id in command("sessions").stdout
     done = command("attach", box.id, input="for i in range(2):\n    x += i\n\nx")
@@ -133,8 +147,7 @@ def test_a_run_that_was_going_is_interrupted(another):
     with another() as first:
         box = make(first)
         box.ok("x = 7")
-        begun = box.run("import time\nprint('begun', flush=True)\ntime.sleep(300)",
-                        background=True)
+        begun = box.run("import time\nprint('begun', flush=True)\ntime.sleep(300)", background=True)
         run = begun.meta["cellblock/run"]["run"]
         until(lambda: "begun" in first.tool("poll_run", {"run": run, "wait_seconds": 1}).text())
     with another() as second:
@@ -195,9 +208,8 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
     record = Record(another, box.id)
     with another() as third:
         where = json.loads(record.text)["where"]
-        last = "kernel" if "kernel" in where else "container"
-        record.change(where={**where, last: "00000000-0000-4000-8000-000000000000"
-                             if last == "kernel" else "0" * 64})
+        last = next(name for name in NO_SUCH if name in where)
+        record.change(where={**where, last: NO_SUCH[last]})
         gone = attach(third, box.id)
         assert gone.is_error and "is gone" in gone.text() and box.id not in rows(third), gone
         until(lambda: not record.path.with_suffix(".lock").exists())
@@ -209,9 +221,15 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
 def by_hand(another, client, name, *args, **options):
     """`cellblock NAME` with the configuration that a server had."""
     config = client.process.args[client.process.args.index("--config") + 1]
-    return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
-                          env={**os.environ, "XDG_STATE_HOME": str(another.state)},
-                          capture_output=True, text=True, timeout=60, **options)
+    return subprocess.run(
+        [binary(), name, "--config", str(config), *args],
+        check=False,
+        env=another.env,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        **options,
+    )
 
 
 PRINTS = "import os, sys; print(word[0], end=''); sys.stdout.flush(); print(word[1:])\nword"
@@ -241,7 +259,7 @@ def test_its_secrets_are_masked_again(another):
         refused = attach(third, box.id)
         assert refused.is_error and "could not be masked" in refused.text(), refused
     done = by_hand(another, third, "attach", box.id, input="word")
-    assert done.returncode == 3 and "\"suite\"" in done.stderr and not done.stdout, done
+    assert done.returncode == 3 and '"suite"' in done.stderr and not done.stdout, done
     with another(secrets={}) as last:
         refused = attach(last, box.id)
         assert refused.is_error and "has no more" in refused.text(), refused
@@ -294,12 +312,14 @@ def test_what_goes_on_in_it_is_let_finish_or_is_killed(another, variant):
     cannot be interrupted either."""
     done_at = another.state / f"{variant.name}.done"
     session, server = left_running(
-        another, f"time.sleep(2)\ntry: open({str(done_at)!r}, 'w').close()\nexcept OSError: pass")
+        another, f"time.sleep(2)\ntry: open({str(done_at)!r}, 'w').close()\nexcept OSError: pass"
+    )
     done = by_hand(another, server, "stop", session)
     assert done.returncode == 0 and session in done.stdout, done
     assert done_at.exists() == (variant.backend == "jupyter")  # a container has its own files
     session, server = left_running(
-        another, "while True:\n try: time.sleep(600)\n except BaseException: pass")
+        another, "while True:\n try: time.sleep(600)\n except BaseException: pass"
+    )
     done = by_hand(another, server, "stop", "--kill", session)
     assert done.returncode == 0 and session in done.stdout, done
     assert session not in by_hand(another, server, "sessions", "--json").stdout

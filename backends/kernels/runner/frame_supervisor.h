@@ -35,10 +35,11 @@
  * to supervisor  PUT_END    {"id":int,"whole":bool}: that was all of it, or it is given up
  * to supervisor  FILE       an operation on files: the object of files_wire.h and "id", which no
  * PUT has either; "size" bytes of pieces follow to server      HELLO
- * {"cellblock":1,"python":"3.11.2","implementation":"CPython", "folder":"/…"|null}: the answer to
- * SETUP, and to ATTACH with "worker":bool: what answers a START is there, or "end":"…" says what
- * became of it; to server      STARTED    {"pid":int}: the answer to START, or EXIT to server BEGUN
- * empty: the RUN is given to the worker; output before this frame is not the run's to server EXIT
+ * {"cellblock":1,"python":"3.11.2","implementation":"CPython", "folder":"/…"|null,"pid":int}: the
+ * answer to SETUP, and to ATTACH with "worker":bool: what answers a START is there, or "end":"…"
+ * says what became of it; to server      STARTED    {"pid":int}: the answer to START, or EXIT to
+ * server BEGUN empty: the RUN is given to the worker; output before this frame is not the run's to
+ * server EXIT
  * {"how":"code"|"signal"|"memory"|"disk"|"files"|"processes"|"protocol"|
  *                            "failed","code":int,"signal":int,"used":int,"limit":int,"cpu_ms":int,
  *                            "peak_rss_kib":int,"text":"…"}: the worker ended, nothing of it is
