@@ -12,11 +12,8 @@ from support.client import binary
 from variants import SECRET
 
 KEPT = {"keep": True}
-NO_SUCH = {
-    "kernel": "00000000-0000-4000-8000-000000000000",
-    "container": "0" * 64,
-    "sandbox": "sb-" + "0" * 22,
-}
+NO_SUCH = {"kernel": "00000000-0000-4000-8000-000000000000", "container": "0" * 64,
+           "sandbox": "sb-" + "0" * 22}
 reattach = pytest.mark.needs("reattach")
 
 
@@ -77,10 +74,8 @@ def test_a_session_goes_on(another):
     """Variables, functions, files, name and tags are there after the server's end."""
     with another() as first:
         box = make(first, name="long", tags={"job": "7"}, env={"WORD": "one"})
-        box.ok(
-            "import os, threading\nx = [41]\ndef more(): return x[0] + 1\n"
-            "open('note.txt', 'w').write('kept')\nos.chdir('/tmp')"
-        )
+        box.ok("import os, threading\nx = [41]\ndef more(): return x[0] + 1\n"
+               "open('note.txt', 'w').write('kept')\nos.chdir('/tmp')")
     with another() as second:
         row = rows(second, tags={"job": "7"})[box.id]
         assert row["state"] == "detached" and row["name"] == "long" and row["runs"] == 1
@@ -116,15 +111,9 @@ def test_a_killed_server_leaves_it_to_people(another):
     config = first.process.args[first.process.args.index("--config") + 1]
 
     def command(name, *args, **options):
-        return subprocess.run(
-            [binary(), name, "--config", str(config), *args],
-            check=False,
-            env=another.env,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            **options,
-        )
+        return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
+                              env=another.env, capture_output=True, text=True, timeout=60,
+                              **options)
 
     assert box.id in command("sessions").stdout
     done = command("attach", box.id, input="for i in range(2):\n    x += i\n\nx")
@@ -147,7 +136,8 @@ def test_a_run_that_was_going_is_interrupted(another):
     with another() as first:
         box = make(first)
         box.ok("x = 7")
-        begun = box.run("import time\nprint('begun', flush=True)\ntime.sleep(300)", background=True)
+        begun = box.run("import time\nprint('begun', flush=True)\ntime.sleep(300)",
+                        background=True)
         run = begun.meta["cellblock/run"]["run"]
         until(lambda: "begun" in first.tool("poll_run", {"run": run, "wait_seconds": 1}).text())
     with another() as second:
@@ -221,15 +211,8 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
 def by_hand(another, client, name, *args, **options):
     """`cellblock NAME` with the configuration that a server had."""
     config = client.process.args[client.process.args.index("--config") + 1]
-    return subprocess.run(
-        [binary(), name, "--config", str(config), *args],
-        check=False,
-        env=another.env,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        **options,
-    )
+    return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
+                          env=another.env, capture_output=True, text=True, timeout=60, **options)
 
 
 PRINTS = "import os, sys; print(word[0], end=''); sys.stdout.flush(); print(word[1:])\nword"
@@ -259,7 +242,7 @@ def test_its_secrets_are_masked_again(another):
         refused = attach(third, box.id)
         assert refused.is_error and "could not be masked" in refused.text(), refused
     done = by_hand(another, third, "attach", box.id, input="word")
-    assert done.returncode == 3 and '"suite"' in done.stderr and not done.stdout, done
+    assert done.returncode == 3 and "\"suite\"" in done.stderr and not done.stdout, done
     with another(secrets={}) as last:
         refused = attach(last, box.id)
         assert refused.is_error and "has no more" in refused.text(), refused
@@ -312,14 +295,12 @@ def test_what_goes_on_in_it_is_let_finish_or_is_killed(another, variant):
     cannot be interrupted either."""
     done_at = another.state / f"{variant.name}.done"
     session, server = left_running(
-        another, f"time.sleep(2)\ntry: open({str(done_at)!r}, 'w').close()\nexcept OSError: pass"
-    )
+        another, f"time.sleep(2)\ntry: open({str(done_at)!r}, 'w').close()\nexcept OSError: pass")
     done = by_hand(another, server, "stop", session)
     assert done.returncode == 0 and session in done.stdout, done
     assert done_at.exists() == (variant.backend == "jupyter")  # a container has its own files
     session, server = left_running(
-        another, "while True:\n try: time.sleep(600)\n except BaseException: pass"
-    )
+        another, "while True:\n try: time.sleep(600)\n except BaseException: pass")
     done = by_hand(another, server, "stop", "--kill", session)
     assert done.returncode == 0 and session in done.stdout, done
     assert session not in by_hand(another, server, "sessions", "--json").stdout
