@@ -256,11 +256,13 @@ struct run *session_start(struct session *s, const struct session_start *how, vo
 
 static int not_left(const char *id, struct error *err)
 {
-    return error_set(err, ERROR_NOT_FOUND,
-                     "there is no session \"%.64s\" to be attached. A session outlives its server "
-                     "where its environment says \"keep\": true (backend docker, a Jupyter server "
-                     "at a url); all others, local ones too, end with the server that made them",
-                     id);
+    return error_set(
+        err, ERROR_NOT_FOUND,
+        "there is no session \"%.64s\" to be attached. A session outlives its server "
+        "where its environment says \"keep\": true (backend docker, backend modal, a "
+        "Jupyter server at a url); all others, local ones too, end with the server that "
+        "made them",
+        id);
 }
 
 /* The record, and the hold on its session. -1 with an error. */

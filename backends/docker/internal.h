@@ -7,6 +7,7 @@
 #include "backends/docker/docker.h"
 #include "backends/docker/engine.h"
 #include "backends/docker/gateway.h"
+#include "backends/docker/kept_word.h"
 #include "backends/docker/occupant.h"
 #include "backends/docker/pull.h"
 #include "backends/docker/spec.h"
@@ -166,8 +167,6 @@ int container_occupy(struct container *c); /* -1: it has failed */
 int kept_take(struct container *c, const struct start_request *request);
 /* Goes to the greeting of the one that is sought. */
 void kept_find(struct container *c);
-/* Made of the tag, one for each use. */
-void kept_word(const char *tag, const char *what, char ret[MAC_SIZE]);
 /* A container's labels, a new object. */
 json_t *kept_labels(const struct container *c);
 /* Do these labels say that it outlives its server, and that its time is not over? */

@@ -2,7 +2,6 @@
 #include <string.h>
 #include <time.h>
 
-#include "backends/base/hex.h"
 #include "backends/base/mac.h"
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
@@ -22,24 +21,10 @@
  */
 enum {
     EXEC_MS = 30 * 1000,
-    NIBBLES = 2 * MAC_KEY_SIZE,
 };
 
 #define TAG_LABEL "cellblock.tag"
 #define UNTIL_LABEL "cellblock.until"
-
-void kept_word(const char *tag, const char *what, char ret[MAC_SIZE])
-{
-    unsigned char key[MAC_KEY_SIZE] = {0};
-
-    for (size_t i = 0; tag[i] && i < NIBBLES; i++) {
-        int digit = hex_value(tag[i]);
-
-        key[i / 2] = (unsigned char)(key[i / 2] << 4 | (digit < 0 ? 0 : digit));
-    }
-    mac_of(key, what, strlen(what), ret);
-    explicit_bzero(key, sizeof(key));
-}
 
 json_t *kept_labels(const struct container *c)
 {

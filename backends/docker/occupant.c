@@ -83,6 +83,11 @@ static bool is_another(const struct occupant *o)
     return supervised_is_another(((const struct runner *)o)->supervised);
 }
 
+int runner_occupant_pid(const struct occupant *o)
+{
+    return supervised_pid(((const struct runner *)o)->supervised);
+}
+
 static void on_closed(void *data)
 {
     struct runner *r = data;

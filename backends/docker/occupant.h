@@ -47,5 +47,7 @@ struct occupant_events {
 struct occupant *runner_occupant_new(uv_loop_t *loop, struct byte_stream *stream,
                                      const struct supervised_options *options,
                                      const struct occupant_events *events, void *data);
+/* supervised_pid */
+int runner_occupant_pid(const struct occupant *o);
 
 #endif

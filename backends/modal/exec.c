@@ -27,7 +27,7 @@ struct modal_exec {
     Modal__TaskCommandRouter__TaskExecStdioReadRequest reading; /* what was asked for last */
     uint64_t out_offset, err_offset;
     bool paused;
-    bool began, out_over, err_over, wait_over, told, closing;
+    bool began, out_over, err_over, wait_over, told, leaving, closing;
     struct modal_exec_end end; /* as far as it is known */
     char *message;             /* of `end` */
 
@@ -111,6 +111,10 @@ static void tell(struct modal_exec *e)
     uv_prepare_stop(&e->soon);
     e->end.began = e->began;
     e->end.message = e->message;
+    if (e->leaving) {
+        modal_exec_close(e, e->closed, e->closed_data);
+        return;
+    }
     if (e->end.how == MODAL_EXEC_LOST && !e->message) {
         e->end.message = "its output ended, and nobody told how it did";
     }
@@ -327,6 +331,9 @@ static void on_written(void *data, const ProtobufCMessage *answer, enum grpc_sta
         buffer_consume(&e->in, e->in_flight);
         e->in_offset += e->in_flight;
         e->eof_sent = e->eof_in_flight;
+        if (e->eof_sent && e->leaving && !e->closing) {
+            modal_exec_close(e, e->closed, e->closed_data);
+        }
         if (buffer_size(&e->in) == 0) {
             buffer_reset(&e->in); /* gives a large one back */
         }
@@ -420,6 +427,26 @@ void modal_exec_eof(struct modal_exec *e)
 {
     e->eof = true;
     send_soon(e);
+}
+
+static void on_leave_time(uv_timer_t *timer)
+{
+    struct modal_exec *e = timer->data;
+
+    modal_exec_close(e, e->closed, e->closed_data);
+}
+
+void modal_exec_leave(struct modal_exec *e, void (*closed)(void *data), void *data)
+{
+    if (!e->began || e->told || e->in_broken || e->eof_sent) {
+        modal_exec_close(e, closed, data);
+        return;
+    }
+    e->leaving = true;
+    e->closed = closed;
+    e->closed_data = data;
+    modal_exec_eof(e);
+    uv_timer_start(&e->timer, on_leave_time, MODAL_EXEC_LEAVE_MS, 0);
 }
 
 /* ---- the start ---- */
@@ -527,6 +554,11 @@ struct modal_exec *modal_exec_new(uv_loop_t *loop, struct modal_router *router,
         return NULL;
     }
     return e;
+}
+
+const char *modal_exec_id(const struct modal_exec *e)
+{
+    return e->id;
 }
 
 struct byte_stream *modal_exec_stream(struct modal_exec *e)

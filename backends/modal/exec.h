@@ -23,6 +23,7 @@ enum {
     MODAL_EXEC_WRITE_CAP = 2 * 1024 * 1024,  /* of one TaskExecStdinWrite */
     MODAL_EXEC_SAID_CAP = 4096,              /* of stderr that are kept, the newest */
     MODAL_EXEC_ENDING_MS = 1000,
+    MODAL_EXEC_LEAVE_MS = 3000,       /* for the end of stdin to get there, when it is left */
     MODAL_EXEC_START_MS = 310 * 1000, /* a sandbox that is scheduled may take long to listen */
 };
 
@@ -65,7 +66,11 @@ struct byte_stream *modal_exec_stream(struct modal_exec *e);
 void modal_exec_eof(struct modal_exec *e);
 /* The newest lines of its stderr, joined; to be freed, NULL when there are none. */
 char *modal_exec_said(const struct modal_exec *e);
-/* No event any more. The process is not ended by this: its stdin is. */
+/* The id that we made up, by which others find it. */
+const char *modal_exec_id(const struct modal_exec *e);
+/* Closes it after its stdin has been ended, which is what tells a process that nobody is there. */
+void modal_exec_leave(struct modal_exec *e, void (*closed)(void *data), void *data);
+/* No event any more. Neither the process nor its stdin is ended by this. */
 void modal_exec_close(struct modal_exec *e, void (*closed)(void *data), void *data);
 
 #endif

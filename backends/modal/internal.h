@@ -3,6 +3,7 @@
 
 #include "api.pb-c.h"
 #include "backends/base/net/websocket.h"
+#include "backends/docker/kept_word.h"
 #include "backends/docker/occupant.h"
 #include "backends/modal/brought.h"
 #include "backends/modal/client.h"
@@ -43,6 +44,9 @@
  * it was terminated, evicted, out of memory or out of time (result.c). The supervisor's word on its
  * worker comes first. When the stream ends and the service has not said anything within WORD_MS,
  * the exec's own end is told.
+ *
+ * Kept: one of a session that outlives us is left instead of being terminated, and the next server
+ * finds it by its id (kept.c).
  *
  * Left behind: a sandbox has an end of its own (timeout_secs), and tags that tell which server on
  * which host made it. The next server of this host terminates those of servers that are gone.
@@ -124,14 +128,18 @@ struct sandbox {
     struct modal_rpc *wait; /* SandboxWait */
     struct modal_router *router;
     struct modal_exec *exec;
+    void (*last_ended)(struct sandbox *s); /* when the end of the last one is told */
     struct occupant *occupant;
     struct link *link; /* of the worker, NULL: none is there */
     bool v1;
-    bool getting; /* resources are */
-    bool warm;    /* made for the pool */
-    bool wanted;  /* a worker is to be started */
-    bool used;    /* a run was given to this worker */
-    bool killing; /* the worker is ended because we said so */
+    bool getting;  /* resources are */
+    bool warm;     /* made for the pool */
+    bool wanted;   /* a worker is to be started */
+    bool used;     /* a run was given to this worker */
+    bool killing;  /* the worker is ended because we said so */
+    char *tag;     /* of one that may outlive us; NULL: it does not */
+    json_t *where; /* the one that is to be found again; NULL: it is made */
+    bool left;     /* it goes on without us: it is not terminated */
 
     uv_timer_t timer; /* what comes next in its state */
     void (*on_time)(struct sandbox *s);
@@ -174,6 +182,10 @@ void sandbox_put_cancel(struct sandbox *s);
 /* False when there is nobody to ask. */
 bool sandbox_file(struct sandbox *s, const struct file_request *request, file_done done,
                   void *data);
+/* kept.c: what leads to one that may outlive us, NULL while there is nothing; and that it is to go
+ * on when it is closed. */
+json_t *sandbox_where(const struct sandbox *s);
+void sandbox_leave(struct sandbox *s, bool interrupt);
 /* Terminates it; nobody's from now on. No event follows. */
 void sandbox_close(struct sandbox *s);
 
@@ -200,6 +212,21 @@ int sandbox_find(struct sandbox *s,
                  void (*found)(struct sandbox *s, const char *id, const struct error *err));
 /* The V2 call of this name, or V1's: "SandboxWait". */
 const char *sandbox_rpc_name(const struct sandbox *s, const char *name, char space[64]);
+
+/* ---- kept.c ---- */
+
+/* The request's tag and what it seeks, copied. -1: out of memory, or it leads nowhere. */
+int kept_take(struct sandbox *s, const struct start_request *request);
+/* Goes on to the task of the one that is sought. */
+void kept_find(struct sandbox *s);
+/* Before its relay is started: who was there before has left. `next` follows from the loop. */
+void kept_end_last(struct sandbox *s, void (*next)(struct sandbox *s));
+/* The process that its supervisor is, in the one that is sought. */
+int kept_process(const struct sandbox *s);
+/* What is said of one that was sought and has ended; to be freed. */
+char *kept_ended(const struct sandbox *s, const char *words);
+/* Adds to its tags what proves whose it is. */
+void kept_tags(const struct sandbox *s, struct owner_tags *tags);
 
 /* ---- sandbox_jupyter.c: the kernel of that name instead of the runner ---- */
 
@@ -306,6 +333,8 @@ void modal_machine_interrupt(struct machine *m);
 int modal_machine_signal(struct machine *m, int number);
 void modal_machine_kill(struct machine *m);
 void modal_machine_busy(struct machine *m, bool busy);
+json_t *modal_machine_where(const struct machine *m);
+void modal_machine_leave(struct machine *m, bool interrupt);
 void modal_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 int modal_share_check(struct place *place, const struct share *share, struct error *err);
 void modal_check(struct place *place, void (*each)(void *data, const struct place_check *check),

@@ -218,6 +218,22 @@ void modal_machine_busy(struct machine *base, bool busy)
     }
 }
 
+json_t *modal_machine_where(const struct machine *base)
+{
+    const struct modal_machine *m = (const struct modal_machine *)base;
+
+    return m->sandbox ? sandbox_where(m->sandbox) : NULL;
+}
+
+void modal_machine_leave(struct machine *base, bool interrupt)
+{
+    const struct modal_machine *m = (const struct modal_machine *)base;
+
+    if (m->sandbox) {
+        sandbox_leave(m->sandbox, interrupt);
+    }
+}
+
 static void on_soon_closed(uv_handle_t *handle)
 {
     struct modal_machine *m = handle->data;

@@ -56,7 +56,8 @@ static void sweep_one(struct modal_place *place, const Modal__Client__SandboxInf
     const Modal__Client__TaskInfo *task = info->task_info;
     bool finished = task && task->finished_at > 0;
 
-    if (!finished && sandbox_is_id(info->id) && owner_is_dead(info->tags, info->n_tags)) {
+    if (!finished && sandbox_is_id(info->id) && owner_is_dead(info->tags, info->n_tags) &&
+        !owner_is_kept(info->tags, info->n_tags)) {
         terminate(place, info->id);
     }
 }

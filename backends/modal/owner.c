@@ -4,12 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 enum { TEXT_CAP = 1024, START_FIELD = 22 };
 
-static const char *const names[OWNER_TAGS] = {OWNER_TAG_SANDBOX, OWNER_TAG_HOST, OWNER_TAG_BOOT,
-                                              OWNER_TAG_PIDS, OWNER_TAG_PROCESS};
+static const char *const names[OWNER_TAGS_MAX] = {
+    OWNER_TAG_SANDBOX, OWNER_TAG_HOST, OWNER_TAG_BOOT, OWNER_TAG_PIDS,
+    OWNER_TAG_PROCESS, OWNER_TAG_KEPT, OWNER_TAG_UNTIL};
 
 static bool read_text(const char *path, char space[TEXT_CAP])
 {
@@ -89,16 +91,31 @@ static void here(struct owner_tags *t)
     fill(t->space[OWNER_PIDS], text);
 }
 
+static void list(struct owner_tags *t, size_t count)
+{
+    for (size_t i = 0; i < count; i++) {
+        t->list[2 * i] = names[i];
+        t->list[2 * i + 1] = t->space[i];
+    }
+    t->list[2 * count] = NULL;
+}
+
 void owner_tags(struct owner_tags *ret, const char *sandbox)
 {
     fill(ret->space[OWNER_SANDBOX], sandbox);
     here(ret);
     process_of((long)getpid(), ret->space[OWNER_PROCESS]);
-    for (size_t i = 0; i < OWNER_TAGS; i++) {
-        ret->list[2 * i] = names[i];
-        ret->list[2 * i + 1] = ret->space[i];
-    }
-    ret->list[(size_t)2 * OWNER_TAGS] = NULL;
+    list(ret, OWNER_TAGS);
+}
+
+void owner_keep(struct owner_tags *t, const char *word, double seconds)
+{
+    char until[OWNER_TAG_SIZE];
+
+    (void)snprintf(until, sizeof(until), "%lld", (long long)time(NULL) + (long long)seconds);
+    fill(t->space[OWNER_KEPT], word);
+    fill(t->space[OWNER_UNTIL], until);
+    list(t, OWNER_TAGS_MAX);
 }
 
 const char *owner_tag(Modal__Client__SandboxTag *const *tags, size_t count, const char *name)
@@ -109,6 +126,13 @@ const char *owner_tag(Modal__Client__SandboxTag *const *tags, size_t count, cons
         }
     }
     return "";
+}
+
+bool owner_is_kept(Modal__Client__SandboxTag *const *tags, size_t count)
+{
+    long long until = strtoll(owner_tag(tags, count, OWNER_TAG_UNTIL), NULL, 10);
+
+    return owner_tag(tags, count, OWNER_TAG_KEPT)[0] && until > (long long)time(NULL);
 }
 
 bool owner_is_dead(Modal__Client__SandboxTag *const *tags, size_t count)

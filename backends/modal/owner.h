@@ -22,6 +22,9 @@ enum owner_tag {
     OWNER_PIDS,
     OWNER_PROCESS,
     OWNER_TAGS,
+    OWNER_KEPT = OWNER_TAGS, /* of those that outlive us alone */
+    OWNER_UNTIL,
+    OWNER_TAGS_MAX,
 };
 
 #define OWNER_TAG_SANDBOX "cellblock-sandbox" /* of which there is one in the world */
@@ -29,17 +32,23 @@ enum owner_tag {
 #define OWNER_TAG_BOOT "cellblock-boot"
 #define OWNER_TAG_PIDS "cellblock-pids"
 #define OWNER_TAG_PROCESS "cellblock-process"
+#define OWNER_TAG_KEPT "cellblock-kept"   /* a word that is made of its session's tag */
+#define OWNER_TAG_UNTIL "cellblock-until" /* seconds since 1970 */
 
 struct owner_tags {
-    char space[OWNER_TAGS][OWNER_TAG_SIZE];
-    const char *list[2 * OWNER_TAGS + 1]; /* name, value, …, NULL */
+    char space[OWNER_TAGS_MAX][OWNER_TAG_SIZE];
+    const char *list[2 * OWNER_TAGS_MAX + 1]; /* name, value, …, NULL */
 };
 
 /* Of this process, and this sandbox of it. */
 void owner_tags(struct owner_tags *ret, const char *sandbox);
+/* It outlives this process, so many seconds at most. */
+void owner_keep(struct owner_tags *t, const char *word, double seconds);
 /* The value of a tag, or "". */
 const char *owner_tag(Modal__Client__SandboxTag *const *tags, size_t count, const char *name);
 /* Is the server that these tags name on this host, and gone? */
 bool owner_is_dead(Modal__Client__SandboxTag *const *tags, size_t count);
+/* Does it outlive its server, and is its time not over? */
+bool owner_is_kept(Modal__Client__SandboxTag *const *tags, size_t count);
 
 #endif

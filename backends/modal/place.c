@@ -205,6 +205,12 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     struct modal_place *place;
     uint64_t random;
 
+    if (env->keep && modal_spec_is_jupyter(env)) {
+        return error_set(
+            err, ERROR_UNSUPPORTED,
+            "keep: on Modal a session of kernel \"jupyter\" ends with the server; leave "
+            "out \"keep\", or \"kernel\"");
+    }
     if (modal_spec_check(env, err) < 0 || modal_recipe_check(env, err) < 0) {
         return -1;
     }
@@ -220,7 +226,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->v1 = modal_spec_needs_v1(env);
     if (place->jupyter) {
         place->base.kernel = &jupyter_kernel;
-        place->base.lacks = CAP_EXIT_STATUS;
+        place->base.lacks = CAP_EXIT_STATUS | CAP_REATTACH;
     } else {
         place->base.lacks = CAP_KERNELSPECS;
     }
@@ -250,7 +256,8 @@ static void warm(struct place *base)
     .machine_put_cancel = modal_machine_put_cancel, .machine_file = modal_machine_file,            \
     .machine_interrupt = modal_machine_interrupt, .machine_signal = modal_machine_signal,          \
     .machine_kill = modal_machine_kill, .machine_close = modal_machine_close,                      \
-    .machine_busy = modal_machine_busy
+    .machine_busy = modal_machine_busy, .machine_where = modal_machine_where,                      \
+    .machine_leave = modal_machine_leave
 
 const struct place_ops modal_place_ops = {OPS("modal", MODAL_CAPABILITIES)};
 

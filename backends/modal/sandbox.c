@@ -40,6 +40,12 @@ struct sandbox *sandbox_new(struct modal_place *place, const struct start_reques
     } else {
         (void)snprintf(s->name, sizeof(s->name), "cellblock-%s-%u", place->server, place->made);
     }
+    if (kept_take(s, request) < 0) {
+        free(s->tag);
+        json_decref(s->where);
+        free(s);
+        return NULL;
+    }
     uv_timer_init(place->base.loop, &s->timer);
     uv_timer_init(place->base.loop, &s->tick);
     uv_timer_init(place->base.loop, &s->again);
@@ -163,6 +169,7 @@ static void on_worker(void *data, struct link *link)
         return;
     }
     s->wanted = false;
+    s->left = false; /* reached, if it was sought */
     s->link = link;
     if (s->events) {
         s->events->on_worker(s->owner, link);
@@ -172,8 +179,14 @@ static void on_worker(void *data, struct link *link)
 static void on_broken(void *data, const char *message)
 {
     struct sandbox *s = data;
-    char *words = s->exec ? modal_exec_said(s->exec) : NULL;
+    char *words;
 
+    if (s->where && s->left && s->occupant->ops->is_another(s->occupant)) {
+        s->left = false; /* ours, without what was in it */
+        sandbox_fail(s, ERROR_NOT_FOUND, "%s", message ? message : "it was restarted");
+        return;
+    }
+    words = s->exec ? modal_exec_said(s->exec) : NULL;
     sandbox_fail(s, ERROR_LOST, "what runs in the sandbox does not keep the protocol: %s%s%s",
                  message ? message : "it broke off", words ? "; it said: " : "",
                  words ? words : "");
@@ -192,7 +205,7 @@ static void on_waiting(void *data, const char *what)
 static struct occupant *new_runner(struct sandbox *s, const struct occupant_events *events)
 {
     const struct environment *env = s->place->base.env;
-    const struct supervised_options options = {
+    struct supervised_options options = {
         .workspace = "/workspace",
         .memory_mib = place_memory(s->place),
         .disk_mib = env->disk_mib,
@@ -200,10 +213,21 @@ static struct occupant *new_runner(struct sandbox *s, const struct occupant_even
         .limits_per_process = true,
         .warm = s->warm,
         .env = env->env,
+        .keep_seconds = env->max_lifetime_seconds,
     };
+    char secret[MAC_SIZE], proof[MAC_SIZE];
+    struct occupant *o;
 
-    return runner_occupant_new(s->place->base.loop, modal_exec_stream(s->exec), &options, events,
-                               s);
+    if (s->tag) {
+        kept_word(s->tag, "relay", secret);
+        kept_word(secret, "proof", proof);
+        options.secret = s->where ? secret : NULL;
+        options.pid = s->where ? kept_process(s) : 0;
+        options.proof = proof;
+    }
+    o = runner_occupant_new(s->place->base.loop, modal_exec_stream(s->exec), &options, events, s);
+    explicit_bzero(secret, sizeof(secret));
+    return o;
 }
 
 int sandbox_occupy(struct sandbox *s)
@@ -359,6 +383,12 @@ void sandbox_over(struct sandbox *s, const struct machine_exit *exit, char *word
     s->has_result = true;
     s->result = *exit;
     s->result_words = words_owned;
+    if (s->where && s->left) {
+        s->result_words = kept_ended(s, words_owned);
+        s->result = (struct machine_exit){
+            .how = EXIT_LOST, .kind = ERROR_NOT_FOUND, .message = s->result_words};
+        free(words_owned);
+    }
     if (s->state == SANDBOX_GREETING || s->state == SANDBOX_UP) {
         sandbox_arm(s, LAST_WORDS_MS, conclude);
     } else {

@@ -63,6 +63,8 @@ static void on_timer_closed(uv_handle_t *handle)
     }
     modal_bringing_free(s->bringing);
     free_secret(s->token);
+    free_secret(s->tag);
+    json_decref(s->where);
     free_secret(s->router_jwt);
     free(s->router_url);
     free(s->tunnel);
@@ -165,7 +167,7 @@ void sandbox_settle(struct sandbox *s)
     if (s->rpc || uv_is_active((uv_handle_t *)&s->timer)) {
         return;
     }
-    if (s->id[0] && !s->over && !s->terminated) {
+    if (s->id[0] && !s->over && !s->terminated && !s->left) {
         terminate(s);
     } else if (!s->id[0] && s->unsure) {
         find_it(s);
@@ -209,7 +211,9 @@ static void on_exec_closed(void *data)
 
 static void close_exec(struct sandbox *s)
 {
-    if (s->exec) {
+    if (s->exec && s->left) {
+        modal_exec_leave(s->exec, on_exec_closed, s);
+    } else if (s->exec) {
         modal_exec_close(s->exec, on_exec_closed, s);
     } else {
         close_router(s);

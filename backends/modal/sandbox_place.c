@@ -92,10 +92,8 @@ static void on_exec_end(void *data, const struct modal_exec_end *end)
     sandbox_exec_ended(data, end);
 }
 
-static int start_exec(struct sandbox *s, const char *const *argv, struct error *err)
+static int open_router(struct sandbox *s, struct error *err)
 {
-    static const struct modal_exec_events events = {on_exec_started, on_exec_output, on_exec_end};
-    const struct modal_exec_options options = {.task_id = s->task_id, .argv = argv};
     const struct modal_router_options router = {
         .client = s->place->client,
         .sandbox_id = s->v1 ? NULL : s->id,
@@ -106,35 +104,54 @@ static int start_exec(struct sandbox *s, const char *const *argv, struct error *
     };
 
     s->router = modal_router_new(s->place->base.loop, &router, err);
-    if (!s->router) {
-        return -1;
-    }
+    return s->router ? 0 : -1;
+}
+
+static int start_exec(struct sandbox *s, const char *const *argv, struct error *err)
+{
+    static const struct modal_exec_events events = {on_exec_started, on_exec_output, on_exec_end};
+    const struct modal_exec_options options = {.task_id = s->task_id, .argv = argv};
+
     s->exec = modal_exec_new(s->place->base.loop, s->router, &options, &events, s, err);
     return s->exec ? 0 : -1;
 }
 
-void sandbox_start_exec(struct sandbox *s)
+static void start_program(struct sandbox *s)
 {
     const char *python = modal_recipe_python(s->place->base.env);
     const char *const *argv;
     struct error err = {0};
     char *space = NULL;
 
-    if (sandbox_wants_tunnel(s)) {
-        sandbox_phase(s, SANDBOX_PLACING, "waiting for a tunnel to the sandbox");
-        sandbox_ask_tunnel(s);
-        return;
-    }
     argv = s->place->jupyter ? sandbox_gateway_command(s, &space)
                              : supervised_command(python, false, &space);
-    sandbox_phase(s, SANDBOX_STARTING,
-                  s->place->jupyter ? "starting a Kernel Gateway in the sandbox"
-                                    : "starting Python in the sandbox");
     if (!argv || start_exec(s, argv, &err) < 0) {
         sandbox_fail(s, err.kind ? err.kind : ERROR_INTERNAL, "%s",
                      err.message ? err.message : "out of memory");
     }
     free(space);
+    error_clear(&err);
+}
+
+void sandbox_start_exec(struct sandbox *s)
+{
+    struct error err = {0};
+
+    if (sandbox_wants_tunnel(s)) {
+        sandbox_phase(s, SANDBOX_PLACING, "waiting for a tunnel to the sandbox");
+        sandbox_ask_tunnel(s);
+        return;
+    }
+    sandbox_phase(s, SANDBOX_STARTING,
+                  s->place->jupyter ? "starting a Kernel Gateway in the sandbox"
+                                    : "starting Python in the sandbox");
+    if (open_router(s, &err) < 0) {
+        sandbox_fail(s, err.kind, "%s", err.message);
+    } else if (s->where) {
+        kept_end_last(s, start_program);
+    } else {
+        start_program(s);
+    }
     error_clear(&err);
 }
 

@@ -300,13 +300,14 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         .tags = tags.list,
         .argv = argv,
         .timeout_secs = modal_spec_lifetime(env, s->place->ephemeral),
-        .idle_timeout_secs = place_idle_limit(s->place),
+        .idle_timeout_secs = s->tag ? 0 : place_idle_limit(s->place),
         .brought = s->brought,
         .jupyter = s->place->jupyter && env->network != NETWORK_NONE,
     };
     ProtobufCMessage *message;
 
     owner_tags(&tags, s->mark);
+    kept_tags(s, &tags);
     message = modal_spec_message(&spec);
     if (!message) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
@@ -385,6 +386,10 @@ static void on_prepare(struct sandbox *s)
         return;
     }
     orphans_sweep(s->place);
+    if (s->where) {
+        kept_find(s);
+        return;
+    }
     s->phase = "waiting for Modal";
     get_ids(s);
 }

@@ -12,11 +12,13 @@ from support.client import binary
 from variants import SECRET
 
 KEPT = {"keep": True}
+NO_SUCH = {"kernel": "00000000-0000-4000-8000-000000000000", "container": "0" * 64,
+           "sandbox": "sb-" + "0" * 22}
 reattach = pytest.mark.needs("reattach")
 
 
 @pytest.fixture(scope="module")
-def another(launch, scratch, variant):
+def another(launch, scratch, variant, setup):
     """another(**options) starts a server; all of them know of the same sessions."""
     state = scratch / f"state-{variant.name}"
     state.mkdir(mode=0o700, exist_ok=True)
@@ -25,6 +27,7 @@ def another(launch, scratch, variant):
         return launch(environment=KEPT, env={"XDG_STATE_HOME": str(state)}, **options)
 
     start.state = state
+    start.env = {**os.environ, **setup.env, "XDG_STATE_HOME": str(state)}
     return start
 
 
@@ -45,7 +48,7 @@ def attach(client, session, **arguments):
 def attached(client, session, **arguments):
     """The session, in this server."""
     result = attach(client, session, **arguments)
-    assert not result.is_error and result.session == session, result
+    assert not result.is_error and result.session == session, result.text()
     box = Box(client)
     box.id = session
     return box
@@ -109,8 +112,8 @@ def test_a_killed_server_leaves_it_to_people(another):
 
     def command(name, *args, **options):
         return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
-                              env={**os.environ, "XDG_STATE_HOME": str(another.state)},
-                              capture_output=True, text=True, timeout=60, **options)
+                              env=another.env, capture_output=True, text=True, timeout=60,
+                              **options)
 
     assert box.id in command("sessions").stdout
     done = command("attach", box.id, input="for i in range(2):\n    x += i\n\nx")
@@ -195,9 +198,8 @@ def test_only_the_sandbox_with_the_tag_is_attached(another):
     record = Record(another, box.id)
     with another() as third:
         where = json.loads(record.text)["where"]
-        last = "kernel" if "kernel" in where else "container"
-        record.change(where={**where, last: "00000000-0000-4000-8000-000000000000"
-                             if last == "kernel" else "0" * 64})
+        last = next(name for name in NO_SUCH if name in where)
+        record.change(where={**where, last: NO_SUCH[last]})
         gone = attach(third, box.id)
         assert gone.is_error and "is gone" in gone.text() and box.id not in rows(third), gone
         until(lambda: not record.path.with_suffix(".lock").exists())
@@ -210,8 +212,7 @@ def by_hand(another, client, name, *args, **options):
     """`cellblock NAME` with the configuration that a server had."""
     config = client.process.args[client.process.args.index("--config") + 1]
     return subprocess.run([binary(), name, "--config", str(config), *args], check=False,
-                          env={**os.environ, "XDG_STATE_HOME": str(another.state)},
-                          capture_output=True, text=True, timeout=60, **options)
+                          env=another.env, capture_output=True, text=True, timeout=60, **options)
 
 
 PRINTS = "import os, sys; print(word[0], end=''); sys.stdout.flush(); print(word[1:])\nword"

@@ -394,6 +394,37 @@ static void test_closed_while_it_goes_on(void **state)
     assert_int_equal(t.ended, 0);
 }
 
+/* What waited is written, and that nobody is there. */
+static void test_left_its_stdin_is_ended(void **state)
+{
+    static const struct piece quiet[] = {{"", GRPC_OK}, {NULL, 0}};
+    struct trial t;
+    struct byte_stream *in;
+
+    (void)state;
+    begin(&t, "https://api.modal.com");
+    t.no_end = true;
+    t.pieces = quiet;
+    start(&t);
+    in = modal_exec_stream(t.exec);
+    while (t.started == 0) {
+        (void)uv_run(&t.loop, UV_RUN_ONCE);
+    }
+    assert_string_equal(modal_exec_id(t.exec), t.exec_id);
+    assert_int_equal(in->write(in, "last", 4), 0);
+    modal_exec_leave(t.exec, on_closed, &t);
+    while (t.closed == 0) {
+        (void)uv_run(&t.loop, UV_RUN_ONCE);
+    }
+    t.exec = NULL;
+    assert_int_equal(t.writes, 1);
+    assert_string_equal(t.written[0], "last");
+    assert_true(t.write_eofs[0]);
+    t.closed = 0;
+    end(&t);
+    assert_int_equal(t.ended, 0);
+}
+
 static void test_closed_before_it_has_started(void **state)
 {
     struct trial t;
@@ -643,13 +674,13 @@ static void test_the_service_s_word(void **state)
 /* ---- whose it is ---- */
 
 struct tags {
-    Modal__Client__SandboxTag tags[OWNER_TAGS];
-    Modal__Client__SandboxTag *list[OWNER_TAGS];
+    Modal__Client__SandboxTag tags[OWNER_TAGS_MAX];
+    Modal__Client__SandboxTag *list[OWNER_TAGS_MAX];
 };
 
 static void fill_tags(struct tags *t, const struct owner_tags *mine)
 {
-    for (size_t i = 0; i < OWNER_TAGS; i++) {
+    for (size_t i = 0; mine->list[2 * i]; i++) {
         modal__client__sandbox_tag__init(&t->tags[i]);
         t->tags[i].tag_name = (char *)mine->list[2 * i];
         t->tags[i].tag_value = (char *)mine->list[2 * i + 1];
@@ -688,6 +719,26 @@ static void test_whose_a_sandbox_is(void **state)
     assert_false(owner_is_dead(t.list, OWNER_TAGS));
 }
 
+static void test_one_that_is_kept(void **state)
+{
+    struct owner_tags mine;
+    struct tags t;
+
+    (void)state;
+    owner_tags(&mine, "a");
+    fill_tags(&t, &mine);
+    assert_false(owner_is_kept(t.list, OWNER_TAGS));
+    owner_keep(&mine, "word", 100);
+    fill_tags(&t, &mine);
+    assert_null(mine.list[(size_t)2 * OWNER_TAGS_MAX]);
+    assert_string_equal(owner_tag(t.list, OWNER_TAGS_MAX, OWNER_TAG_KEPT), "word");
+    assert_true(owner_is_kept(t.list, OWNER_TAGS_MAX));
+    assert_false(owner_is_kept(t.list, OWNER_UNTIL)); /* for how long, it does not say */
+    owner_keep(&mine, "word", -1);
+    fill_tags(&t, &mine);
+    assert_false(owner_is_kept(t.list, OWNER_TAGS_MAX)); /* its time is over */
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
@@ -697,6 +748,7 @@ int main(void)
         cmocka_unit_test(test_a_start_is_tried_again_with_its_id),
         cmocka_unit_test(test_one_that_is_there_already_is_the_same),
         cmocka_unit_test(test_closed_while_it_goes_on),
+        cmocka_unit_test(test_left_its_stdin_is_ended),
         cmocka_unit_test(test_closed_before_it_has_started),
         cmocka_unit_test(test_output_goes_on_where_it_was_cut),
         cmocka_unit_test(test_output_that_is_lost),
@@ -709,6 +761,7 @@ int main(void)
         cmocka_unit_test(test_what_is_tried_again),
         cmocka_unit_test(test_the_service_s_word),
         cmocka_unit_test(test_whose_a_sandbox_is),
+        cmocka_unit_test(test_one_that_is_kept),
     };
 
     return cmocka_run_group_tests(tests, NULL, NULL);

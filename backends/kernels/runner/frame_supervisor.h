@@ -37,7 +37,7 @@
  *                            PUT has either; "size" bytes of pieces follow
  *
  * to server      HELLO      {"cellblock":1,"python":"3.11.2","implementation":"CPython",
- *                            "folder":"/…"|null}: the answer to SETUP, and to ATTACH with
+ *                            "folder":"/…"|null,"pid":int}: the answer to SETUP, and to ATTACH with
  *                            "worker":bool: what answers a START is there, or "end":"…" says what
  *                            became of it
  * to server      STARTED    {"pid":int}: the answer to START, or EXIT

@@ -471,6 +471,11 @@ void supervised_kill(struct supervised *s)
     }
 }
 
+int supervised_pid(const struct supervised *s)
+{
+    return s->options.secret ? s->options.pid : s->pid;
+}
+
 bool supervised_is_another(const struct supervised *s)
 {
     return s->another;

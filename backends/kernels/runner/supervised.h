@@ -62,6 +62,7 @@ struct supervised_options {
     double keep_seconds;
     const char *secret; /* it is there already, and the far command becomes a relay to it: all else
                          * of these but workspace means nothing then */
+    int pid; /* with `secret`: its process there; 0: the first of all, as in a container */
 };
 
 struct supervised_events {
@@ -115,6 +116,9 @@ void supervised_file(struct supervised *s, const struct file_request *request, f
                      void *data);
 /* Has the one that was there already lost the worker that it had? */
 bool supervised_is_another(const struct supervised *s);
+/* The process that the supervisor is, there: as it said before any code ran, or as it was sought.
+ * 0: not known. */
+int supervised_pid(const struct supervised *s);
 /* See place_ops.machine_folder. */
 const char *supervised_folder(const struct supervised *s);
 /* The last lines that came before the greeting, or "" — for messages. */

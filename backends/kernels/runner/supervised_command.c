@@ -163,7 +163,7 @@ static json_t *setup_of(const struct supervised_options *o)
 static json_t *attach_of(const struct supervised_options *o)
 {
     return json_pack("{s:s, s:s, s:i}", "folder", SUPERVISED_DOOR, "secret", o->secret, "pid",
-                     SUPERVISED_FIRST_PID);
+                     o->pid ? o->pid : SUPERVISED_FIRST_PID);
 }
 
 int supervised_send_package(struct supervised *s, const char *magic)

@@ -1,3 +1,4 @@
+#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -108,7 +109,7 @@ static void take_hello(struct supervised *s, const json_t *json)
 {
     const char *python = json_string_value(json_object_get(json, "python"));
     const char *folder = json_string_value(json_object_get(json, "folder"));
-    json_int_t version;
+    json_int_t version, pid;
     char *words;
 
     if (!python || number(json, "cellblock", &version) < 0 || version != FRAME_SUPERVISOR_VERSION ||
@@ -121,6 +122,9 @@ static void take_hello(struct supervised *s, const json_t *json)
         return;
     }
     words = clean(python, strnlen(python, 64));
+    if (number(json, "pid", &pid) == 0 && pid > 0 && pid <= INT_MAX) {
+        s->pid = (int)pid;
+    }
     s->folder = folder ? strdup(folder) : NULL;
     s->phase = PHASE_UP;
     (void)uv_timer_stop(&s->greeting);

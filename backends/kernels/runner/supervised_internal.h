@@ -70,6 +70,7 @@ struct supervised {
     struct buffer banner; /* what came before the marker */
     char *banner_end;     /* its last lines, for messages */
     char *folder;
+    int pid; /* of the supervisor, as it said; 0: it did not */
 
     unsigned char header[FRAME_HEADER];
     size_t header_size; /* bytes of it that are there */

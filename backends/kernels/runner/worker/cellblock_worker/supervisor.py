@@ -257,7 +257,8 @@ class Supervisor(Errands):
             self._take_start(frame)
 
     def _greet(self, **more):
-        hello = {"cellblock": VERSION, **session.interpreter(), "folder": self._setup.folder}
+        hello = {"cellblock": VERSION, **session.interpreter(), "folder": self._setup.folder,
+                 "pid": os.getpid()}
         self._send(HELLO, {**hello, **more})
 
     def _take_attach(self, frame):
