@@ -519,6 +519,24 @@ def test_killed_cellblock_s_sandboxes_are_swept(server, launch):
     assert len(left_on(server)) == 1
 
 
+def test_a_killed_cellblock_s_kept_sandbox_is_not_swept(server, launch, tmp_path, monkeypatch):
+    """The next one attaches it, by a tag from which the session's own cannot be learnt."""
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path))
+    first = launch(keep=True)
+    id_ = first.run("x = 41").session
+    left = only(server)
+    assert len(left["tags"]["cellblock-kept"]) == 48 and int(left["tags"]["cellblock-until"]) > 0
+    first.kill()
+    second = launch("--toolsets", "sessions", keep=True)
+    assert second.run("6 * 7").text("result") == "42"
+    eventually("nobody looks for what was left", lambda: calls(server, "SandboxListV2") > 1)
+    assert not second.tool("create_session", {"attach": id_}).is_error
+    assert second.run("x + 1", session=id_).text("result") == "42"
+    for row in json.loads(second.tool("list_sessions", {}).text())["sessions"]:
+        assert not second.tool("end_session", {"session": row["session"]}).is_error
+    eventually("a sandbox is left", lambda: not left_on(server))
+
+
 def test_terminated_cellblock(server, client):
     """SIGTERM in the middle of a run: all is given back."""
     session = open_session(client)
