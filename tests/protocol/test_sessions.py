@@ -542,7 +542,7 @@ def test_the_policy_names_images_and_packages(own):
     refused(server, "create_session", "no such setting", image="python:3.13")
     refused(server, "create_session", "no such setting", packages=["pandas"])
     refused(server, "create_session", "these may: pandas", packages=["polars"])
-    refused(server, "create_session", "no backend", "Leave it out", gpu="H100")
+    refused(server, "create_session", "no such setting", "modal", "Leave it out", gpu="H100")
     refused(server, "create_session", "these may: H100", gpu="H100:2")
     assert not server.tool("create_session", {"network": "all"}).is_error
 
