@@ -3,7 +3,7 @@
 
 #include "backends/modal/internal.h"
 
-/* Started sandboxs that nobody has used, with a worker that is ready. None has any share. */
+/* Started sandboxes that nobody has used, with a worker that is ready. None has any share. */
 
 static const struct sandbox_events pool_events;
 
