@@ -4,6 +4,7 @@
 
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
+#include "backends/docker/recipe.h"
 
 /* A container while it lives: its owner, its supervisor, its worker. */
 
@@ -214,6 +215,7 @@ static struct occupant *new_gateway(struct container *c, const struct occupant_e
     struct docker_place *place = c->place;
     struct gateway_options options = {.env = place->base.env->env,
                                       .memory_mib = place->base.env->memory_mib,
+                                      .python = RECIPE_PYTHON,
                                       .tag = c->tag,
                                       .where = c->where,
                                       .keep_seconds = place->base.env->max_lifetime_seconds};

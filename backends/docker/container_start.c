@@ -3,6 +3,7 @@
 
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
+#include "backends/docker/recipe.h"
 
 /* A container's way from its name to the greeting of its supervisor. */
 
@@ -262,7 +263,7 @@ static json_t *create_body(struct docker_place *place, struct spec *spec)
     json_t *body;
 
     if (place->kernel_image) {
-        gateway_command(NULL, argv);
+        gateway_command(RECIPE_PYTHON, argv);
         spec->command = argv;
     } else {
         const char *python = place->base.env->python;

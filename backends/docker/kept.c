@@ -5,6 +5,7 @@
 #include "backends/base/mac.h"
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
+#include "backends/docker/recipe.h"
 
 /*
  * Containers that outlive the server which made them: with the jupyter kernel their gateway lives
@@ -116,7 +117,7 @@ static json_t *command_of(const struct docker_place *place)
     json_t *words = json_array();
 
     if (place->kernel_image) {
-        gateway_command(NULL, keeper);
+        gateway_command(RECIPE_PYTHON, keeper);
     } else {
         argv = supervised_command(python ? python : "python3", false, &text);
     }

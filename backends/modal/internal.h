@@ -3,8 +3,7 @@
 
 #include "api.pb-c.h"
 #include "backends/base/net/websocket.h"
-#include "backends/docker/kept_word.h"
-#include "backends/docker/occupant.h"
+#include "backends/kernels/occupant.h"
 #include "backends/modal/brought.h"
 #include "backends/modal/client.h"
 #include "backends/modal/exec.h"
@@ -14,6 +13,7 @@
 #include "backends/modal/router.h"
 #include "backends/modal/spec.h"
 #include "backends/place.h"
+#include "backends/remote/kept_word.h"
 
 /*
  * The modal place. Theory of operation:

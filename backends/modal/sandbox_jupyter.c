@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "backends/base/strings.h"
-#include "backends/docker/gateway.h"
+#include "backends/kernels/jupyter/gateway.h"
 #include "backends/modal/image_recipe.h"
 #include "backends/modal/internal.h"
 

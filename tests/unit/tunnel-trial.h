@@ -7,7 +7,7 @@
 #include <uv.h>
 
 #include "backends/base/buffer.h"
-#include "backends/docker/tunnel.h"
+#include "backends/kernels/jupyter/tunnel.h"
 
 /* The near end of the tunnel and its clients; at the far end the real keeper with an echo server,
  * or nobody but the test itself. */

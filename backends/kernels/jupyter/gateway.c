@@ -1,4 +1,4 @@
-#include "backends/docker/gateway.h"
+#include "backends/kernels/jupyter/gateway.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,9 +6,8 @@
 #include <unistd.h>
 
 #include "backends/base/hex.h"
-#include "backends/docker/recipe.h"
-#include "backends/docker/tunnel.h"
 #include "backends/kernels/jupyter/jupyter.h"
+#include "backends/kernels/jupyter/tunnel.h"
 
 enum { TOKEN_BYTES = 24, REASON_SIZE = 1024 };
 
@@ -54,11 +53,9 @@ struct gateway {
     void *closed_data;
 };
 
-static const char own_python[] = RECIPE_FOLDER "/bin/python3";
-
 void gateway_command(const char *python, const char *argv[6])
 {
-    tunnel_command(python ? python : own_python, argv);
+    tunnel_command(python, argv);
 }
 
 /* ---- what went wrong ---- */
@@ -160,7 +157,7 @@ static json_t *configuration(const struct gateway *g)
     }
     config = json_pack(
         "{s:[s, s, s, s, s, s, s, s, s, s, s], s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s}, s:i, s:I}",
-        "argv", g->python ? g->python : own_python, "-I", "-c", launcher,
+        "argv", g->python, "-I", "-c", launcher,
         g->url ? "--KernelGatewayApp.ip=0.0.0.0" : "--KernelGatewayApp.ip=127.0.0.1",
         "--KernelGatewayApp.port=8888", "--KernelGatewayApp.port_retries=0",
         "--KernelGatewayApp.log_level=WARN", "--JupyterWebsocketPersonality.list_kernels=True",
@@ -444,7 +441,7 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     }
     (void)snprintf(g->starting, sizeof(g->starting), "starting a kernel in the %.30s",
                    options->where_it_is ? options->where_it_is : "container");
-    g->python = options->python ? strdup(options->python) : NULL;
+    g->python = strdup(options->python);
     g->url = options->url ? strdup(options->url) : NULL;
     g->ca_file = options->ca_file ? strdup(options->ca_file) : NULL;
     g->events = *events;

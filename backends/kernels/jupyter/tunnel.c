@@ -1,4 +1,4 @@
-#include "backends/docker/tunnel.h"
+#include "backends/kernels/jupyter/tunnel.h"
 
 #include <errno.h>
 #include <fcntl.h>

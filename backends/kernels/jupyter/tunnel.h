@@ -1,5 +1,5 @@
-#ifndef CELLBLOCK_DOCKER_TUNNEL_H
-#define CELLBLOCK_DOCKER_TUNNEL_H
+#ifndef CELLBLOCK_JUPYTER_TUNNEL_H
+#define CELLBLOCK_JUPYTER_TUNNEL_H
 
 #include <jansson.h>
 #include <uv.h>
