@@ -22,7 +22,7 @@ enum { WORD_DIGITS = 48, ROUTER_MS = 10 * 1000 };
 /* What the sandbox's tag is. */
 static void tag_word(const struct sandbox *s, char ret[MAC_SIZE])
 {
-    kept_word(s->tag, "label", ret);
+    kept_word(s->base.tag, "label", ret);
     ret[WORD_DIGITS] = '\0'; /* the service takes no longer ones */
 }
 
@@ -30,7 +30,7 @@ void kept_tags(const struct sandbox *s, struct owner_tags *tags)
 {
     char word[MAC_SIZE];
 
-    if (s->tag) {
+    if (s->base.tag) {
         tag_word(s, word);
         owner_keep(tags, word, s->place->base.env->max_lifetime_seconds);
     }
@@ -38,24 +38,19 @@ void kept_tags(const struct sandbox *s, struct owner_tags *tags)
 
 static const char *word_of(const struct sandbox *s, const char *name)
 {
-    const char *text = json_string_value(json_object_get(s->where, name));
+    const char *text = json_string_value(json_object_get(s->base.where, name));
 
     return sandbox_is_id(text) ? text : NULL;
 }
 
-int kept_take(struct sandbox *s, const struct start_request *request)
+int kept_take(struct sandbox *s)
 {
-    s->tag = request->tag ? strdup(request->tag) : NULL;
-    s->where = request->where ? json_deep_copy(request->where) : NULL;
     s->request.tag = NULL;
     s->request.where = NULL;
-    if ((request->tag && !s->tag) || (request->where && !s->where)) {
+    if (s->base.where && (!s->base.tag || !word_of(s, "sandbox"))) {
         return -1;
     }
-    if (s->where && (!s->tag || !word_of(s, "sandbox"))) {
-        return -1;
-    }
-    if (s->where) {
+    if (s->base.where) {
         const char *name = word_of(s, "name_there");
         (void)snprintf(s->name, sizeof(s->name), "%s", name ? name : word_of(s, "sandbox"));
     }
@@ -90,8 +85,8 @@ static void found(struct sandbox *s)
         sandbox_fail(s, ERROR_NOT_FOUND, "the sandbox %s was ended", s->name);
         return;
     }
-    s->left = true; /* it stays until it has been reached */
-    s->used = true;
+    s->base.left = true; /* it stays until it has been reached */
+    s->base.used = true;
     sandbox_watch(s);
     sandbox_place_it(s);
 }
@@ -102,7 +97,7 @@ static void on_tags(void *data, const ProtobufCMessage *answer, enum grpc_status
     struct sandbox *s = data;
 
     s->rpc = NULL;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == BOX_CLOSING) {
         sandbox_answered(s);
     } else if (status == GRPC_NOT_FOUND) {
         sandbox_fail(s, ERROR_NOT_FOUND, "the sandbox %s is gone from Modal", s->name);
@@ -130,7 +125,7 @@ void kept_find(struct sandbox *s)
         .data = s,
     };
 
-    sandbox_phase(s, SANDBOX_PLACING, "looking for the session's sandbox");
+    sandbox_phase(s, BOX_PLACING, "looking for the session's sandbox");
     request.sandbox_id = (char *)word_of(s, "sandbox");
     s->rpc = modal_rpc_start(s->place->client, &call, &err);
     if (!s->rpc) {
@@ -156,7 +151,7 @@ static void on_stdin_ended(void *data, const ProtobufCMessage *answer, enum grpc
     (void)answer;
     (void)status;
     (void)err;
-    if (s->state == SANDBOX_STARTING) {
+    if (s->base.state == BOX_STARTING) {
         s->last_ended(s);
     }
 }
@@ -190,7 +185,7 @@ static void on_stdin_status(void *data, const ProtobufCMessage *answer, enum grp
     struct sandbox *s = data;
 
     (void)status;
-    if (s->state != SANDBOX_STARTING) {
+    if (s->base.state != BOX_STARTING) {
         return;
     }
     if (err || a->closed) {
@@ -221,27 +216,20 @@ void kept_end_last(struct sandbox *s, void (*next)(struct sandbox *s))
     }
 }
 
-/* ---- what leads to it, and leaving it ---- */
+/* ---- what leads to it ---- */
 
-json_t *sandbox_where(const struct sandbox *s)
+json_t *sandbox_where(const struct box *b)
 {
-    json_t *where = s->tag && s->occupant && s->exec ? s->occupant->ops->where(s->occupant) : NULL;
+    const struct sandbox *s = (const struct sandbox *)b;
+    json_t *where = s->exec ? b->occupant->ops->where(b->occupant) : NULL;
     char pid[16];
 
     if (where) {
-        (void)snprintf(pid, sizeof(pid), "%d", runner_occupant_pid(s->occupant));
+        (void)snprintf(pid, sizeof(pid), "%d", runner_occupant_pid(b->occupant));
         json_object_set_new(where, "process", json_string(pid));
         json_object_set_new(where, "sandbox", json_string(s->id));
         json_object_set_new(where, "name_there", json_string(s->name));
         json_object_set_new(where, "exec", json_string(modal_exec_id(s->exec)));
     }
     return where;
-}
-
-void sandbox_leave(struct sandbox *s, bool interrupt)
-{
-    if (s->tag && s->occupant && s->state == SANDBOX_UP && s->link) {
-        s->left = true;
-        s->occupant->ops->leave(s->occupant, interrupt);
-    }
 }

@@ -63,7 +63,7 @@ static void on_tunnels(void *data, const ProtobufCMessage *answer, enum grpc_sta
 
     (void)status;
     s->rpc = NULL;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == BOX_CLOSING) {
         sandbox_answered(s);
         return;
     }
