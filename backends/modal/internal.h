@@ -151,6 +151,11 @@ void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end);
 /* Looks for the one of this name. `id` NULL and `err` NULL: there is none. */
 int sandbox_find(struct sandbox *s,
                  void (*found)(struct sandbox *s, const char *id, const struct error *err));
+/* What the tags of a sandbox with this id are: SandboxTagsGetResponse. -1 with `err`. */
+int sandbox_ask_tags(struct sandbox *s, const char *id,
+                     void (*done)(void *data, const ProtobufCMessage *answer,
+                                  enum grpc_status status, const struct error *err),
+                     void *data, struct error *err);
 /* The V2 call of this name, or V1's: "SandboxWait". */
 const char *sandbox_rpc_name(const struct sandbox *s, const char *name, char space[64]);
 

@@ -7,14 +7,16 @@
 #include "router.pb-c.h"
 
 /*
- * Sandboxes that outlive the server which made them: their supervisor lives on without a stream.
- * What the service and the sandbox are given is made of the session's tag, which neither of them
- * can lead back to: a tag of the sandbox, which proves that it is the session's, and the proof of
- * the relay's secret.
+ * Sandboxes that outlive the server which made them: their supervisor lives on without a stream, or
+ * with the jupyter kernel their keeper and its gateway do, whose token is made of the session's
+ * tag. What the service and the sandbox are given is made of the session's tag, which neither of
+ * them can lead back to: a tag of the sandbox, which proves that it is the session's, and the proof
+ * of the relay's secret.
  *
  * Nothing tells a process in a sandbox that the one who wrote to its stdin is gone: who leaves ends
- * it, and who comes after one that could not (a SIGKILL) does that in its place. Then a relay is
- * started, an exec of its own, which only carries bytes, and all else is as with a new one.
+ * it, and who comes after one that could not (a SIGKILL) does that in its place. Then a relay (or
+ * a keeper) is started, an exec of its own, which only carries bytes, and all else is as with a new
+ * one.
  */
 
 enum { WORD_DIGITS = 48, ROUTER_MS = 10 * 1000 };
@@ -114,21 +116,10 @@ static void on_tags(void *data, const ProtobufCMessage *answer, enum grpc_status
 
 void kept_find(struct sandbox *s)
 {
-    Modal__Client__SandboxTagsGetRequest request = MODAL__CLIENT__SANDBOX_TAGS_GET_REQUEST__INIT;
     struct error err = {0};
-    char name[64];
-    const struct modal_rpc_call call = {
-        .name = sandbox_rpc_name(s, "SandboxTagsGet", name),
-        .request = &request.base,
-        .answer = &modal__client__sandbox_tags_get_response__descriptor,
-        .done = on_tags,
-        .data = s,
-    };
 
     sandbox_phase(s, BOX_PLACING, "looking for the session's sandbox");
-    request.sandbox_id = (char *)word_of(s, "sandbox");
-    s->rpc = modal_rpc_start(s->place->client, &call, &err);
-    if (!s->rpc) {
+    if (sandbox_ask_tags(s, word_of(s, "sandbox"), on_tags, s, &err) < 0) {
         sandbox_fail(s, err.kind, "%s", err.message);
     }
     error_clear(&err);
@@ -224,9 +215,11 @@ json_t *sandbox_where(const struct box *b)
     json_t *where = s->exec ? b->occupant->ops->where(b->occupant) : NULL;
     char pid[16];
 
-    if (where) {
+    if (where && !s->place->jupyter) {
         (void)snprintf(pid, sizeof(pid), "%d", runner_occupant_pid(b->occupant));
         json_object_set_new(where, "process", json_string(pid));
+    }
+    if (where) {
         json_object_set_new(where, "sandbox", json_string(s->id));
         json_object_set_new(where, "name_there", json_string(s->name));
         json_object_set_new(where, "exec", json_string(modal_exec_id(s->exec)));

@@ -191,12 +191,6 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     struct modal_place *place;
     uint64_t random;
 
-    if (env->keep && modal_spec_is_jupyter(env)) {
-        return error_set(
-            err, ERROR_UNSUPPORTED,
-            "keep: on Modal a session of kernel \"jupyter\" ends with the server; leave "
-            "out \"keep\", or \"kernel\"");
-    }
     if (modal_spec_check(env, err) < 0 || modal_recipe_check(env, err) < 0) {
         return -1;
     }
@@ -212,7 +206,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->v1 = modal_spec_needs_v1(env);
     if (place->jupyter) {
         place->base.kernel = &jupyter_kernel;
-        place->base.lacks = CAP_EXIT_STATUS | CAP_REATTACH;
+        place->base.lacks = CAP_EXIT_STATUS;
     } else {
         place->base.lacks = CAP_KERNELSPECS;
     }

@@ -116,6 +116,7 @@ struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events
         .env = place->base.env->env,
         .memory_mib = place_memory(place),
         .python = modal_recipe_python(place->base.env),
+        .keep_seconds = place->base.env->max_lifetime_seconds,
         .where_it_is = "sandbox",
         .url = s->tunnel,
         .ca_file = ca_file && *ca_file ? ca_file : NULL,
@@ -126,6 +127,6 @@ struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events
     }
     options.websockets = place->websockets;
     return place->websockets
-               ? gateway_new(place->base.loop, modal_exec_stream(s->exec), &options, events, s, err)
+               ? box_gateway(&s->base, modal_exec_stream(s->exec), options, events, err)
                : NULL;
 }

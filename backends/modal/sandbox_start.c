@@ -58,23 +58,31 @@ static void on_tags(void *data, const ProtobufCMessage *answer, enum grpc_status
     finding_over(f, mark && strcmp(mark, f->sandbox->mark) == 0 ? f->id : NULL, NULL);
 }
 
-static void get_tags(struct finding *f)
+int sandbox_ask_tags(struct sandbox *s, const char *id,
+                     void (*done)(void *data, const ProtobufCMessage *answer,
+                                  enum grpc_status status, const struct error *err),
+                     void *data, struct error *err)
 {
-    struct sandbox *s = f->sandbox;
     Modal__Client__SandboxTagsGetRequest request = MODAL__CLIENT__SANDBOX_TAGS_GET_REQUEST__INIT;
-    struct error err = {0};
     char name[64];
     const struct modal_rpc_call call = {
         .name = sandbox_rpc_name(s, "SandboxTagsGet", name),
         .request = &request.base,
         .answer = &modal__client__sandbox_tags_get_response__descriptor,
-        .done = on_tags,
-        .data = f,
+        .done = done,
+        .data = data,
     };
 
-    request.sandbox_id = f->id;
-    s->rpc = modal_rpc_start(s->place->client, &call, &err);
-    if (!s->rpc) {
+    request.sandbox_id = (char *)id;
+    s->rpc = modal_rpc_start(s->place->client, &call, err);
+    return s->rpc ? 0 : -1;
+}
+
+static void get_tags(struct finding *f)
+{
+    struct error err = {0};
+
+    if (sandbox_ask_tags(f->sandbox, f->id, on_tags, f, &err) < 0) {
         finding_over(f, NULL, &err);
     }
     error_clear(&err);

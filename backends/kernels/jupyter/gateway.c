@@ -38,6 +38,7 @@ struct gateway {
     char starting[64];            /* for people */
     json_t *where;
     json_int_t keep_seconds;
+    bool own;     /* as in a container: its keeper is the first process */
     bool left;    /* the session and its gateway go on */
     bool another; /* what was sought is not there */
     struct tunnel *tunnel;
@@ -85,6 +86,14 @@ static void break_off_in(struct gateway *g, unsigned ms, const char *why)
 static void on_tunnel_broken(void *data, const char *why)
 {
     break_off(data, why);
+}
+
+static void on_gateway_gone(void *data)
+{
+    struct gateway *g = data;
+
+    g->another = g->where != NULL;
+    break_off(g, "the Kernel Gateway in it has ended");
 }
 
 /* ---- getting ready ---- */
@@ -153,7 +162,7 @@ static json_t *configuration(const struct gateway *g)
     json_t *config;
 
     if (g->where) { /* its gateway listens already */
-        return json_pack("{s:i}", "port", GATEWAY_PORT);
+        return json_pack("{s:i, s:b}", "port", GATEWAY_PORT, "first", g->own);
     }
     config = json_pack(
         "{s:[s, s, s, s, s, s, s, s, s, s, s], s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s}, s:i, s:I}",
@@ -371,7 +380,7 @@ static int make_token(char token[2 * TOKEN_BYTES + 1])
 
 static int open_tunnel(struct gateway *g, struct byte_stream *stream, struct error *err)
 {
-    static const struct tunnel_events events = {on_listening, on_tunnel_broken};
+    static const struct tunnel_events events = {on_listening, on_gateway_gone, on_tunnel_broken};
     json_t *config;
     int r = -1;
 
@@ -441,6 +450,7 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     }
     (void)snprintf(g->starting, sizeof(g->starting), "starting a kernel in the %.30s",
                    options->where_it_is ? options->where_it_is : "container");
+    g->own = options->where_it_is == NULL;
     g->python = strdup(options->python);
     g->url = options->url ? strdup(options->url) : NULL;
     g->ca_file = options->ca_file ? strdup(options->ca_file) : NULL;
