@@ -8,23 +8,24 @@
 
 /* A container while it lives: its owner, its supervisor, its worker. */
 
-static struct container *of(struct box *b)
+static struct container *of(struct crate *crate)
 {
-    return (struct container *)b;
+    return (struct container *)crate;
 }
 
-static void start_worker(struct box *b)
+static void start_worker(struct crate *crate)
 {
-    of(b)->oom = false;
-    box_start_worker(b);
+    of(crate)->oom = false;
+    crate_start_worker(crate);
 }
 
-static void kill_worker(struct box *b);
+static void kill_worker(struct crate *crate);
 
-struct box *container_new(struct place *base, const struct start_request *request, bool warm,
-                          const struct box_events *events, void *owner)
+struct crate *container_new(struct place *base, const struct start_request *request, bool warm,
+                            const struct crate_events *events, void *owner)
 {
-    static const struct box_ops ops = {start_worker, kill_worker, container_where, container_close};
+    static const struct crate_ops ops = {start_worker, kill_worker, container_where,
+                                         container_close};
     struct docker_place *place = (struct docker_place *)base;
     struct container *c = calloc(1, sizeof(*c));
 
@@ -34,9 +35,9 @@ struct box *container_new(struct place *base, const struct start_request *reques
     c->place = place;
     c->request = *request;
     (void)snprintf(c->name, sizeof(c->name), "cellblock-%s-%u", place->server, ++place->made);
-    if (box_init(&c->base, &ops, &place->boxes, request, warm, events, owner) < 0 ||
+    if (crate_init(&c->base, &ops, &place->crates, request, warm, events, owner) < 0 ||
         kept_take(c) < 0) {
-        box_deinit(&c->base);
+        crate_deinit(&c->base);
         free(c);
         return NULL;
     }
@@ -88,7 +89,7 @@ static void tell_held(struct container *c)
                        "files and processes together (memory_mib)",
                        (unsigned long long)c->place->base.env->memory_mib);
     } else {
-        box_tell_held(&c->base);
+        crate_tell_held(&c->base);
     }
 }
 
@@ -96,11 +97,11 @@ static void on_worker_exit(void *data, const struct machine_exit *exit)
 {
     struct container *c = data;
 
-    if (!box_hold(&c->base, exit)) {
+    if (!crate_hold(&c->base, exit)) {
         return;
     }
     uv_timer_stop(&c->timer);
-    if (box_was_killed(&c->base) && !c->oom) {
+    if (crate_was_killed(&c->base) && !c->oom) {
         /* The engine's, for want of memory? It says so in a moment. */
         container_arm(c, OOM_WORD_MS, tell_held);
     } else {
@@ -115,11 +116,11 @@ static void on_greeting(void *data, const char *python)
     struct container *c = data;
 
     (void)python;
-    if (c->base.state != BOX_STARTING && c->base.state != BOX_GREETING) {
+    if (c->base.state != CRATE_STARTING && c->base.state != CRATE_GREETING) {
         return;
     }
     uv_timer_stop(&c->timer);
-    box_up(&c->base);
+    crate_up(&c->base);
 }
 
 static void on_broken(void *data, const char *message)
@@ -148,7 +149,7 @@ static struct occupant *new_runner(struct container *c, const struct occupant_ev
         .keep_seconds = env->max_lifetime_seconds,
     };
 
-    return box_runner(&c->base, attach_stream(c->attach), options, events);
+    return crate_runner(&c->base, attach_stream(c->attach), options, events);
 }
 
 static struct occupant *new_gateway(struct container *c, const struct occupant_events *events,
@@ -164,14 +165,15 @@ static struct occupant *new_gateway(struct container *c, const struct occupant_e
         place->websockets = websocket_context_new(place->base.loop, err);
     }
     options.websockets = place->websockets;
-    return place->websockets ? box_gateway(&c->base, attach_stream(c->attach), options, events, err)
-                             : NULL;
+    return place->websockets
+               ? crate_gateway(&c->base, attach_stream(c->attach), options, events, err)
+               : NULL;
 }
 
 int container_occupy(struct container *c)
 {
     static const struct occupant_events events = {
-        {on_greeting, box_on_worker, on_worker_exit, on_broken}, box_on_waiting};
+        {on_greeting, crate_on_worker, on_worker_exit, on_broken}, crate_on_waiting};
     struct error err = {0};
 
     c->base.occupant =
@@ -193,18 +195,18 @@ static void on_kill_time(struct container *c)
                    "and was removed");
 }
 
-static void kill_worker(struct box *b)
+static void kill_worker(struct crate *crate)
 {
-    struct container *c = of(b);
+    struct container *c = of(crate);
 
     if (c->base.has_held) {
         return; /* it has ended, and is told in a moment */
     }
     c->base.killing = true;
-    if (c->base.state == BOX_UP) {
+    if (c->base.state == CRATE_UP) {
         container_arm(c, KILL_MS, on_kill_time);
         c->base.occupant->ops->kill(c->base.occupant);
-    } else if (c->base.state < BOX_UP) {
+    } else if (c->base.state < CRATE_UP) {
         container_fail(c, ERROR_LOST, "it was ended while it was being started");
     }
 }
@@ -248,25 +250,25 @@ static void on_died(struct container *c)
                                                : "no reason was given");
     }
     exit.message = message;
-    box_gone(&c->base, &exit);
+    crate_gone(&c->base, &exit);
     free(message);
 }
 
 void container_stream_ended(struct container *c, const struct error *err)
 {
-    if (c->base.state >= BOX_ENDED) {
+    if (c->base.state >= CRATE_ENDED) {
         return;
     }
-    if (c->base.state == BOX_STARTING) {
+    if (c->base.state == CRATE_STARTING) {
         c->stream_over = true; /* the answer to the start says more, and comes */
         return;
     }
-    if (c->base.state < BOX_GREETING) {
+    if (c->base.state < CRATE_GREETING) {
         container_fail(c, ERROR_LOST, "the engine did not attach to the container %s: %s", c->name,
                        err ? err->message : "it closed the connection");
         return;
     }
-    c->base.state = BOX_ENDED;
+    c->base.state = CRATE_ENDED;
     c->base.reason = err && err->message ? strdup(err->message) : NULL;
     if (c->died || (err && err->kind != ERROR_LOST)) {
         on_died(c);
@@ -279,7 +281,7 @@ void container_stream_ended(struct container *c, const struct error *err)
  * not the next one's. */
 static bool is_echo(const struct container *c)
 {
-    return c->oom_told && !c->base.has_held && c->base.state == BOX_UP &&
+    return c->oom_told && !c->base.has_held && c->base.state == CRATE_UP &&
            uv_now(c->place->base.loop) - c->oom_told < OOM_ECHO_MS;
 }
 
@@ -293,7 +295,7 @@ void container_engine_word(struct container *c, const char *action, int exit_cod
         if (c->base.has_held) {
             uv_timer_stop(&c->timer);
             tell_held(c);
-        } else if (c->base.state == BOX_UP && c->base.link && !c->base.killing) {
+        } else if (c->base.state == CRATE_UP && c->base.link && !c->base.killing) {
             /* The engine ends any process of a container that is past its limit, and the code
              * cannot know which: what goes on is not what was asked for. */
             kill_worker(&c->base);
@@ -301,7 +303,7 @@ void container_engine_word(struct container *c, const char *action, int exit_cod
     } else {
         c->died = true;
         c->exit_code = exit_code;
-        if (c->base.state == BOX_ENDED) {
+        if (c->base.state == CRATE_ENDED) {
             uv_timer_stop(&c->timer);
             on_died(c);
         }

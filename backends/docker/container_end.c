@@ -16,7 +16,7 @@ void container_fail(struct container *c, enum error_kind kind, const char *forma
     va_list args;
 
     va_start(args, format);
-    box_vfail(&c->base, kind, format, args);
+    crate_vfail(&c->base, kind, format, args);
     va_end(args);
 }
 
@@ -27,7 +27,7 @@ static void on_timer_closed(uv_handle_t *handle)
     struct container *c = handle->data;
 
     json_decref(c->folders);
-    box_deinit(&c->base);
+    crate_deinit(&c->base);
     free(c);
 }
 
@@ -69,14 +69,14 @@ static void on_occupant_closed(void *data)
     let_stream_go(c);
 }
 
-void container_close(struct box *b)
+void container_close(struct crate *crate)
 {
-    struct container *c = (struct container *)b;
+    struct container *c = (struct container *)crate;
 
-    if (c->base.state == BOX_CLOSING) {
+    if (c->base.state == CRATE_CLOSING) {
         return;
     }
-    c->base.state = BOX_CLOSING;
+    c->base.state = CRATE_CLOSING;
     c->base.events = NULL;
     c->request = (struct start_request){0};
     uv_timer_stop(&c->timer);

@@ -27,7 +27,7 @@ static void wait_line(struct container *c, const char *line)
 bool container_answered(struct container *c)
 {
     c->waiting--;
-    if (c->base.state == BOX_CLOSING) {
+    if (c->base.state == CRATE_CLOSING) {
         container_settle(c);
         return false;
     }
@@ -42,7 +42,7 @@ static void on_started(void *data, long status, json_t *reply, const struct erro
 
     (void)status;
     (void)reply;
-    if (!container_answered(c) || c->base.state >= BOX_ENDED) {
+    if (!container_answered(c) || c->base.state >= CRATE_ENDED) {
         return;
     }
     if (err) {
@@ -50,8 +50,8 @@ static void on_started(void *data, long status, json_t *reply, const struct erro
                        c->place->image_name, err->message);
         return;
     }
-    if (c->base.state == BOX_STARTING) {
-        c->base.state = BOX_GREETING;
+    if (c->base.state == CRATE_STARTING) {
+        c->base.state = CRATE_GREETING;
     }
     if (c->stream_over) {
         container_stream_ended(c, NULL);
@@ -64,10 +64,10 @@ static void on_open(void *data)
 
     /* Ready to listen before it says anything: its first words may come before the engine's answer.
      */
-    if (c->base.state != BOX_ATTACHING || container_occupy(c) < 0) {
+    if (c->base.state != CRATE_ATTACHING || container_occupy(c) < 0) {
         return;
     }
-    c->base.state = BOX_STARTING;
+    c->base.state = CRATE_STARTING;
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "POST",
@@ -83,7 +83,7 @@ void container_stream_bytes(void *data, const char *bytes, size_t size)
 {
     struct container *c = data;
 
-    if (c->base.occupant && c->base.state < BOX_ENDED) {
+    if (c->base.occupant && c->base.state < CRATE_ENDED) {
         c->base.occupant->ops->feed(c->base.occupant, bytes, size);
     }
 }
@@ -100,7 +100,7 @@ static void attach(struct container *c)
                                                 container_stream_end};
     struct error err = {0};
 
-    c->base.state = BOX_ATTACHING;
+    c->base.state = CRATE_ATTACHING;
     c->attach = attach_open(c->place->engine, c->id, &events, c, &err);
     if (!c->attach) {
         container_fail(c, err.kind, "the engine did not attach to the container: %s", err.message);
@@ -345,7 +345,7 @@ static void create(struct container *c)
         error_clear(&err);
         return;
     }
-    c->base.state = BOX_CREATING;
+    c->base.state = CRATE_CREATING;
     c->asked = true;
     c->waiting++;
     engine_call(c->place->engine,
@@ -385,7 +385,7 @@ static void on_prepared(void *data, const struct error *err)
 
 void container_prepare(struct container *c)
 {
-    c->base.state = BOX_PREPARING;
+    c->base.state = CRATE_PREPARING;
     c->waiting++;
     place_prepare(c->place, on_prepared, c);
 }

@@ -12,8 +12,8 @@
 
 static struct container *find(struct docker_place *place, const char *id)
 {
-    for (struct box *b = place->boxes.first; b && id; b = b->next) {
-        struct container *c = (struct container *)b;
+    for (struct crate *crate = place->crates.first; crate && id; crate = crate->next) {
+        struct container *c = (struct container *)crate;
         if (c->id[0] && strcmp(c->id, id) == 0) {
             return c;
         }
@@ -39,7 +39,7 @@ static void on_value(void *data, json_t *value)
     json_t *actor = json_object_get(value, "Actor");
     struct container *c = find(place, json_string_value(json_object_get(actor, "ID")));
 
-    if (!c || !action || c->base.state == BOX_CLOSING) {
+    if (!c || !action || c->base.state == CRATE_CLOSING) {
         return;
     }
     if (strcmp(action, "oom") == 0) {
@@ -69,7 +69,7 @@ void events_watch(struct docker_place *place)
                             place->server);
     char *escaped = filters ? http_escape(filters) : NULL;
 
-    if (!place->events && !place->boxes.closing && escaped) {
+    if (!place->events && !place->crates.closing && escaped) {
         place->events =
             engine_lines_open(place->engine, "GET", string_format("/events?filters=%s", escaped),
                               NULL, &events, place, NULL);

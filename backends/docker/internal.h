@@ -9,14 +9,14 @@
 #include "backends/docker/pull.h"
 #include "backends/docker/spec.h"
 #include "backends/place.h"
-#include "backends/remote/box.h"
+#include "backends/remote/crate.h"
 #include "backends/remote/kept_word.h"
 
 /*
  * The docker place. Theory of operation:
  *
  *   place      one engine, one image; finds both when the first container is wanted
- *   container  a box (remote/box.h): one container with its supervisor and worker, from its
+ *   container  a crate (remote/crate.h): one container with its supervisor and worker, from its
  *              creation to its removal
  *
  * A container is created with a name of ours, attached to, and then started: its first process is
@@ -49,7 +49,7 @@ struct container;
 /* ---- container.c, container_start.c, container_end.c ---- */
 
 struct container {
-    struct box base;
+    struct crate base;
     struct docker_place *place;
     char name[NAME_SIZE];
     char id[ID_SIZE];
@@ -74,13 +74,13 @@ struct container {
     bool stream_over; /* before the start was answered */
 };
 
-/* boxes_ops.make */
-struct box *container_new(struct place *place, const struct start_request *request, bool warm,
-                          const struct box_events *events, void *owner);
+/* crates_ops.make */
+struct crate *container_new(struct place *place, const struct start_request *request, bool warm,
+                            const struct crate_events *events, void *owner);
 /* Is this dest inside of a folder that was made for its code to write? */
 bool container_has_folder_for(const struct container *c, const char *dest);
-/* box_ops */
-void container_close(struct box *b);
+/* crate_ops */
+void container_close(struct crate *crate);
 /* What the engine's stream of events says about it. */
 void container_engine_word(struct container *c, const char *action, int exit_code);
 
@@ -105,8 +105,8 @@ int container_occupy(struct container *c); /* -1: it has failed */
 int kept_take(struct container *c);
 /* Goes to the greeting of the one that is sought. */
 void kept_find(struct container *c);
-/* box_ops */
-json_t *container_where(const struct box *b);
+/* crate_ops */
+json_t *container_where(const struct crate *crate);
 /* A container's labels, a new object. */
 json_t *kept_labels(const struct container *c);
 /* Do these labels say that it outlives its server, and that its time is not over? */
@@ -130,7 +130,7 @@ struct docker_place {
     json_t *labels; /* of all that is ours */
     char server[SERVER_ID_SIZE];
     unsigned made; /* containers, for their names */
-    struct boxes boxes;
+    struct crates crates;
     bool limits_hold; /* a container of this place was seen to be held to them */
     struct engine_lines *events;
     struct orphans orphans;
@@ -164,7 +164,7 @@ void orphans_sweep(struct docker_place *place);
 
 /* ---- machine.c, check.c ---- */
 
-/* place_ops; the others are box_machine_…. */
+/* place_ops; the others are crate_machine_…. */
 void docker_machine_put(struct machine *m, const struct share *share, executor_progress progress,
                         executor_done done, void *data);
 int docker_share_check(struct place *place, const struct share *share, struct error *err);

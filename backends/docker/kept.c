@@ -73,8 +73,8 @@ static void on_open(void *data)
 {
     struct container *c = data;
 
-    if (c->base.state == BOX_ATTACHING) {
-        c->base.state = BOX_GREETING;
+    if (c->base.state == CRATE_ATTACHING) {
+        c->base.state = CRATE_GREETING;
         (void)container_occupy(c);
     }
 }
@@ -96,7 +96,7 @@ static void on_exec(void *data, long status, json_t *reply, const struct error *
                        c->name, err ? err->message : "its answer has no Id");
         return;
     }
-    c->base.state = BOX_ATTACHING;
+    c->base.state = CRATE_ATTACHING;
     c->attach = attach_open_exec(c->place->engine, exec, &events, c, &failure);
     if (!c->attach) {
         container_fail(c, failure.kind, "the engine did not let us into the container: %s",
@@ -182,7 +182,7 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
 
 void kept_find(struct container *c)
 {
-    c->base.state = BOX_CREATING;
+    c->base.state = CRATE_CREATING;
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "GET",
@@ -194,10 +194,10 @@ void kept_find(struct container *c)
 
 /* ---- what leads to it ---- */
 
-json_t *container_where(const struct box *b)
+json_t *container_where(const struct crate *crate)
 {
-    const struct container *c = (const struct container *)b;
-    json_t *where = b->occupant->ops->where(b->occupant);
+    const struct container *c = (const struct container *)crate;
+    json_t *where = crate->occupant->ops->where(crate->occupant);
 
     if (where) {
         json_object_set_new(where, "container", json_string(c->id));

@@ -10,11 +10,11 @@
 void docker_machine_put(struct machine *base, const struct share *share, executor_progress progress,
                         executor_done done, void *data)
 {
-    const struct container *c = (const struct container *)box_of_machine(base);
+    const struct container *c = (const struct container *)crate_of_machine(base);
     struct error err = {0};
 
     if (!c || container_has_folder_for(c, share->dest)) {
-        box_machine_put(base, share, progress, done, data);
+        crate_machine_put(base, share, progress, done, data);
         return;
     }
     error_set(&err, ERROR_REFUSED,

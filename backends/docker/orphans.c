@@ -117,7 +117,7 @@ static void on_listed(void *data, long status, json_t *reply, const struct error
 
 void orphans_sweep(struct docker_place *place)
 {
-    if (place->orphans.looked || place->boxes.closing) {
+    if (place->orphans.looked || place->crates.closing) {
         return;
     }
     place->orphans.looked = true;

@@ -101,9 +101,9 @@ static void on_image_line(void *data, const char *line)
 {
     struct docker_place *place = data;
 
-    for (struct box *b = place->boxes.first; b; b = b->next) {
-        if (b->state == BOX_PREPARING) {
-            box_tell(b, line);
+    for (struct crate *crate = place->crates.first; crate; crate = crate->next) {
+        if (crate->state == CRATE_PREPARING) {
+            crate_tell(crate, line);
         }
     }
 }
@@ -177,7 +177,7 @@ static void close_place(struct place *base, void (*closed)(void *data), void *da
 
     place->closed = closed;
     place->closed_data = data;
-    boxes_close(&place->boxes);
+    crates_close(&place->crates);
     if (place->kernel_image) {
         kernel_image_cancel(place->kernel_image);
     }
@@ -207,18 +207,18 @@ static unsigned pool_size(const struct place *base)
     return env->keep || (place->kernel_image && !asked) ? 0 : env->pool;
 }
 
-static const struct boxes_ops boxes_ops = {"container", container_new, needs_own, pool_size,
-                                           close_parts};
+static const struct crates_ops crates_ops = {"container", container_new, needs_own, pool_size,
+                                             close_parts};
 
 static struct machine *new_machine(struct place *base, const struct machine_events *events,
                                    void *data)
 {
-    return box_machine_new(&((struct docker_place *)base)->boxes, events, data);
+    return crate_machine_new(&((struct docker_place *)base)->crates, events, data);
 }
 
 static void warm(struct place *base)
 {
-    boxes_warm(&((struct docker_place *)base)->boxes);
+    crates_warm(&((struct docker_place *)base)->crates);
 }
 
 /* ---- opening ---- */
@@ -289,10 +289,10 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     }
     place->base = (struct place){.ops = &docker_place_ops, .loop = loop, .env = env};
     place->image_name = env->image ? env->image : default_image;
-    boxes_init(&place->boxes, &boxes_ops, &place->base);
+    crates_init(&place->crates, &crates_ops, &place->base);
     if (make_parts(place) < 0) {
         place->closed = nobody;
-        boxes_close(&place->boxes);
+        crates_close(&place->crates);
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     *ret = &place->base;
@@ -309,15 +309,15 @@ const struct place_ops docker_place_ops = {
     .close = close_place,
     .share_check = docker_share_check,
     .machine_new = new_machine,
-    .machine_start = box_machine_start,
+    .machine_start = crate_machine_start,
     .machine_put = docker_machine_put,
-    .machine_put_cancel = box_machine_put_cancel,
-    .machine_file = box_machine_file,
-    .machine_interrupt = box_machine_interrupt,
-    .machine_signal = box_machine_signal,
-    .machine_kill = box_machine_kill,
-    .machine_close = box_machine_close,
-    .machine_busy = box_machine_busy,
-    .machine_where = box_machine_where,
-    .machine_leave = box_machine_leave,
+    .machine_put_cancel = crate_machine_put_cancel,
+    .machine_file = crate_machine_file,
+    .machine_interrupt = crate_machine_interrupt,
+    .machine_signal = crate_machine_signal,
+    .machine_kill = crate_machine_kill,
+    .machine_close = crate_machine_close,
+    .machine_busy = crate_machine_busy,
+    .machine_where = crate_machine_where,
+    .machine_leave = crate_machine_leave,
 };

@@ -12,7 +12,7 @@
 #include "backends/modal/router.h"
 #include "backends/modal/spec.h"
 #include "backends/place.h"
-#include "backends/remote/box.h"
+#include "backends/remote/crate.h"
 #include "backends/remote/kept_word.h"
 
 /*
@@ -21,7 +21,7 @@
  *   place     one account, one environment of ours: the control plane's client, and the resources
  *             (app, image, secrets, volumes) that all its sandboxes are made of. Nothing is looked
  *             for before the first sandbox is wanted, not even who we are
- *   sandbox   a box (remote/box.h): one sandbox at the service, from its creation to its
+ *   sandbox   a crate (remote/crate.h): one sandbox at the service, from its creation to its
  *             termination
  *
  * The sandbox's first process only waits (`sleep`); what runs code is the runner's supervisor, an
@@ -83,7 +83,7 @@ struct sandbox;
 /* ---- sandbox.c, sandbox_start.c, sandbox_place.c, sandbox_end.c ---- */
 
 struct sandbox {
-    struct box base;
+    struct crate base;
     struct modal_place *place;
     char name[NAME_SIZE];
     char mark[OWNER_TAG_SIZE]; /* the tag that no other one has */
@@ -125,15 +125,15 @@ struct sandbox {
     char *result_words;
 };
 
-/* boxes_ops.make */
-struct box *sandbox_new(struct place *place, const struct start_request *request, bool warm,
-                        const struct box_events *events, void *owner);
-/* box_ops */
-void sandbox_close(struct box *b);
+/* crates_ops.make */
+struct crate *sandbox_new(struct place *place, const struct start_request *request, bool warm,
+                          const struct crate_events *events, void *owner);
+/* crate_ops */
+void sandbox_close(struct crate *crate);
 
 /* Between the files. */
 void sandbox_prepare(struct sandbox *s);
-void sandbox_phase(struct sandbox *s, enum box_state state, const char *what);
+void sandbox_phase(struct sandbox *s, enum crate_state state, const char *what);
 void sandbox_made(struct sandbox *s, const char *id);
 void sandbox_place_it(struct sandbox *s);   /* asks for the task until it has one */
 void sandbox_start_exec(struct sandbox *s); /* the task is known */
@@ -171,8 +171,8 @@ void kept_end_last(struct sandbox *s, void (*next)(struct sandbox *s));
 int kept_process(const struct sandbox *s);
 /* What is said of one that was sought and has ended; to be freed. */
 char *kept_ended(const struct sandbox *s, const char *words);
-/* box_ops */
-json_t *sandbox_where(const struct box *b);
+/* crate_ops */
+json_t *sandbox_where(const struct crate *crate);
 /* Adds to its tags what proves whose it is. */
 void kept_tags(const struct sandbox *s, struct owner_tags *tags);
 
@@ -224,7 +224,7 @@ struct modal_place {
     bool v1;
     char server[SERVER_ID_SIZE];
     unsigned made; /* sandboxes, for their names */
-    struct boxes boxes;
+    struct crates crates;
     struct orphans orphans;
     bool reached, routed; /* the service answered; a sandbox's router did */
     char *left;           /* what could not be terminated, for doctor */

@@ -99,7 +99,7 @@ static void on_tags(void *data, const ProtobufCMessage *answer, enum grpc_status
     struct sandbox *s = data;
 
     s->rpc = NULL;
-    if (s->base.state == BOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
     } else if (status == GRPC_NOT_FOUND) {
         sandbox_fail(s, ERROR_NOT_FOUND, "the sandbox %s is gone from Modal", s->name);
@@ -118,7 +118,7 @@ void kept_find(struct sandbox *s)
 {
     struct error err = {0};
 
-    sandbox_phase(s, BOX_PLACING, "looking for the session's sandbox");
+    sandbox_phase(s, CRATE_PLACING, "looking for the session's sandbox");
     if (sandbox_ask_tags(s, word_of(s, "sandbox"), on_tags, s, &err) < 0) {
         sandbox_fail(s, err.kind, "%s", err.message);
     }
@@ -142,7 +142,7 @@ static void on_stdin_ended(void *data, const ProtobufCMessage *answer, enum grpc
     (void)answer;
     (void)status;
     (void)err;
-    if (s->base.state == BOX_STARTING) {
+    if (s->base.state == CRATE_STARTING) {
         s->last_ended(s);
     }
 }
@@ -176,7 +176,7 @@ static void on_stdin_status(void *data, const ProtobufCMessage *answer, enum grp
     struct sandbox *s = data;
 
     (void)status;
-    if (s->base.state != BOX_STARTING) {
+    if (s->base.state != CRATE_STARTING) {
         return;
     }
     if (err || a->closed) {
@@ -209,14 +209,14 @@ void kept_end_last(struct sandbox *s, void (*next)(struct sandbox *s))
 
 /* ---- what leads to it ---- */
 
-json_t *sandbox_where(const struct box *b)
+json_t *sandbox_where(const struct crate *crate)
 {
-    const struct sandbox *s = (const struct sandbox *)b;
-    json_t *where = s->exec ? b->occupant->ops->where(b->occupant) : NULL;
+    const struct sandbox *s = (const struct sandbox *)crate;
+    json_t *where = s->exec ? crate->occupant->ops->where(crate->occupant) : NULL;
     char pid[16];
 
     if (where && !s->place->jupyter) {
-        (void)snprintf(pid, sizeof(pid), "%d", runner_occupant_pid(b->occupant));
+        (void)snprintf(pid, sizeof(pid), "%d", runner_occupant_pid(crate->occupant));
         json_object_set_new(where, "process", json_string(pid));
     }
     if (where) {

@@ -147,7 +147,7 @@ static void close_place(struct place *base, void (*closed)(void *data), void *da
 
     place->closed = closed;
     place->closed_data = data;
-    boxes_close(&place->boxes);
+    crates_close(&place->crates);
 }
 
 /* ---- sandboxes ---- */
@@ -166,18 +166,18 @@ static unsigned pool_size(const struct place *base)
     return env->given & SETTING_POOL && !env->sandbox_name ? env->pool : 0;
 }
 
-static const struct boxes_ops boxes_ops = {"sandbox", sandbox_new, needs_own, pool_size,
-                                           close_parts};
+static const struct crates_ops crates_ops = {"sandbox", sandbox_new, needs_own, pool_size,
+                                             close_parts};
 
 static struct machine *new_machine(struct place *base, const struct machine_events *events,
                                    void *data)
 {
-    return box_machine_new(&((struct modal_place *)base)->boxes, events, data);
+    return crate_machine_new(&((struct modal_place *)base)->crates, events, data);
 }
 
 static void warm(struct place *base)
 {
-    boxes_warm(&((struct modal_place *)base)->boxes);
+    crates_warm(&((struct modal_place *)base)->crates);
 }
 
 /* ---- opening ---- */
@@ -211,7 +211,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
         place->base.lacks = CAP_KERNELSPECS;
     }
     (void)snprintf(place->server, sizeof(place->server), "%016llx", (unsigned long long)random);
-    boxes_init(&place->boxes, &boxes_ops, &place->base);
+    crates_init(&place->crates, &crates_ops, &place->base);
     *ret = &place->base;
     return 0;
 }
@@ -221,12 +221,12 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     .name = (ops_name), .capabilities = (ops_capabilities), .languages = languages,                \
     .open = open_place, .warm = warm, .check = modal_check, .close = close_place,                  \
     .share_check = modal_share_check, .machine_new = new_machine,                                  \
-    .machine_start = box_machine_start, .machine_put = box_machine_put,                            \
-    .machine_put_cancel = box_machine_put_cancel, .machine_file = box_machine_file,                \
-    .machine_interrupt = box_machine_interrupt, .machine_signal = box_machine_signal,              \
-    .machine_kill = box_machine_kill, .machine_close = box_machine_close,                          \
-    .machine_busy = box_machine_busy, .machine_where = box_machine_where,                          \
-    .machine_leave = box_machine_leave
+    .machine_start = crate_machine_start, .machine_put = crate_machine_put,                        \
+    .machine_put_cancel = crate_machine_put_cancel, .machine_file = crate_machine_file,            \
+    .machine_interrupt = crate_machine_interrupt, .machine_signal = crate_machine_signal,          \
+    .machine_kill = crate_machine_kill, .machine_close = crate_machine_close,                      \
+    .machine_busy = crate_machine_busy, .machine_where = crate_machine_where,                      \
+    .machine_leave = crate_machine_leave
 
 const struct place_ops modal_place_ops = {OPS("modal", MODAL_CAPABILITIES)};
 

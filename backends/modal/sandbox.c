@@ -9,17 +9,17 @@
 
 /* A sandbox while it lives: its owner, its supervisor, its worker. */
 
-static struct sandbox *of(struct box *b)
+static struct sandbox *of(struct crate *crate)
 {
-    return (struct sandbox *)b;
+    return (struct sandbox *)crate;
 }
 
 static void on_tick(uv_timer_t *timer)
 {
     struct sandbox *s = timer->data;
 
-    if (s->base.state < BOX_UP && s->phase) {
-        box_tell(&s->base, s->phase);
+    if (s->base.state < CRATE_UP && s->phase) {
+        crate_tell(&s->base, s->phase);
     }
 }
 
@@ -36,12 +36,13 @@ static void name_it(struct sandbox *s)
     }
 }
 
-static void kill_worker(struct box *b);
+static void kill_worker(struct crate *crate);
 
-struct box *sandbox_new(struct place *base, const struct start_request *request, bool warm,
-                        const struct box_events *events, void *owner)
+struct crate *sandbox_new(struct place *base, const struct start_request *request, bool warm,
+                          const struct crate_events *events, void *owner)
 {
-    static const struct box_ops ops = {box_start_worker, kill_worker, sandbox_where, sandbox_close};
+    static const struct crate_ops ops = {crate_start_worker, kill_worker, sandbox_where,
+                                         sandbox_close};
     struct modal_place *place = (struct modal_place *)base;
     struct sandbox *s = calloc(1, sizeof(*s));
 
@@ -52,9 +53,9 @@ struct box *sandbox_new(struct place *base, const struct start_request *request,
     s->request = *request;
     s->v1 = place->v1;
     name_it(s);
-    if (box_init(&s->base, &ops, &place->boxes, request, warm, events, owner) < 0 ||
+    if (crate_init(&s->base, &ops, &place->crates, request, warm, events, owner) < 0 ||
         kept_take(s) < 0) {
-        box_deinit(&s->base);
+        crate_deinit(&s->base);
         free(s);
         return NULL;
     }
@@ -68,12 +69,12 @@ struct box *sandbox_new(struct place *base, const struct start_request *request,
     return &s->base;
 }
 
-void sandbox_phase(struct sandbox *s, enum box_state state, const char *what)
+void sandbox_phase(struct sandbox *s, enum crate_state state, const char *what)
 {
     s->base.state = state;
     s->phase = what;
     if (what) {
-        box_tell(&s->base, what);
+        crate_tell(&s->base, what);
     }
 }
 
@@ -95,18 +96,18 @@ void sandbox_arm(struct sandbox *s, uint64_t ms, void (*on_time)(struct sandbox 
 
 static void tell_held(struct sandbox *s)
 {
-    box_tell_held(&s->base);
+    crate_tell_held(&s->base);
 }
 
 static void on_worker_exit(void *data, const struct machine_exit *exit)
 {
     struct sandbox *s = data;
 
-    if (!box_hold(&s->base, exit) || s->has_result) {
+    if (!crate_hold(&s->base, exit) || s->has_result) {
         return; /* with a result, that is told in a moment */
     }
     uv_timer_stop(&s->timer);
-    if (box_was_killed(&s->base)) {
+    if (crate_was_killed(&s->base)) {
         /* The service's, for want of memory? It says so in a moment. */
         sandbox_arm(s, MEMORY_WORD_MS, tell_held);
     } else {
@@ -121,13 +122,13 @@ static void on_greeting(void *data, const char *python)
     struct sandbox *s = data;
 
     (void)python;
-    if (s->base.state != BOX_GREETING) {
+    if (s->base.state != CRATE_GREETING) {
         return;
     }
     s->place->routed = true;
     s->phase = NULL;
     uv_timer_stop(&s->tick);
-    box_up(&s->base);
+    crate_up(&s->base);
 }
 
 static void on_broken(void *data, const char *message)
@@ -162,13 +163,13 @@ static struct occupant *new_runner(struct sandbox *s, const struct occupant_even
     };
 
     options.pid = s->base.where ? kept_process(s) : 0;
-    return box_runner(&s->base, modal_exec_stream(s->exec), options, events);
+    return crate_runner(&s->base, modal_exec_stream(s->exec), options, events);
 }
 
 int sandbox_occupy(struct sandbox *s)
 {
     static const struct occupant_events events = {
-        {on_greeting, box_on_worker, on_worker_exit, on_broken}, box_on_waiting};
+        {on_greeting, crate_on_worker, on_worker_exit, on_broken}, crate_on_waiting};
     struct error err = {0};
 
     s->base.occupant =
@@ -189,18 +190,18 @@ static void on_kill_time(struct sandbox *s)
                  "its sandbox did not react when its worker was to be ended, and was terminated");
 }
 
-static void kill_worker(struct box *b)
+static void kill_worker(struct crate *crate)
 {
-    struct sandbox *s = of(b);
+    struct sandbox *s = of(crate);
 
-    if (s->base.has_held || s->has_result || s->base.state == BOX_ENDED) {
+    if (s->base.has_held || s->has_result || s->base.state == CRATE_ENDED) {
         return; /* it has ended, and is told in a moment */
     }
     s->base.killing = true;
-    if (s->base.state == BOX_UP) {
+    if (s->base.state == CRATE_UP) {
         sandbox_arm(s, KILL_MS, on_kill_time);
         s->base.occupant->ops->kill(s->base.occupant);
-    } else if (s->base.state < BOX_UP) {
+    } else if (s->base.state < CRATE_UP) {
         sandbox_fail(s, ERROR_LOST, "it was ended while it was being started");
     }
 }
@@ -217,7 +218,7 @@ static void conclude(struct sandbox *s)
     } else {
         exit.message = s->base.reason ? s->base.reason : "the connection to the sandbox was lost";
     }
-    box_gone(&s->base, &exit);
+    crate_gone(&s->base, &exit);
 }
 
 /* "our program in the sandbox ended with exit code 127: …"; to be freed. */
@@ -226,7 +227,7 @@ static char *end_words(const struct sandbox *s, const struct modal_exec_end *end
     char *said = modal_exec_said(s->exec);
     const char *colon = said ? ": " : "";
     const char *text = said ? said : "";
-    const char *when = s->base.state < BOX_UP ? " before it had answered" : "";
+    const char *when = s->base.state < CRATE_UP ? " before it had answered" : "";
     char *words;
 
     if (end->how == MODAL_EXEC_LOST && !end->began) {
@@ -246,20 +247,20 @@ static char *end_words(const struct sandbox *s, const struct modal_exec_end *end
 /* A code of its own, by a program that never got to answer: nothing else is to be learnt. */
 static bool says_it_all(const struct sandbox *s, const struct modal_exec_end *end)
 {
-    return s->base.state < BOX_UP && end->how == MODAL_EXEC_CODE && end->code < 128;
+    return s->base.state < CRATE_UP && end->how == MODAL_EXEC_CODE && end->code < 128;
 }
 
 void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
 {
     bool known = s->has_result || says_it_all(s, end);
 
-    if (s->base.state >= BOX_ENDED) {
+    if (s->base.state >= CRATE_ENDED) {
         return;
     }
     free(s->base.reason);
     s->base.reason = end_words(s, end);
     s->base.has_held = false; /* the sandbox's end says more */
-    s->base.state = BOX_ENDED;
+    s->base.state = CRATE_ENDED;
     if (known) {
         conclude(s);
     } else {
@@ -270,7 +271,7 @@ void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
 void sandbox_over(struct sandbox *s, const struct machine_exit *exit, char *words_owned)
 {
     s->over = true;
-    if (s->base.state >= BOX_CLOSING || s->has_result) {
+    if (s->base.state >= CRATE_CLOSING || s->has_result) {
         free(words_owned);
         return;
     }
@@ -283,7 +284,7 @@ void sandbox_over(struct sandbox *s, const struct machine_exit *exit, char *word
             .how = EXIT_LOST, .kind = ERROR_NOT_FOUND, .message = s->result_words};
         free(words_owned);
     }
-    if (s->base.state == BOX_GREETING || s->base.state == BOX_UP) {
+    if (s->base.state == CRATE_GREETING || s->base.state == CRATE_UP) {
         sandbox_arm(s, LAST_WORDS_MS, conclude);
     } else {
         conclude(s);

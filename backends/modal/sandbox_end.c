@@ -13,8 +13,11 @@ void sandbox_fail(struct sandbox *s, enum error_kind kind, const char *format, .
 {
     va_list args;
 
+    if (s->base.left && kind == ERROR_NOT_FOUND) {
+        kind = ERROR_LOST; /* what leads to it was not found; it may be there */
+    }
     va_start(args, format);
-    box_vfail(&s->base, kind, format, args);
+    crate_vfail(&s->base, kind, format, args);
     va_end(args);
 }
 
@@ -41,7 +44,7 @@ static void on_timer_closed(uv_handle_t *handle)
     free(s->router_url);
     free(s->tunnel);
     free(s->result_words);
-    box_deinit(&s->base);
+    crate_deinit(&s->base);
     free(s);
 }
 
@@ -229,15 +232,15 @@ static void stop_start(struct sandbox *s, bool creating)
     }
 }
 
-void sandbox_close(struct box *b)
+void sandbox_close(struct crate *crate)
 {
-    struct sandbox *s = (struct sandbox *)b;
-    bool creating = s->base.state == BOX_CREATING;
+    struct sandbox *s = (struct sandbox *)crate;
+    bool creating = s->base.state == CRATE_CREATING;
 
-    if (s->base.state == BOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         return;
     }
-    s->base.state = BOX_CLOSING;
+    s->base.state = CRATE_CLOSING;
     s->base.events = NULL;
     s->request = (struct start_request){0};
     stop_start(s, creating);

@@ -63,7 +63,7 @@ static void on_tunnels(void *data, const ProtobufCMessage *answer, enum grpc_sta
 
     (void)status;
     s->rpc = NULL;
-    if (s->base.state == BOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
         return;
     }
@@ -127,6 +127,6 @@ struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events
     }
     options.websockets = place->websockets;
     return place->websockets
-               ? box_gateway(&s->base, modal_exec_stream(s->exec), options, events, err)
+               ? crate_gateway(&s->base, modal_exec_stream(s->exec), options, events, err)
                : NULL;
 }

@@ -143,7 +143,7 @@ void sandbox_made(struct sandbox *s, const char *id)
     memcpy(s->id, id, strlen(id) + 1);
     s->unsure = false;
     s->place->reached = true;
-    if (s->base.state == BOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
         return;
     }
@@ -172,7 +172,7 @@ static void create_failed(struct sandbox *s, enum grpc_status status, const stru
     s->unsure = is_unsure(status);
     s->taken = status == GRPC_ALREADY_EXISTS;
     s->asked = s->unsure;
-    if (s->base.state == BOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
     } else if (s->unsure && s->creates < CREATE_TRIES) {
         place_note_error(s->place, err->message);
@@ -189,7 +189,7 @@ static void create_failed(struct sandbox *s, enum grpc_status status, const stru
 static void no_id(struct sandbox *s)
 {
     s->unsure = true;
-    if (s->base.state == BOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
     } else {
         sandbox_fail(s, ERROR_LOST, "the service's answer to a create has no sandbox id");
@@ -241,7 +241,7 @@ static void on_created_v2(void *data, const ProtobufCMessage *answer, enum grpc_
 
 static void on_found(struct sandbox *s, const char *id, const struct error *err)
 {
-    if (s->base.state == BOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         if (id) {
             sandbox_made(s, id);
         } else {
@@ -265,7 +265,7 @@ static void on_found(struct sandbox *s, const char *id, const struct error *err)
 
 static void look_for_it(struct sandbox *s)
 {
-    sandbox_phase(s, BOX_CREATING,
+    sandbox_phase(s, CRATE_CREATING,
                   "looking whether the service has made the sandbox, which it did not say");
     if (sandbox_find(s, on_found) < 0) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
@@ -321,7 +321,7 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
         return;
     }
-    sandbox_phase(s, BOX_CREATING, "waiting for Modal to start a sandbox");
+    sandbox_phase(s, CRATE_CREATING, "waiting for Modal to start a sandbox");
     send_create(s, message);
     protobuf_c_message_free_unpacked(message, NULL);
 }
@@ -344,14 +344,14 @@ static void on_line(void *data, const char *what)
 {
     struct sandbox *s = data;
 
-    if (s->base.state == BOX_PREPARING) {
-        box_tell(&s->base, what);
+    if (s->base.state == CRATE_PREPARING) {
+        crate_tell(&s->base, what);
     }
 }
 
 static void bring(struct sandbox *s)
 {
-    sandbox_phase(s, BOX_PREPARING, "looking up what opens the buckets");
+    sandbox_phase(s, CRATE_PREPARING, "looking up what opens the buckets");
     s->bringing = modal_bringing_start(s->place->client, s->place->base.loop, s->request.mounts,
                                        s->request.mount_count, on_brought, s);
     if (!s->bringing) {
@@ -405,6 +405,6 @@ static void on_prepare(struct sandbox *s)
 /* Not from inside of its owner's call. */
 void sandbox_prepare(struct sandbox *s)
 {
-    s->base.state = BOX_PREPARING;
+    s->base.state = CRATE_PREPARING;
     sandbox_arm(s, 0, on_prepare);
 }

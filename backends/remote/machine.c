@@ -5,17 +5,17 @@
 
 #include "backends/base/strings.h"
 #include "backends/files_wire.h"
-#include "backends/remote/box.h"
+#include "backends/remote/crate.h"
 
-/* What the executor sees: a box of its own, from the pool or made for it. */
+/* What the executor sees: a crate of its own, from the pool or made for it. */
 
-struct box_machine {
+struct crate_machine {
     struct machine base;
-    struct boxes *boxes;
-    struct box *box; /* NULL: none yet, or it is gone */
+    struct crates *crates;
+    struct crate *crate; /* NULL: none yet, or it is gone */
     bool starting;
     bool running; /* a worker is there and was told */
-    char *lost;   /* the box went away while nobody looked */
+    char *lost;   /* the crate went away while nobody looked */
     uv_timer_t soon;
     struct file_waiting *unasked; /* requests about files that nobody was there for */
     bool has_pending;
@@ -25,29 +25,29 @@ struct box_machine {
     void *closed_data;
 };
 
-struct box *box_of_machine(const struct machine *m)
+struct crate *crate_of_machine(const struct machine *m)
 {
-    return ((const struct box_machine *)m)->box;
+    return ((const struct crate_machine *)m)->crate;
 }
 
-/* What lives in its box and has a worker; NULL. */
+/* What lives in its crate and has a worker; NULL. */
 static struct occupant *host_of(const struct machine *m)
 {
-    const struct box *b = box_of_machine(m);
+    const struct crate *c = crate_of_machine(m);
 
-    return b && b->state == BOX_UP && b->link ? b->occupant : NULL;
+    return c && c->state == CRATE_UP && c->link ? c->occupant : NULL;
 }
 
 /* ---- told from the loop ---- */
 
-static void tell_started(struct box_machine *m, struct link *link)
+static void tell_started(struct crate_machine *m, struct link *link)
 {
     m->starting = false;
     m->running = true;
     m->base.events.on_started(m->base.data, link);
 }
 
-static void tell_exit(struct box_machine *m, const struct machine_exit *exit)
+static void tell_exit(struct crate_machine *m, const struct machine_exit *exit)
 {
     m->starting = m->running = false;
     m->base.events.on_exit(m->base.data, exit);
@@ -55,22 +55,22 @@ static void tell_exit(struct box_machine *m, const struct machine_exit *exit)
 
 static void on_soon(uv_timer_t *timer)
 {
-    struct box_machine *m = timer->data;
+    struct crate_machine *m = timer->data;
 
     file_waiting_lost(&m->unasked);
     if (m->has_pending) {
         m->has_pending = false;
         tell_exit(m, &m->pending);
-    } else if (m->starting && m->box && m->box->link) {
-        tell_started(m, m->box->link);
-        if (m->box->occupant) {
-            m->box->occupant->ops->attached(m->box->occupant);
+    } else if (m->starting && m->crate && m->crate->link) {
+        tell_started(m, m->crate->link);
+        if (m->crate->occupant) {
+            m->crate->occupant->ops->attached(m->crate->occupant);
         }
-        boxes_fill_later(m->boxes);
+        crates_fill_later(m->crates);
     }
 }
 
-static void exit_soon(struct box_machine *m, struct machine_exit exit)
+static void exit_soon(struct crate_machine *m, struct machine_exit exit)
 {
     free(m->pending_text);
     m->pending_text = exit.message ? strdup(exit.message) : NULL;
@@ -80,11 +80,11 @@ static void exit_soon(struct box_machine *m, struct machine_exit exit)
     uv_timer_start(&m->soon, on_soon, 0, 0);
 }
 
-/* ---- what the box tells ---- */
+/* ---- what the crate tells ---- */
 
 static void on_waiting(void *data, const char *what)
 {
-    struct box_machine *m = data;
+    struct crate_machine *m = data;
 
     if (m->starting) {
         m->base.events.on_waiting(m->base.data, what);
@@ -93,17 +93,17 @@ static void on_waiting(void *data, const char *what)
 
 static void on_worker(void *data, struct link *link)
 {
-    struct box_machine *m = data;
+    struct crate_machine *m = data;
 
     if (m->starting && !m->has_pending) {
         tell_started(m, link);
-        boxes_fill_later(m->boxes);
+        crates_fill_later(m->crates);
     }
 }
 
 static void on_worker_exit(void *data, const struct machine_exit *exit)
 {
-    struct box_machine *m = data;
+    struct crate_machine *m = data;
 
     if (m->starting || m->running) {
         tell_exit(m, exit);
@@ -112,9 +112,9 @@ static void on_worker_exit(void *data, const struct machine_exit *exit)
 
 static void on_gone(void *data, const struct machine_exit *exit)
 {
-    struct box_machine *m = data;
+    struct crate_machine *m = data;
 
-    m->box = NULL;
+    m->crate = NULL;
     if (m->has_pending) {
         return;
     }
@@ -123,79 +123,79 @@ static void on_gone(void *data, const struct machine_exit *exit)
     } else {
         free(m->lost);
         m->lost = exit->message ? strdup(exit->message)
-                                : string_format("its %s is gone", m->boxes->ops->noun);
+                                : string_format("its %s is gone", m->crates->ops->noun);
     }
 }
 
-static const struct box_events machine_events = {on_waiting, on_worker, on_worker_exit, on_gone};
+static const struct crate_events machine_events = {on_waiting, on_worker, on_worker_exit, on_gone};
 
 /* ---- life ---- */
 
-struct machine *box_machine_new(struct boxes *boxes, const struct machine_events *events,
-                                void *data)
+struct machine *crate_machine_new(struct crates *crates, const struct machine_events *events,
+                                  void *data)
 {
-    struct box_machine *m = calloc(1, sizeof(*m));
+    struct crate_machine *m = calloc(1, sizeof(*m));
 
     if (!m) {
         return NULL;
     }
-    m->base = (struct machine){.place = boxes->place, .events = *events, .data = data};
-    m->boxes = boxes;
-    uv_timer_init(boxes->place->loop, &m->soon);
+    m->base = (struct machine){.place = crates->place, .events = *events, .data = data};
+    m->crates = crates;
+    uv_timer_init(crates->place->loop, &m->soon);
     m->soon.data = m;
-    boxes->machines++;
-    boxes_touch(boxes);
+    crates->machines++;
+    crates_touch(crates);
     return &m->base;
 }
 
-static void find_box(struct box_machine *m, const struct start_request *request)
+static void find_crate(struct crate_machine *m, const struct start_request *request)
 {
-    const struct boxes_ops *ops = m->boxes->ops;
+    const struct crates_ops *ops = m->crates->ops;
 
-    m->boxes->pool_failed = false;
-    m->box = ops->needs_own(request) ? NULL : boxes_take(m->boxes);
-    if (m->box) {
-        box_own(m->box, &machine_events, m);
+    m->crates->pool_failed = false;
+    m->crate = ops->needs_own(request) ? NULL : crates_take(m->crates);
+    if (m->crate) {
+        crate_own(m->crate, &machine_events, m);
         uv_timer_start(&m->soon, on_soon, 0, 0);
         return;
     }
-    m->box = ops->make(m->boxes->place, request, false, &machine_events, m);
-    if (!m->box) {
+    m->crate = ops->make(m->crates->place, request, false, &machine_events, m);
+    if (!m->crate) {
         exit_soon(m, (struct machine_exit){
                          .how = EXIT_LOST, .kind = ERROR_INTERNAL, .message = "out of memory"});
     }
 }
 
-void box_machine_start(struct machine *base, const struct start_request *request)
+void crate_machine_start(struct machine *base, const struct start_request *request)
 {
-    struct box_machine *m = (struct box_machine *)base;
+    struct crate_machine *m = (struct crate_machine *)base;
 
     m->starting = true;
-    boxes_touch(m->boxes);
+    crates_touch(m->crates);
     if (m->lost) {
         exit_soon(m,
                   (struct machine_exit){.how = EXIT_LOST, .kind = ERROR_LOST, .message = m->lost});
-    } else if (m->box) {
-        m->box->ops->start_worker(m->box);
+    } else if (m->crate) {
+        m->crate->ops->start_worker(m->crate);
     } else {
-        find_box(m, request);
+        find_crate(m, request);
     }
 }
 
-static void let_go(struct box_machine *m)
+static void let_go(struct crate_machine *m)
 {
-    if (m->box) {
-        m->box->ops->close(m->box); /* the place waits for its removal */
-        m->box = NULL;
+    if (m->crate) {
+        m->crate->ops->close(m->crate); /* the place waits for its removal */
+        m->crate = NULL;
     }
 }
 
-void box_machine_kill(struct machine *base)
+void crate_machine_kill(struct machine *base)
 {
-    struct box_machine *m = (struct box_machine *)base;
+    struct crate_machine *m = (struct crate_machine *)base;
 
-    if (m->box && m->running) {
-        m->box->ops->kill(m->box);
+    if (m->crate && m->running) {
+        m->crate->ops->kill(m->crate);
         return;
     }
     let_go(m); /* nothing of it runs any code yet */
@@ -206,25 +206,25 @@ void box_machine_kill(struct machine *base)
 
 static void on_soon_closed(uv_handle_t *handle)
 {
-    struct box_machine *m = handle->data;
-    struct boxes *boxes = m->boxes;
+    struct crate_machine *m = handle->data;
+    struct crates *crates = m->crates;
     void (*closed)(void *data) = m->closed;
     void *data = m->closed_data;
 
     free(m->lost);
     free(m->pending_text);
     free(m);
-    boxes->machines--;
-    boxes_touch(boxes);
+    crates->machines--;
+    crates_touch(crates);
     if (closed) {
         closed(data);
     }
-    boxes_maybe_over(boxes);
+    crates_maybe_over(crates);
 }
 
-void box_machine_close(struct machine *base, void (*closed)(void *data), void *data)
+void crate_machine_close(struct machine *base, void (*closed)(void *data), void *data)
 {
-    struct box_machine *m = (struct box_machine *)base;
+    struct crate_machine *m = (struct crate_machine *)base;
 
     m->closed = closed;
     m->closed_data = data;
@@ -235,7 +235,7 @@ void box_machine_close(struct machine *base, void (*closed)(void *data), void *d
 
 /* ---- while it lives ---- */
 
-void box_machine_interrupt(struct machine *base)
+void crate_machine_interrupt(struct machine *base)
 {
     struct occupant *o = host_of(base);
 
@@ -244,7 +244,7 @@ void box_machine_interrupt(struct machine *base)
     }
 }
 
-int box_machine_signal(struct machine *base, int number)
+int crate_machine_signal(struct machine *base, int number)
 {
     struct occupant *o = host_of(base);
 
@@ -254,62 +254,62 @@ int box_machine_signal(struct machine *base, int number)
     return o->ops->signal ? o->ops->signal(o, number) : -ENOTSUP;
 }
 
-void box_machine_busy(struct machine *base, bool busy)
+void crate_machine_busy(struct machine *base, bool busy)
 {
-    struct box *b = box_of_machine(base);
+    struct crate *c = crate_of_machine(base);
 
-    if (b && busy) {
-        b->used = true;
+    if (c && busy) {
+        c->used = true;
     }
 }
 
-json_t *box_machine_where(const struct machine *base)
+json_t *crate_machine_where(const struct machine *base)
 {
-    const struct box *b = box_of_machine(base);
+    const struct crate *c = crate_of_machine(base);
 
-    return b && b->tag && b->occupant ? b->ops->where(b) : NULL;
+    return c && c->tag && c->occupant ? c->ops->where(c) : NULL;
 }
 
-void box_machine_leave(struct machine *base, bool interrupt)
+void crate_machine_leave(struct machine *base, bool interrupt)
 {
     struct occupant *o = host_of(base);
-    struct box *b = box_of_machine(base);
+    struct crate *c = crate_of_machine(base);
 
-    if (o && b->tag) {
-        b->left = true;
+    if (o && c->tag) {
+        c->left = true;
         o->ops->leave(o, interrupt);
     }
 }
 
-void box_machine_put(struct machine *base, const struct share *share, executor_progress progress,
-                     executor_done done, void *data)
+void crate_machine_put(struct machine *base, const struct share *share, executor_progress progress,
+                       executor_done done, void *data)
 {
-    const struct box_machine *m = (const struct box_machine *)base;
+    const struct crate_machine *m = (const struct crate_machine *)base;
     struct error err = {0};
 
-    if (m->box) {
-        m->box->occupant->ops->put(m->box->occupant, share, progress, done, data);
+    if (m->crate) {
+        m->crate->occupant->ops->put(m->crate->occupant, share, progress, done, data);
         return;
     }
-    error_set(&err, ERROR_LOST, "the %s is gone", m->boxes->ops->noun);
+    error_set(&err, ERROR_LOST, "the %s is gone", m->crates->ops->noun);
     done(data, &err);
     error_clear(&err);
 }
 
-void box_machine_put_cancel(struct machine *base)
+void crate_machine_put_cancel(struct machine *base)
 {
-    const struct box *b = box_of_machine(base);
+    const struct crate *c = crate_of_machine(base);
 
-    if (b && b->occupant) {
-        b->occupant->ops->put_cancel(b->occupant);
+    if (c && c->occupant) {
+        c->occupant->ops->put_cancel(c->occupant);
     }
 }
 
-void box_machine_file(struct machine *base, const struct file_request *request, file_done done,
-                      void *data)
+void crate_machine_file(struct machine *base, const struct file_request *request, file_done done,
+                        void *data)
 {
-    struct box_machine *m = (struct box_machine *)base;
-    struct occupant *o = m->box ? m->box->occupant : NULL;
+    struct crate_machine *m = (struct crate_machine *)base;
+    struct occupant *o = m->crate ? m->crate->occupant : NULL;
 
     if (o && o->ops->file) {
         o->ops->file(o, request, done, data);
