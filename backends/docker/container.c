@@ -4,49 +4,47 @@
 
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
+#include "backends/docker/recipe.h"
 
 /* A container while it lives: its owner, its supervisor, its worker. */
 
-struct container *container_new(struct docker_place *place, const struct start_request *request,
-                                bool warm, const struct container_events *events, void *owner)
+static struct container *of(struct crate *crate)
 {
+    return (struct container *)crate;
+}
+
+static void start_worker(struct crate *crate)
+{
+    of(crate)->oom = false;
+    crate_start_worker(crate);
+}
+
+static void kill_worker(struct crate *crate);
+
+struct crate *container_new(struct place *base, const struct start_request *request, bool warm,
+                            const struct crate_events *events, void *owner)
+{
+    static const struct crate_ops ops = {start_worker, kill_worker, container_where,
+                                         container_close};
+    struct docker_place *place = (struct docker_place *)base;
     struct container *c = calloc(1, sizeof(*c));
 
     if (!c) {
         return NULL;
     }
     c->place = place;
-    c->events = events;
-    c->owner = owner;
     c->request = *request;
-    c->warm = warm;
-    c->wanted = true;
     (void)snprintf(c->name, sizeof(c->name), "cellblock-%s-%u", place->server, ++place->made);
-    if (kept_take(c, request) < 0) {
-        free(c->tag);
-        json_decref(c->where);
+    if (crate_init(&c->base, &ops, &place->crates, request, warm, events, owner) < 0 ||
+        kept_take(c) < 0) {
+        crate_deinit(&c->base);
         free(c);
         return NULL;
     }
-    uv_timer_init(place->base.loop, &c->timer);
+    uv_timer_init(base->loop, &c->timer);
     c->timer.data = c;
-    c->next = place->containers;
-    place->containers = c;
     container_prepare(c);
-    return c;
-}
-
-void container_own(struct container *c, const struct container_events *events, void *owner)
-{
-    c->events = events;
-    c->owner = owner;
-}
-
-void container_attached(struct container *c)
-{
-    if (c->occupant) {
-        c->occupant->ops->attached(c->occupant);
-    }
+    return &c->base;
 }
 
 /* ---- time ---- */
@@ -66,62 +64,45 @@ void container_arm(struct container *c, uint64_t ms, void (*on_time)(struct cont
 /* ---- the worker's end ---- */
 
 /* A worker that had no memory to get ready will not have it the next time. */
-static bool is_full(const struct container *c, const struct machine_exit *exit)
+static bool is_full(const struct container *c)
 {
-    return !c->used && !c->warm && exit->how == EXIT_OUT_OF_MEMORY;
+    return !c->base.used && !c->base.warm && c->base.held.how == EXIT_OUT_OF_MEMORY;
 }
 
 static void tell_held(struct container *c)
 {
-    struct machine_exit exit = c->held;
-    json_t *changed = c->held_changed;
+    struct machine_exit *held = &c->base.held;
 
-    c->held_changed = NULL;
-    c->has_held = false;
-    c->killing = false;
-    exit.kept = true;
-    if (c->oom && exit.how != EXIT_CODE) {
-        exit.how = EXIT_OUT_OF_MEMORY;
-        exit.limit = c->place->base.env->memory_mib * 1024 * 1024;
-        exit.used = exit.limit;
+    if (c->oom && held->how != EXIT_CODE) {
+        held->how = EXIT_OUT_OF_MEMORY;
+        held->limit = c->place->base.env->memory_mib * 1024 * 1024;
+        held->used = held->limit;
     }
     c->oom = false;
-    if (exit.how == EXIT_OUT_OF_MEMORY) {
+    if (held->how == EXIT_OUT_OF_MEMORY) {
         c->oom_told = uv_now(c->place->base.loop);
     }
-    if (is_full(c, &exit)) {
+    if (is_full(c)) {
+        c->base.has_held = false;
         container_fail(c, ERROR_LOST,
                        "the files in its container had filled its memory, which is %llu MiB for "
                        "files and processes together (memory_mib)",
                        (unsigned long long)c->place->base.env->memory_mib);
-    } else if (c->events) {
-        c->events->on_worker_exit(c->owner, &exit);
+    } else {
+        crate_tell_held(&c->base);
     }
-    json_decref(changed);
-}
-
-/* A SIGKILL that nobody here sent may be the engine's for want of memory: it says so in a moment.
- */
-static bool may_be_memory(const struct container *c, const struct machine_exit *exit)
-{
-    return exit->how == EXIT_SIGNAL && exit->signal == SIGKILL && !c->killing && !c->oom;
 }
 
 static void on_worker_exit(void *data, const struct machine_exit *exit)
 {
     struct container *c = data;
 
-    c->link = NULL;
-    if (c->state != CONTAINER_UP) {
-        return; /* the container's end says more */
+    if (!crate_hold(&c->base, exit)) {
+        return;
     }
     uv_timer_stop(&c->timer);
-    c->held = *exit;
-    c->held.message = NULL;
-    json_decref(c->held_changed);
-    c->held_changed = json_incref(exit->changed);
-    c->has_held = true;
-    if (may_be_memory(c, exit)) {
+    if (crate_was_killed(&c->base) && !c->oom) {
+        /* The engine's, for want of memory? It says so in a moment. */
         container_arm(c, OOM_WORD_MS, tell_held);
     } else {
         tell_held(c);
@@ -135,29 +116,11 @@ static void on_greeting(void *data, const char *python)
     struct container *c = data;
 
     (void)python;
-    if (c->state != CONTAINER_STARTING && c->state != CONTAINER_GREETING) {
+    if (c->base.state != CRATE_STARTING && c->base.state != CRATE_GREETING) {
         return;
     }
     uv_timer_stop(&c->timer);
-    c->state = CONTAINER_UP;
-    if (c->wanted) {
-        c->occupant->ops->start_worker(c->occupant);
-    }
-}
-
-static void on_worker(void *data, struct link *link)
-{
-    struct container *c = data;
-
-    if (c->state != CONTAINER_UP) {
-        return;
-    }
-    c->wanted = false;
-    c->left = false; /* reached, if it was sought */
-    c->link = link;
-    if (c->events) {
-        c->events->on_worker(c->owner, link);
-    }
+    crate_up(&c->base);
 }
 
 static void on_broken(void *data, const char *message)
@@ -165,22 +128,13 @@ static void on_broken(void *data, const char *message)
     struct container *c = data;
     const char *words = c->attach ? attach_last_words(c->attach) : "";
 
-    if (c->where && c->left && c->occupant->ops->is_another(c->occupant)) {
-        c->left = false; /* ours, without what was in it */
+    if (c->base.where && c->base.left && c->base.occupant->ops->is_another(c->base.occupant)) {
+        c->base.left = false; /* ours, without what was in it */
         container_fail(c, ERROR_NOT_FOUND, "%s", message ? message : "it was restarted");
         return;
     }
     container_fail(c, ERROR_LOST, "what runs in the container does not keep the protocol: %s%s%s",
                    message ? message : "it broke off", words[0] ? "; its last words: " : "", words);
-}
-
-static void on_waiting(void *data, const char *what)
-{
-    struct container *c = data;
-
-    if (c->events && c->events->on_waiting) {
-        c->events->on_waiting(c->owner, what);
-    }
 }
 
 static struct occupant *new_runner(struct container *c, const struct occupant_events *events)
@@ -190,22 +144,12 @@ static struct occupant *new_runner(struct container *c, const struct occupant_ev
         .workspace = "/workspace",
         .memory_mib = env->memory_mib,
         .limits_per_process = true,
-        .warm = c->warm,
+        .warm = c->base.warm,
         .env = env->env,
         .keep_seconds = env->max_lifetime_seconds,
     };
-    char secret[MAC_SIZE], proof[MAC_SIZE];
-    struct occupant *o;
 
-    if (c->tag) {
-        kept_word(c->tag, "relay", secret);
-        kept_word(secret, "proof", proof);
-        options.secret = c->where ? secret : NULL;
-        options.proof = proof;
-    }
-    o = runner_occupant_new(c->place->base.loop, attach_stream(c->attach), &options, events, c);
-    explicit_bzero(secret, sizeof(secret));
-    return o;
+    return crate_runner(&c->base, attach_stream(c->attach), options, events);
 }
 
 static struct occupant *new_gateway(struct container *c, const struct occupant_events *events,
@@ -214,32 +158,27 @@ static struct occupant *new_gateway(struct container *c, const struct occupant_e
     struct docker_place *place = c->place;
     struct gateway_options options = {.env = place->base.env->env,
                                       .memory_mib = place->base.env->memory_mib,
-                                      .tag = c->tag,
-                                      .where = c->where,
+                                      .python = RECIPE_PYTHON,
                                       .keep_seconds = place->base.env->max_lifetime_seconds};
-    char token[MAC_SIZE];
 
     if (!place->websockets) {
         place->websockets = websocket_context_new(place->base.loop, err);
     }
     options.websockets = place->websockets;
-    if (c->tag) {
-        kept_word(c->tag, "token", token);
-        options.token = token;
-    }
     return place->websockets
-               ? gateway_new(place->base.loop, attach_stream(c->attach), &options, events, c, err)
+               ? crate_gateway(&c->base, attach_stream(c->attach), options, events, err)
                : NULL;
 }
 
 int container_occupy(struct container *c)
 {
     static const struct occupant_events events = {
-        {on_greeting, on_worker, on_worker_exit, on_broken}, on_waiting};
+        {on_greeting, crate_on_worker, on_worker_exit, on_broken}, crate_on_waiting};
     struct error err = {0};
 
-    c->occupant = c->place->kernel_image ? new_gateway(c, &events, &err) : new_runner(c, &events);
-    if (!c->occupant) {
+    c->base.occupant =
+        c->place->kernel_image ? new_gateway(c, &events, &err) : new_runner(c, &events);
+    if (!c->base.occupant) {
         container_fail(c, ERROR_INTERNAL, "%s", err.message ? err.message : "out of memory");
         error_clear(&err);
         return -1;
@@ -249,29 +188,6 @@ int container_occupy(struct container *c)
 
 /* ---- what a machine asks ---- */
 
-void container_start_worker(struct container *c)
-{
-    c->wanted = true;
-    c->used = c->warm = false;
-    c->oom = false;
-    c->occupant->ops->start_worker(c->occupant);
-}
-
-void container_interrupt(struct container *c)
-{
-    if (c->state == CONTAINER_UP && c->link) {
-        c->occupant->ops->interrupt(c->occupant);
-    }
-}
-
-int container_signal(struct container *c, int number)
-{
-    if (c->state != CONTAINER_UP || !c->link) {
-        return -ESRCH;
-    }
-    return c->occupant->ops->signal ? c->occupant->ops->signal(c->occupant, number) : -ENOTSUP;
-}
-
 static void on_kill_time(struct container *c)
 {
     container_fail(c, ERROR_LOST,
@@ -279,40 +195,19 @@ static void on_kill_time(struct container *c)
                    "and was removed");
 }
 
-void container_kill(struct container *c)
+static void kill_worker(struct crate *crate)
 {
-    if (c->has_held) {
+    struct container *c = of(crate);
+
+    if (c->base.has_held) {
         return; /* it has ended, and is told in a moment */
     }
-    c->killing = true;
-    if (c->state == CONTAINER_UP) {
+    c->base.killing = true;
+    if (c->base.state == CRATE_UP) {
         container_arm(c, KILL_MS, on_kill_time);
-        c->occupant->ops->kill(c->occupant);
-    } else if (c->state < CONTAINER_UP) {
+        c->base.occupant->ops->kill(c->base.occupant);
+    } else if (c->base.state < CRATE_UP) {
         container_fail(c, ERROR_LOST, "it was ended while it was being started");
-    }
-}
-
-void container_put(struct container *c, const struct share *share, executor_progress progress,
-                   executor_done done, void *data)
-{
-    c->occupant->ops->put(c->occupant, share, progress, done, data);
-}
-
-bool container_file(struct container *c, const struct file_request *request, file_done done,
-                    void *data)
-{
-    if (!c->occupant || !c->occupant->ops->file) {
-        return false;
-    }
-    c->occupant->ops->file(c->occupant, request, done, data);
-    return true;
-}
-
-void container_put_cancel(struct container *c)
-{
-    if (c->occupant) {
-        c->occupant->ops->put_cancel(c->occupant);
     }
 }
 
@@ -348,33 +243,33 @@ static void on_died(struct container *c)
                                 c->exit_code, c->exit_code == 137 ? " (killed from outside)" : "",
                                 words[0] ? "; its last words: " : "", words);
     } else {
-        const char *words = c->where && c->attach ? attach_last_words(c->attach) : "";
+        const char *words = c->base.where && c->attach ? attach_last_words(c->attach) : "";
         message = string_format("the engine closed the connection to the container %s: %s", c->name,
-                                c->reason  ? c->reason
-                                : words[0] ? words
-                                           : "no reason was given");
+                                c->base.reason ? c->base.reason
+                                : words[0]     ? words
+                                               : "no reason was given");
     }
     exit.message = message;
-    container_gone(c, &exit);
+    crate_gone(&c->base, &exit);
     free(message);
 }
 
 void container_stream_ended(struct container *c, const struct error *err)
 {
-    if (c->state >= CONTAINER_ENDED) {
+    if (c->base.state >= CRATE_ENDED) {
         return;
     }
-    if (c->state == CONTAINER_STARTING) {
+    if (c->base.state == CRATE_STARTING) {
         c->stream_over = true; /* the answer to the start says more, and comes */
         return;
     }
-    if (c->state < CONTAINER_GREETING) {
+    if (c->base.state < CRATE_GREETING) {
         container_fail(c, ERROR_LOST, "the engine did not attach to the container %s: %s", c->name,
                        err ? err->message : "it closed the connection");
         return;
     }
-    c->state = CONTAINER_ENDED;
-    c->reason = err && err->message ? strdup(err->message) : NULL;
+    c->base.state = CRATE_ENDED;
+    c->base.reason = err && err->message ? strdup(err->message) : NULL;
     if (c->died || (err && err->kind != ERROR_LOST)) {
         on_died(c);
     } else {
@@ -386,7 +281,7 @@ void container_stream_ended(struct container *c, const struct error *err)
  * not the next one's. */
 static bool is_echo(const struct container *c)
 {
-    return c->oom_told && !c->has_held && c->state == CONTAINER_UP &&
+    return c->oom_told && !c->base.has_held && c->base.state == CRATE_UP &&
            uv_now(c->place->base.loop) - c->oom_told < OOM_ECHO_MS;
 }
 
@@ -397,18 +292,18 @@ void container_engine_word(struct container *c, const char *action, int exit_cod
             return;
         }
         c->oom = true;
-        if (c->has_held) {
+        if (c->base.has_held) {
             uv_timer_stop(&c->timer);
             tell_held(c);
-        } else if (c->state == CONTAINER_UP && c->link && !c->killing) {
+        } else if (c->base.state == CRATE_UP && c->base.link && !c->base.killing) {
             /* The engine ends any process of a container that is past its limit, and the code
              * cannot know which: what goes on is not what was asked for. */
-            container_kill(c);
+            kill_worker(&c->base);
         }
     } else {
         c->died = true;
         c->exit_code = exit_code;
-        if (c->state == CONTAINER_ENDED) {
+        if (c->base.state == CRATE_ENDED) {
             uv_timer_stop(&c->timer);
             on_died(c);
         }

@@ -11,39 +11,13 @@ static void remove_it(struct container *c);
 
 /* ---- telling ---- */
 
-void container_gone(struct container *c, const struct machine_exit *exit)
-{
-    const struct container_events *events = c->events;
-    void *owner = c->owner;
-
-    c->state = CONTAINER_ENDED;
-    c->events = NULL;
-    if (c->occupant) {
-        c->occupant->ops->ended(c->occupant, exit->message);
-    }
-    if (events) {
-        events->on_gone(owner, exit);
-    }
-    container_close(c);
-}
-
 void container_fail(struct container *c, enum error_kind kind, const char *format, ...)
 {
-    struct machine_exit exit = {.how = EXIT_LOST, .kind = kind};
-    char *message = NULL;
     va_list args;
 
-    if (c->state >= CONTAINER_ENDED) {
-        return;
-    }
     va_start(args, format);
-    if (vasprintf(&message, format, args) < 0) {
-        message = NULL;
-    }
+    crate_vfail(&c->base, kind, format, args);
     va_end(args);
-    exit.message = message;
-    container_gone(c, &exit);
-    free(message);
 }
 
 /* ---- letting go ---- */
@@ -53,20 +27,16 @@ static void on_timer_closed(uv_handle_t *handle)
     struct container *c = handle->data;
 
     json_decref(c->folders);
-    json_decref(c->where);
-    free(c->tag);
-    free(c->reason);
-    json_decref(c->held_changed);
-    place_container_freed(c->place, c);
+    crate_deinit(&c->base);
     free(c);
 }
 
 void container_settle(struct container *c)
 {
-    if (c->waiting > 0 || c->attach || c->occupant || c->timer_closed) {
+    if (c->waiting > 0 || c->attach || c->base.occupant || c->timer_closed) {
         return;
     }
-    if (c->asked && !c->removed && !c->left) {
+    if (c->asked && !c->removed && !c->base.left) {
         remove_it(c);
         return;
     }
@@ -95,21 +65,23 @@ static void on_occupant_closed(void *data)
 {
     struct container *c = data;
 
-    c->occupant = NULL;
+    c->base.occupant = NULL;
     let_stream_go(c);
 }
 
-void container_close(struct container *c)
+void container_close(struct crate *crate)
 {
-    if (c->state == CONTAINER_CLOSING) {
+    struct container *c = (struct container *)crate;
+
+    if (c->base.state == CRATE_CLOSING) {
         return;
     }
-    c->state = CONTAINER_CLOSING;
-    c->events = NULL;
+    c->base.state = CRATE_CLOSING;
+    c->base.events = NULL;
     c->request = (struct start_request){0};
     uv_timer_stop(&c->timer);
-    if (c->occupant) {
-        c->occupant->ops->close(c->occupant, on_occupant_closed, c);
+    if (c->base.occupant) {
+        c->base.occupant->ops->close(c->base.occupant, on_occupant_closed, c);
     } else {
         let_stream_go(c);
     }

@@ -3,6 +3,7 @@
 
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
+#include "backends/docker/recipe.h"
 
 /* A container's way from its name to the greeting of its supervisor. */
 
@@ -18,15 +19,15 @@ bool container_is_id(const char *text)
 
 static void wait_line(struct container *c, const char *line)
 {
-    if (c->events && c->events->on_waiting) {
-        c->events->on_waiting(c->owner, line);
+    if (c->base.events && c->base.events->on_waiting) {
+        c->base.events->on_waiting(c->base.owner, line);
     }
 }
 
 bool container_answered(struct container *c)
 {
     c->waiting--;
-    if (c->state == CONTAINER_CLOSING) {
+    if (c->base.state == CRATE_CLOSING) {
         container_settle(c);
         return false;
     }
@@ -41,7 +42,7 @@ static void on_started(void *data, long status, json_t *reply, const struct erro
 
     (void)status;
     (void)reply;
-    if (!container_answered(c) || c->state >= CONTAINER_ENDED) {
+    if (!container_answered(c) || c->base.state >= CRATE_ENDED) {
         return;
     }
     if (err) {
@@ -49,8 +50,8 @@ static void on_started(void *data, long status, json_t *reply, const struct erro
                        c->place->image_name, err->message);
         return;
     }
-    if (c->state == CONTAINER_STARTING) {
-        c->state = CONTAINER_GREETING;
+    if (c->base.state == CRATE_STARTING) {
+        c->base.state = CRATE_GREETING;
     }
     if (c->stream_over) {
         container_stream_ended(c, NULL);
@@ -63,10 +64,10 @@ static void on_open(void *data)
 
     /* Ready to listen before it says anything: its first words may come before the engine's answer.
      */
-    if (c->state != CONTAINER_ATTACHING || container_occupy(c) < 0) {
+    if (c->base.state != CRATE_ATTACHING || container_occupy(c) < 0) {
         return;
     }
-    c->state = CONTAINER_STARTING;
+    c->base.state = CRATE_STARTING;
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "POST",
@@ -82,8 +83,8 @@ void container_stream_bytes(void *data, const char *bytes, size_t size)
 {
     struct container *c = data;
 
-    if (c->occupant && c->state < CONTAINER_ENDED) {
-        c->occupant->ops->feed(c->occupant, bytes, size);
+    if (c->base.occupant && c->base.state < CRATE_ENDED) {
+        c->base.occupant->ops->feed(c->base.occupant, bytes, size);
     }
 }
 
@@ -99,7 +100,7 @@ static void attach(struct container *c)
                                                 container_stream_end};
     struct error err = {0};
 
-    c->state = CONTAINER_ATTACHING;
+    c->base.state = CRATE_ATTACHING;
     c->attach = attach_open(c->place->engine, c->id, &events, c, &err);
     if (!c->attach) {
         container_fail(c, err.kind, "the engine did not attach to the container: %s", err.message);
@@ -262,7 +263,7 @@ static json_t *create_body(struct docker_place *place, struct spec *spec)
     json_t *body;
 
     if (place->kernel_image) {
-        gateway_command(NULL, argv);
+        gateway_command(RECIPE_PYTHON, argv);
         spec->command = argv;
     } else {
         const char *python = place->base.env->python;
@@ -344,7 +345,7 @@ static void create(struct container *c)
         error_clear(&err);
         return;
     }
-    c->state = CONTAINER_CREATING;
+    c->base.state = CRATE_CREATING;
     c->asked = true;
     c->waiting++;
     engine_call(c->place->engine,
@@ -374,7 +375,7 @@ static void on_prepared(void *data, const struct error *err)
     (void)snprintf(line, sizeof(line), "starting a container of %.200s (%s %s)",
                    c->place->image_name, facts && facts->podman ? "Podman" : "Docker",
                    facts ? facts->version : "");
-    if (c->where) {
+    if (c->base.where) {
         kept_find(c);
         return;
     }
@@ -384,7 +385,7 @@ static void on_prepared(void *data, const struct error *err)
 
 void container_prepare(struct container *c)
 {
-    c->state = CONTAINER_PREPARING;
+    c->base.state = CRATE_PREPARING;
     c->waiting++;
     place_prepare(c->place, on_prepared, c);
 }

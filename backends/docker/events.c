@@ -12,7 +12,8 @@
 
 static struct container *find(struct docker_place *place, const char *id)
 {
-    for (struct container *c = place->containers; c && id; c = c->next) {
+    for (struct crate *crate = place->crates.first; crate && id; crate = crate->next) {
+        struct container *c = (struct container *)crate;
         if (c->id[0] && strcmp(c->id, id) == 0) {
             return c;
         }
@@ -38,7 +39,7 @@ static void on_value(void *data, json_t *value)
     json_t *actor = json_object_get(value, "Actor");
     struct container *c = find(place, json_string_value(json_object_get(actor, "ID")));
 
-    if (!c || !action || c->state == CONTAINER_CLOSING) {
+    if (!c || !action || c->base.state == CRATE_CLOSING) {
         return;
     }
     if (strcmp(action, "oom") == 0) {
@@ -68,7 +69,7 @@ void events_watch(struct docker_place *place)
                             place->server);
     char *escaped = filters ? http_escape(filters) : NULL;
 
-    if (!place->events && !place->closing && escaped) {
+    if (!place->events && !place->crates.closing && escaped) {
         place->events =
             engine_lines_open(place->engine, "GET", string_format("/events?filters=%s", escaped),
                               NULL, &events, place, NULL);

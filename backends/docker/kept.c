@@ -5,6 +5,7 @@
 #include "backends/base/mac.h"
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
+#include "backends/docker/recipe.h"
 
 /*
  * Containers that outlive the server which made them: with the jupyter kernel their gateway lives
@@ -31,8 +32,8 @@ json_t *kept_labels(const struct container *c)
     json_t *labels = json_copy(c->place->labels);
     char word[MAC_SIZE], until[32];
 
-    if (c->tag && labels) {
-        kept_word(c->tag, "label", word);
+    if (c->base.tag && labels) {
+        kept_word(c->base.tag, "label", word);
         (void)snprintf(until, sizeof(until), "%lld",
                        (long long)time(NULL) + (long long)c->place->base.env->max_lifetime_seconds);
         json_object_set_new(labels, TAG_LABEL, json_string(word));
@@ -49,16 +50,14 @@ bool kept_is_alive(json_t *labels)
            strtoll(until, NULL, 10) > (long long)time(NULL);
 }
 
-int kept_take(struct container *c, const struct start_request *request)
+int kept_take(struct container *c)
 {
-    const char *id = json_string_value(json_object_get(request->where, "container"));
-    const char *name = json_string_value(json_object_get(request->where, "name_there"));
+    const char *id = json_string_value(json_object_get(c->base.where, "container"));
+    const char *name = json_string_value(json_object_get(c->base.where, "name_there"));
 
-    c->tag = request->tag ? strdup(request->tag) : NULL;
-    c->where = request->where ? json_deep_copy(request->where) : NULL;
     c->request.tag = NULL;
     c->request.where = NULL;
-    if ((request->tag && !c->tag) || (request->where && (!c->where || !container_is_id(id)))) {
+    if (c->base.where && !container_is_id(id)) {
         return -1;
     }
     if (id) {
@@ -74,8 +73,8 @@ static void on_open(void *data)
 {
     struct container *c = data;
 
-    if (c->state == CONTAINER_ATTACHING) {
-        c->state = CONTAINER_GREETING;
+    if (c->base.state == CRATE_ATTACHING) {
+        c->base.state = CRATE_GREETING;
         (void)container_occupy(c);
     }
 }
@@ -97,7 +96,7 @@ static void on_exec(void *data, long status, json_t *reply, const struct error *
                        c->name, err ? err->message : "its answer has no Id");
         return;
     }
-    c->state = CONTAINER_ATTACHING;
+    c->base.state = CRATE_ATTACHING;
     c->attach = attach_open_exec(c->place->engine, exec, &events, c, &failure);
     if (!c->attach) {
         container_fail(c, failure.kind, "the engine did not let us into the container: %s",
@@ -116,7 +115,7 @@ static json_t *command_of(const struct docker_place *place)
     json_t *words = json_array();
 
     if (place->kernel_image) {
-        gateway_command(NULL, keeper);
+        gateway_command(RECIPE_PYTHON, keeper);
     } else {
         argv = supervised_command(python ? python : "python3", false, &text);
     }
@@ -146,7 +145,7 @@ static bool shows_tag(const struct container *c, json_t *reply)
     json_t *labels = json_object_get(json_object_get(reply, "Config"), "Labels");
     char word[MAC_SIZE];
 
-    kept_word(c->tag, "label", word);
+    kept_word(c->base.tag, "label", word);
     return mac_equal(word, json_string_value(json_object_get(labels, TAG_LABEL)));
 }
 
@@ -174,8 +173,8 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
         c->asked = true; /* whatever the code in it has done to its supervisor */
         container_fail(c, ERROR_NOT_FOUND, "the container %s was ended", c->name);
     } else {
-        c->asked = c->left = true; /* ours; it stays until it has been reached */
-        c->used = true;
+        c->asked = c->base.left = true; /* ours; it stays until it has been reached */
+        c->base.used = true;
         c->folders = json_incref(json_object_get(json_object_get(reply, "HostConfig"), "Tmpfs"));
         enter(c);
     }
@@ -183,7 +182,7 @@ static void on_inspected(void *data, long status, json_t *reply, const struct er
 
 void kept_find(struct container *c)
 {
-    c->state = CONTAINER_CREATING;
+    c->base.state = CRATE_CREATING;
     c->waiting++;
     engine_call(c->place->engine,
                 &(struct engine_call){.method = "GET",
@@ -193,23 +192,16 @@ void kept_find(struct container *c)
                                       .data = c});
 }
 
-/* ---- what leads to it, and leaving it ---- */
+/* ---- what leads to it ---- */
 
-json_t *container_where(const struct container *c)
+json_t *container_where(const struct crate *crate)
 {
-    json_t *where = c->tag && c->occupant ? c->occupant->ops->where(c->occupant) : NULL;
+    const struct container *c = (const struct container *)crate;
+    json_t *where = crate->occupant->ops->where(crate->occupant);
 
     if (where) {
         json_object_set_new(where, "container", json_string(c->id));
         json_object_set_new(where, "name_there", json_string(c->name));
     }
     return where;
-}
-
-void container_leave(struct container *c, bool interrupt)
-{
-    if (c->tag && c->occupant && c->state == CONTAINER_UP && c->link) {
-        c->left = true;
-        c->occupant->ops->leave(c->occupant, interrupt);
-    }
 }

@@ -1,96 +1,36 @@
-#include <ctype.h>
-#include <errno.h>
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "backends/base/strings.h"
 #include "backends/docker/internal.h"
+#include "backends/remote/process.h"
 
 /*
  * Containers of servers that are gone. Every container says whose it is: the host, the boot, the
  * process id and when that process was started. Only a server of this host, seen from the same pid
  * namespace, can be judged; any other is left alone, however old.
  */
-enum { TEXT_CAP = 512 };
+enum { BOOT_SIZE = 640 };
 
-/* What a server is told from another one by. */
-struct who {
-    char host[TEXT_CAP];
-    char boot[TEXT_CAP]; /* boot id, pid namespace and start of the process */
-    long pid;
-};
-
-static bool read_text(const char *path, char space[TEXT_CAP])
+/* "BOOT NAMESPACE START" of a process of this host. */
+static void boot_of(const struct process_home *home, long pid, char space[BOOT_SIZE])
 {
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, space, TEXT_CAP - 1) : -1;
-
-    if (fd >= 0) {
-        close(fd);
-    }
-    space[n > 0 ? n : 0] = '\0';
-    space[strcspn(space, "\n")] = '\0';
-    return n > 0;
-}
-
-/* In clock ticks since the boot; 0 when there is no such process. */
-static unsigned long long start_of(long pid)
-{
-    char path[64];
-    char text[TEXT_CAP];
-    char *at;
-    char *rest = NULL;
-
-    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-    if (!read_text(path, text) || !(at = strrchr(text, ')'))) {
-        return 0;
-    }
-    /* The third field is the state, the twenty-second the start. */
-    at = strtok_r(at + 1, " ", &rest);
-    if (!at || *at == 'Z' || *at == 'X') {
-        return 0;
-    }
-    for (int field = 3; at && field < 22; field++) {
-        at = strtok_r(NULL, " ", &rest);
-    }
-    return at ? strtoull(at, NULL, 10) : 0;
-}
-
-static void boot_of(long pid, char space[TEXT_CAP])
-{
-    char boot[TEXT_CAP];
-    char names[64] = "";
-    ssize_t n = readlink("/proc/self/ns/pid", names, sizeof(names) - 1);
-
-    names[n > 0 ? n : 0] = '\0';
-    if (!read_text("/proc/sys/kernel/random/boot_id", boot)) {
-        boot[0] = '\0';
-    }
-    (void)snprintf(space, TEXT_CAP, "%.64s %s %llu", boot, names, start_of(pid));
-}
-
-static void who_am_i(struct who *ret)
-{
-    *ret = (struct who){.pid = (long)getpid()};
-    if (gethostname(ret->host, sizeof(ret->host) - 1) < 0) {
-        ret->host[0] = '\0';
-    }
-    boot_of(ret->pid, ret->boot);
+    (void)snprintf(space, BOOT_SIZE, "%.64s %.63s %llu", home->boot, home->pids,
+                   process_start(pid));
 }
 
 json_t *orphans_labels(const char *server)
 {
-    struct who me;
-    char pid[24];
+    struct process_home home;
+    char pid[24], boot[BOOT_SIZE];
 
-    who_am_i(&me);
-    (void)snprintf(pid, sizeof(pid), "%ld", me.pid);
+    process_home(&home);
+    boot_of(&home, (long)getpid(), boot);
+    (void)snprintf(pid, sizeof(pid), "%ld", (long)getpid());
     return json_pack("{s:s, s:s, s:s, s:s}", "cellblock.server", server, "cellblock.pid", pid,
-                     "cellblock.boot", me.boot, "cellblock.host", me.host);
+                     "cellblock.boot", boot, "cellblock.host", home.host);
 }
 
 static const char *label(json_t *labels, const char *name)
@@ -101,26 +41,27 @@ static const char *label(json_t *labels, const char *name)
 
 bool orphans_is_dead(json_t *labels)
 {
-    struct who me;
-    char now[TEXT_CAP];
+    struct process_home home;
+    char me[BOOT_SIZE], now[BOOT_SIZE];
     const char *boot = label(labels, "cellblock.boot");
     const char *space = strchr(boot, ' ');
     const char *mark = strrchr(boot, ' ');
     char *end;
     long pid = strtol(label(labels, "cellblock.pid"), &end, 10);
 
-    who_am_i(&me);
-    if (!me.host[0] || strcmp(me.host, label(labels, "cellblock.host")) != 0 || pid <= 0 || *end ||
-        !space || mark == space) {
+    process_home(&home);
+    boot_of(&home, (long)getpid(), me);
+    if (!home.host[0] || strcmp(home.host, label(labels, "cellblock.host")) != 0 || pid <= 0 ||
+        *end || !space || mark == space) {
         return false;
     }
-    if (strncmp(boot, me.boot, (size_t)(space - boot) + 1) != 0) {
+    if (strncmp(boot, me, (size_t)(space - boot) + 1) != 0) {
         return true; /* the machine has been started anew since */
     }
-    if (strncmp(boot, me.boot, (size_t)(mark - boot) + 1) != 0) {
+    if (strncmp(boot, me, (size_t)(mark - boot) + 1) != 0) {
         return false; /* another pid namespace: nobody here can tell */
     }
-    boot_of(pid, now);
+    boot_of(&home, pid, now);
     return strcmp(boot, now) != 0;
 }
 
@@ -176,7 +117,7 @@ static void on_listed(void *data, long status, json_t *reply, const struct error
 
 void orphans_sweep(struct docker_place *place)
 {
-    if (place->orphans.looked || place->closing) {
+    if (place->orphans.looked || place->crates.closing) {
         return;
     }
     place->orphans.looked = true;

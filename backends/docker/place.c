@@ -101,9 +101,9 @@ static void on_image_line(void *data, const char *line)
 {
     struct docker_place *place = data;
 
-    for (struct container *c = place->containers; c; c = c->next) {
-        if (c->state == CONTAINER_PREPARING && c->events && c->events->on_waiting) {
-            c->events->on_waiting(c->owner, line);
+    for (struct crate *crate = place->crates.first; crate; crate = crate->next) {
+        if (crate->state == CRATE_PREPARING) {
+            crate_tell(crate, line);
         }
     }
 }
@@ -115,7 +115,7 @@ static void maybe_free(struct docker_place *place)
     void (*closed)(void *data) = place->closed;
     void *data = place->closed_data;
 
-    if (place->engine || place->kernel_image || place->websockets || place->open_timers > 0) {
+    if (place->engine || place->kernel_image || place->websockets) {
         return;
     }
     if (place->image) {
@@ -127,14 +127,6 @@ static void maybe_free(struct docker_place *place)
     free(place->last_error);
     free(place);
     closed(data);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    struct docker_place *place = handle->data;
-
-    place->open_timers--;
-    maybe_free(place);
 }
 
 static void on_kernel_image_closed(void *data)
@@ -164,69 +156,69 @@ static void on_engine_closed(void *data)
     maybe_free(place);
 }
 
-void place_maybe_closed(struct docker_place *place)
+static void close_parts(struct place *base)
 {
-    if (!place->closing || place->engine_closing || place->containers || place->machines > 0) {
-        return;
-    }
-    place->engine_closing = true;
-    uv_close((uv_handle_t *)&place->fill, on_timer_closed);
-    uv_close((uv_handle_t *)&place->idle, on_timer_closed);
+    struct docker_place *place = (struct docker_place *)base;
+    struct engine *engine = place->engine;
+
     if (place->websockets) {
         websocket_context_close(place->websockets, on_websockets_closed, place);
     }
-    if (place->engine) {
-        engine_close(place->engine, on_engine_closed, place);
+    if (engine) {
+        engine_close(engine, on_engine_closed, place);
+    } else {
+        maybe_free(place);
     }
-}
-
-void place_container_freed(struct docker_place *place, struct container *c)
-{
-    for (struct container **at = &place->containers; *at; at = &(*at)->next) {
-        if (*at == c) {
-            *at = c->next;
-            break;
-        }
-    }
-    place_maybe_closed(place);
 }
 
 static void close_place(struct place *base, void (*closed)(void *data), void *data)
 {
     struct docker_place *place = (struct docker_place *)base;
 
-    place->closing = true;
     place->closed = closed;
     place->closed_data = data;
-    uv_timer_stop(&place->fill);
-    uv_timer_stop(&place->idle);
-    pool_drop(place);
+    crates_close(&place->crates);
     if (place->kernel_image) {
         kernel_image_cancel(place->kernel_image);
     }
-    place_maybe_closed(place);
 }
 
-/* ---- idle ---- */
+/* ---- containers ---- */
 
-/* Nothing has used the place for the idle time: the pool goes, the next run brings it back. */
-static void on_idle(uv_timer_t *timer)
+/* One that outlives us shows its session's tag in its labels, from its beginning. */
+static bool needs_own(const struct start_request *request)
 {
-    struct docker_place *place = timer->data;
-
-    if (place->machines == 0) {
-        uv_timer_stop(&place->fill);
-        pool_drop(place);
+    for (unsigned i = 0; i < request->copy_count; i++) {
+        if (!spec_dest_is_usual(request->copies[i]->dest)) {
+            return true;
+        }
     }
+    return request->tag || request->mount_count > 0;
 }
 
-void place_touch(struct docker_place *place)
+/* A container with a gateway of its own is no small thing to keep ready: only where each run takes
+ * one, unless it was asked for. One that outlives us has its session's tag from its beginning. */
+static unsigned pool_size(const struct place *base)
 {
-    if (!place->closing) {
-        uint64_t ms = (uint64_t)(place->base.env->idle_timeout_seconds * 1000);
-        uv_timer_start(&place->idle, on_idle, ms, 0);
-        uv_unref((uv_handle_t *)&place->idle);
-    }
+    const struct docker_place *place = (const struct docker_place *)base;
+    const struct environment *env = base->env;
+    bool asked = env->given & SETTING_POOL || env->mode == MODE_EPHEMERAL;
+
+    return env->keep || (place->kernel_image && !asked) ? 0 : env->pool;
+}
+
+static const struct crates_ops crates_ops = {"container", container_new, needs_own, pool_size,
+                                             close_parts};
+
+static struct machine *new_machine(struct place *base, const struct machine_events *events,
+                                   void *data)
+{
+    return crate_machine_new(&((struct docker_place *)base)->crates, events, data);
+}
+
+static void warm(struct place *base)
+{
+    crates_warm(&((struct docker_place *)base)->crates);
 }
 
 /* ---- opening ---- */
@@ -297,26 +289,14 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     }
     place->base = (struct place){.ops = &docker_place_ops, .loop = loop, .env = env};
     place->image_name = env->image ? env->image : default_image;
-    uv_timer_init(loop, &place->fill);
-    uv_timer_init(loop, &place->idle);
-    place->fill.data = place->idle.data = place;
-    place->open_timers = 2;
+    crates_init(&place->crates, &crates_ops, &place->base);
     if (make_parts(place) < 0) {
-        place->closing = true;
         place->closed = nobody;
-        place_maybe_closed(place);
+        crates_close(&place->crates);
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     *ret = &place->base;
     return 0;
-}
-
-static void warm(struct place *base)
-{
-    struct docker_place *place = (struct docker_place *)base;
-
-    place_touch(place);
-    pool_fill(place);
 }
 
 const struct place_ops docker_place_ops = {
@@ -328,16 +308,16 @@ const struct place_ops docker_place_ops = {
     .check = docker_check,
     .close = close_place,
     .share_check = docker_share_check,
-    .machine_new = docker_machine_new,
-    .machine_start = docker_machine_start,
+    .machine_new = new_machine,
+    .machine_start = crate_machine_start,
     .machine_put = docker_machine_put,
-    .machine_put_cancel = docker_machine_put_cancel,
-    .machine_file = docker_machine_file,
-    .machine_interrupt = docker_machine_interrupt,
-    .machine_signal = docker_machine_signal,
-    .machine_kill = docker_machine_kill,
-    .machine_close = docker_machine_close,
-    .machine_busy = docker_machine_busy,
-    .machine_where = docker_machine_where,
-    .machine_leave = docker_machine_leave,
+    .machine_put_cancel = crate_machine_put_cancel,
+    .machine_file = crate_machine_file,
+    .machine_interrupt = crate_machine_interrupt,
+    .machine_signal = crate_machine_signal,
+    .machine_kill = crate_machine_kill,
+    .machine_close = crate_machine_close,
+    .machine_busy = crate_machine_busy,
+    .machine_where = crate_machine_where,
+    .machine_leave = crate_machine_leave,
 };

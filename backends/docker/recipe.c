@@ -78,8 +78,8 @@ static int write_venv(FILE *out, const struct environment *env)
 static int write_pip(FILE *out)
 {
     return write_exec(out, "RUN",
-                      json_pack("[s, s, s, s, s, s, s, s, s, s]", RECIPE_FOLDER "/bin/python3",
-                                "-m", "pip", "install", "--no-cache-dir", "--no-input",
+                      json_pack("[s, s, s, s, s, s, s, s, s, s]", RECIPE_PYTHON, "-m", "pip",
+                                "install", "--no-cache-dir", "--no-input",
                                 "--disable-pip-version-check", "--progress-bar=off", "-r",
                                 "/tmp/cellblock/requirements.txt"));
 }
@@ -110,7 +110,7 @@ static json_t *kernel_module(const char *package)
 
 static int write_kernels(FILE *out, const struct environment *env)
 {
-    json_t *words = json_pack("[s, s, s]", RECIPE_FOLDER "/bin/python3", "-c", register_kernels);
+    json_t *words = json_pack("[s, s, s]", RECIPE_PYTHON, "-c", register_kernels);
     size_t before = json_array_size(words);
     size_t index;
     json_t *item;

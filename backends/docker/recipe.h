@@ -20,6 +20,7 @@
  * recipe, and is in nothing but an earlier stage of the build, which is removed afterwards.
  */
 #define RECIPE_FOLDER "/opt/cellblock"
+#define RECIPE_PYTHON RECIPE_FOLDER "/bin/python3"
 #define RECIPE_LABEL "cellblock.recipe"
 #define RECIPE_STAGE_LABEL "cellblock.stage"
 

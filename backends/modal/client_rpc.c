@@ -299,6 +299,7 @@ static void go(struct modal_rpc *rpc)
         .size = rpc->request_size,
         .timeout_ms = limit_of(rpc),
         .message_cap = MODAL_ANSWER_CAP,
+        .unary = !rpc->call.stream,
         .on_message = on_message,
         .done = on_done,
         .data = rpc,

@@ -3,8 +3,6 @@
 
 #include "api.pb-c.h"
 #include "backends/base/net/websocket.h"
-#include "backends/docker/kept_word.h"
-#include "backends/docker/occupant.h"
 #include "backends/modal/brought.h"
 #include "backends/modal/client.h"
 #include "backends/modal/exec.h"
@@ -14,6 +12,8 @@
 #include "backends/modal/router.h"
 #include "backends/modal/spec.h"
 #include "backends/place.h"
+#include "backends/remote/crate.h"
+#include "backends/remote/kept_word.h"
 
 /*
  * The modal place. Theory of operation:
@@ -21,9 +21,8 @@
  *   place     one account, one environment of ours: the control plane's client, and the resources
  *             (app, image, secrets, volumes) that all its sandboxes are made of. Nothing is looked
  *             for before the first sandbox is wanted, not even who we are
- *   sandbox   one sandbox at the service, from its creation to its termination. It belongs to a
- *             machine, to the pool, or to nobody (then it is being terminated)
- *   machine   what the executor sees: takes a sandbox from the pool or has one made
+ *   sandbox   a crate (remote/crate.h): one sandbox at the service, from its creation to its
+ *             termination
  *
  * The sandbox's first process only waits (`sleep`); what runs code is the runner's supervisor, an
  * exec of its own, whose stdin and stdout go through the sandbox's task command router. So nothing
@@ -53,15 +52,13 @@
  */
 
 enum {
-    POOL_CAP = 16,
     SERVER_ID_SIZE = 17, /* 16 hexadecimal digits and NUL */
     NAME_SIZE = 72,
     ID_SIZE = 128,
-    POOL_FILL_MS = 30,    /* after a sandbox was taken: out of the way of the run that took it */
-    TICK_MS = 15 * 1000,  /* the executor wants to hear now and then that a start goes on */
-    WORD_MS = 2000,       /* the stream ended: the service's word is waited for */
-    LAST_WORDS_MS = 300,  /* the service's word came: what the stream still has is waited for */
-    MEMORY_WORD_MS = 200, /* a worker ended by SIGKILL: the service's word is waited for */
+    TICK_MS = 15 * 1000,      /* the executor wants to hear now and then that a start goes on */
+    WORD_MS = 2000,           /* the stream ended: the service's word is waited for */
+    LAST_WORDS_MS = 300,      /* the service's word came: what the stream still has is waited for */
+    MEMORY_WORD_MS = 200,     /* a worker ended by SIGKILL: the service's word is waited for */
     WAIT_HOLD_MS = 10 * 1000, /* as the official client: how long one SandboxWait is held */
     WAIT_SPARE_MS = 5 * 1000,
     WAIT_AGAIN_MS = 1000, /* after one that failed */
@@ -85,31 +82,9 @@ struct sandbox;
 
 /* ---- sandbox.c, sandbox_start.c, sandbox_place.c, sandbox_end.c ---- */
 
-struct sandbox_events {
-    void (*on_waiting)(void *data, const char *what);
-    /* A worker is there. */
-    void (*on_worker)(void *data, struct link *link);
-    /* The worker ended; the sandbox is still there. */
-    void (*on_worker_exit)(void *data, const struct machine_exit *exit);
-    /* The sandbox ended or could not be made; it is nobody's from now on. */
-    void (*on_gone)(void *data, const struct machine_exit *exit);
-};
-
-enum sandbox_state {
-    SANDBOX_PREPARING, /* the account, the image, what is mounted */
-    SANDBOX_CREATING,
-    SANDBOX_PLACING,
-    SANDBOX_STARTING,
-    SANDBOX_GREETING,
-    SANDBOX_UP,
-    SANDBOX_ENDED,   /* its stream has, or it has; the rest is waited for */
-    SANDBOX_CLOSING, /* nobody's; it is being terminated */
-};
-
 struct sandbox {
-    struct sandbox *next;
+    struct crate base;
     struct modal_place *place;
-    enum sandbox_state state;
     char name[NAME_SIZE];
     char mark[OWNER_TAG_SIZE]; /* the tag that no other one has */
     char id[ID_SIZE];
@@ -118,8 +93,6 @@ struct sandbox {
     char *router_url, *router_jwt; /* that came with it; NULL: asked for */
     char *tunnel; /* where its port of the gateway is reached, "https://…"; NULL: not known, or not
                    * used */
-    const struct sandbox_events *events; /* NULL: nobody's */
-    void *owner;
     struct start_request request; /* what it points at is borrowed until it is created */
 
     struct modal_bringing *bringing; /* what opens its buckets is looked up */
@@ -129,17 +102,8 @@ struct sandbox {
     struct modal_router *router;
     struct modal_exec *exec;
     void (*last_ended)(struct sandbox *s); /* when the end of the last one is told */
-    struct occupant *occupant;
-    struct link *link; /* of the worker, NULL: none is there */
     bool v1;
-    bool getting;  /* resources are */
-    bool warm;     /* made for the pool */
-    bool wanted;   /* a worker is to be started */
-    bool used;     /* a run was given to this worker */
-    bool killing;  /* the worker is ended because we said so */
-    char *tag;     /* of one that may outlive us; NULL: it does not */
-    json_t *where; /* the one that is to be found again; NULL: it is made */
-    bool left;     /* it goes on without us: it is not terminated */
+    bool getting; /* resources are */
 
     uv_timer_t timer; /* what comes next in its state */
     void (*on_time)(struct sandbox *s);
@@ -156,49 +120,26 @@ struct sandbox {
     bool timers_closing;
     bool over;       /* the service says that it has ended */
     bool terminated; /* nothing is to be terminated any more */
-    bool has_held;   /* the worker's end, until it is known whether it was memory */
-    struct machine_exit held;
-    json_t *held_changed; /* what it leads to, owned */
-    bool has_result;      /* `result` is the service's word */
+    bool has_result; /* `result` is the service's word */
     struct machine_exit result;
     char *result_words;
-    char *reason; /* why its stream ended, as far as the exec knows */
 };
 
-/* NULL when out of memory. It starts by itself; its first event comes from the loop. */
-struct sandbox *sandbox_new(struct modal_place *place, const struct start_request *request,
-                            bool warm, const struct sandbox_events *events, void *owner);
-/* From the pool to a machine, which has attached when it calls sandbox_attached. */
-void sandbox_own(struct sandbox *s, const struct sandbox_events *events, void *owner);
-void sandbox_attached(struct sandbox *s);
-void sandbox_start_worker(struct sandbox *s); /* after on_worker_exit */
-void sandbox_interrupt(struct sandbox *s);
-int sandbox_signal(struct sandbox *s, int number); /* as place_ops.machine_signal */
-/* Ends the worker, or the sandbox when it does not react. */
-void sandbox_kill(struct sandbox *s);
-void sandbox_put(struct sandbox *s, const struct share *share, executor_progress progress,
-                 executor_done done, void *data);
-void sandbox_put_cancel(struct sandbox *s);
-/* False when there is nobody to ask. */
-bool sandbox_file(struct sandbox *s, const struct file_request *request, file_done done,
-                  void *data);
-/* kept.c: what leads to one that may outlive us, NULL while there is nothing; and that it is to go
- * on when it is closed. */
-json_t *sandbox_where(const struct sandbox *s);
-void sandbox_leave(struct sandbox *s, bool interrupt);
-/* Terminates it; nobody's from now on. No event follows. */
-void sandbox_close(struct sandbox *s);
+/* crates_ops.make */
+struct crate *sandbox_new(struct place *place, const struct start_request *request, bool warm,
+                          const struct crate_events *events, void *owner);
+/* crate_ops */
+void sandbox_close(struct crate *crate);
 
 /* Between the files. */
 void sandbox_prepare(struct sandbox *s);
-void sandbox_phase(struct sandbox *s, enum sandbox_state state, const char *what);
+void sandbox_phase(struct sandbox *s, enum crate_state state, const char *what);
 void sandbox_made(struct sandbox *s, const char *id);
 void sandbox_place_it(struct sandbox *s);   /* asks for the task until it has one */
 void sandbox_start_exec(struct sandbox *s); /* the task is known */
 void sandbox_watch(struct sandbox *s);      /* SandboxWait, as long as it lives */
 void sandbox_fail(struct sandbox *s, enum error_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
-void sandbox_gone(struct sandbox *s, const struct machine_exit *exit);
 void sandbox_arm(struct sandbox *s, uint64_t ms, void (*on_time)(struct sandbox *s));
 void sandbox_settle(struct sandbox *s);
 void sandbox_answered(struct sandbox *s); /* while it is being closed: at once, not at the limit */
@@ -210,13 +151,18 @@ void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end);
 /* Looks for the one of this name. `id` NULL and `err` NULL: there is none. */
 int sandbox_find(struct sandbox *s,
                  void (*found)(struct sandbox *s, const char *id, const struct error *err));
+/* What the tags of a sandbox with this id are: SandboxTagsGetResponse. -1 with `err`. */
+int sandbox_ask_tags(struct sandbox *s, const char *id,
+                     void (*done)(void *data, const ProtobufCMessage *answer,
+                                  enum grpc_status status, const struct error *err),
+                     void *data, struct error *err);
 /* The V2 call of this name, or V1's: "SandboxWait". */
 const char *sandbox_rpc_name(const struct sandbox *s, const char *name, char space[64]);
 
 /* ---- kept.c ---- */
 
-/* The request's tag and what it seeks, copied. -1: out of memory, or it leads nowhere. */
-int kept_take(struct sandbox *s, const struct start_request *request);
+/* Takes up what is sought. -1: it leads nowhere. */
+int kept_take(struct sandbox *s);
 /* Goes on to the task of the one that is sought. */
 void kept_find(struct sandbox *s);
 /* Before its relay is started: who was there before has left. `next` follows from the loop. */
@@ -225,6 +171,8 @@ void kept_end_last(struct sandbox *s, void (*next)(struct sandbox *s));
 int kept_process(const struct sandbox *s);
 /* What is said of one that was sought and has ended; to be freed. */
 char *kept_ended(const struct sandbox *s, const char *words);
+/* crate_ops */
+json_t *sandbox_where(const struct crate *crate);
 /* Adds to its tags what proves whose it is. */
 void kept_tags(const struct sandbox *s, struct owner_tags *tags);
 
@@ -276,20 +224,11 @@ struct modal_place {
     bool v1;
     char server[SERVER_ID_SIZE];
     unsigned made; /* sandboxes, for their names */
-    struct sandbox *sandboxes;
-    struct sandbox *pool[POOL_CAP];
-    unsigned pool_count;
-    bool pool_failed; /* not tried again before a machine is wanted */
-    unsigned machines;
+    struct crates crates;
     struct orphans orphans;
     bool reached, routed; /* the service answered; a sandbox's router did */
     char *left;           /* what could not be terminated, for doctor */
     char *last_error;
-    uv_timer_t fill;
-    uv_timer_t idle;
-    unsigned open_timers;
-    bool closing;
-    bool parts_closing;
     void (*closed)(void *data);
     void *closed_data;
 };
@@ -302,17 +241,6 @@ const char *place_app_name(const struct modal_place *place);
 /* The client is there. -1 with why not. */
 int place_connect(struct modal_place *place, struct error *err);
 void place_note_error(struct modal_place *place, const char *message);
-void place_sandbox_freed(struct modal_place *place, struct sandbox *s);
-void place_touch(struct modal_place *place);
-void place_maybe_closed(struct modal_place *place);
-
-/* ---- pool.c ---- */
-
-/* A sandbox that is ready, or the one that is nearest to it; NULL. */
-struct sandbox *pool_take(struct modal_place *place);
-void pool_fill(struct modal_place *place);
-void pool_fill_later(struct modal_place *place);
-void pool_drop(struct modal_place *place);
 
 /* ---- orphans.c ---- */
 
@@ -321,21 +249,6 @@ void orphans_sweep(struct modal_place *place);
 
 /* ---- machine.c, check.c ---- */
 
-struct machine *modal_machine_new(struct place *place, const struct machine_events *events,
-                                  void *data);
-void modal_machine_start(struct machine *m, const struct start_request *request);
-void modal_machine_put(struct machine *m, const struct share *share, executor_progress progress,
-                       executor_done done, void *data);
-void modal_machine_put_cancel(struct machine *m);
-void modal_machine_file(struct machine *m, const struct file_request *request, file_done done,
-                        void *data);
-void modal_machine_interrupt(struct machine *m);
-int modal_machine_signal(struct machine *m, int number);
-void modal_machine_kill(struct machine *m);
-void modal_machine_busy(struct machine *m, bool busy);
-json_t *modal_machine_where(const struct machine *m);
-void modal_machine_leave(struct machine *m, bool interrupt);
-void modal_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 int modal_share_check(struct place *place, const struct share *share, struct error *err);
 void modal_check(struct place *place, void (*each)(void *data, const struct place_check *check),
                  void *data);

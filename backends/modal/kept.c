@@ -7,14 +7,16 @@
 #include "router.pb-c.h"
 
 /*
- * Sandboxes that outlive the server which made them: their supervisor lives on without a stream.
- * What the service and the sandbox are given is made of the session's tag, which neither of them
- * can lead back to: a tag of the sandbox, which proves that it is the session's, and the proof of
- * the relay's secret.
+ * Sandboxes that outlive the server which made them: their supervisor lives on without a stream, or
+ * with the jupyter kernel their keeper and its gateway do, whose token is made of the session's
+ * tag. What the service and the sandbox are given is made of the session's tag, which neither of
+ * them can lead back to: a tag of the sandbox, which proves that it is the session's, and the proof
+ * of the relay's secret.
  *
  * Nothing tells a process in a sandbox that the one who wrote to its stdin is gone: who leaves ends
- * it, and who comes after one that could not (a SIGKILL) does that in its place. Then a relay is
- * started, an exec of its own, which only carries bytes, and all else is as with a new one.
+ * it, and who comes after one that could not (a SIGKILL) does that in its place. Then a relay (or
+ * a keeper) is started, an exec of its own, which only carries bytes, and all else is as with a new
+ * one.
  */
 
 enum { WORD_DIGITS = 48, ROUTER_MS = 10 * 1000 };
@@ -22,7 +24,7 @@ enum { WORD_DIGITS = 48, ROUTER_MS = 10 * 1000 };
 /* What the sandbox's tag is. */
 static void tag_word(const struct sandbox *s, char ret[MAC_SIZE])
 {
-    kept_word(s->tag, "label", ret);
+    kept_word(s->base.tag, "label", ret);
     ret[WORD_DIGITS] = '\0'; /* the service takes no longer ones */
 }
 
@@ -30,7 +32,7 @@ void kept_tags(const struct sandbox *s, struct owner_tags *tags)
 {
     char word[MAC_SIZE];
 
-    if (s->tag) {
+    if (s->base.tag) {
         tag_word(s, word);
         owner_keep(tags, word, s->place->base.env->max_lifetime_seconds);
     }
@@ -38,24 +40,19 @@ void kept_tags(const struct sandbox *s, struct owner_tags *tags)
 
 static const char *word_of(const struct sandbox *s, const char *name)
 {
-    const char *text = json_string_value(json_object_get(s->where, name));
+    const char *text = json_string_value(json_object_get(s->base.where, name));
 
     return sandbox_is_id(text) ? text : NULL;
 }
 
-int kept_take(struct sandbox *s, const struct start_request *request)
+int kept_take(struct sandbox *s)
 {
-    s->tag = request->tag ? strdup(request->tag) : NULL;
-    s->where = request->where ? json_deep_copy(request->where) : NULL;
     s->request.tag = NULL;
     s->request.where = NULL;
-    if ((request->tag && !s->tag) || (request->where && !s->where)) {
+    if (s->base.where && (!s->base.tag || !word_of(s, "sandbox"))) {
         return -1;
     }
-    if (s->where && (!s->tag || !word_of(s, "sandbox"))) {
-        return -1;
-    }
-    if (s->where) {
+    if (s->base.where) {
         const char *name = word_of(s, "name_there");
         (void)snprintf(s->name, sizeof(s->name), "%s", name ? name : word_of(s, "sandbox"));
     }
@@ -90,8 +87,8 @@ static void found(struct sandbox *s)
         sandbox_fail(s, ERROR_NOT_FOUND, "the sandbox %s was ended", s->name);
         return;
     }
-    s->left = true; /* it stays until it has been reached */
-    s->used = true;
+    s->base.left = true; /* it stays until it has been reached */
+    s->base.used = true;
     sandbox_watch(s);
     sandbox_place_it(s);
 }
@@ -102,7 +99,7 @@ static void on_tags(void *data, const ProtobufCMessage *answer, enum grpc_status
     struct sandbox *s = data;
 
     s->rpc = NULL;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
     } else if (status == GRPC_NOT_FOUND) {
         sandbox_fail(s, ERROR_NOT_FOUND, "the sandbox %s is gone from Modal", s->name);
@@ -119,21 +116,10 @@ static void on_tags(void *data, const ProtobufCMessage *answer, enum grpc_status
 
 void kept_find(struct sandbox *s)
 {
-    Modal__Client__SandboxTagsGetRequest request = MODAL__CLIENT__SANDBOX_TAGS_GET_REQUEST__INIT;
     struct error err = {0};
-    char name[64];
-    const struct modal_rpc_call call = {
-        .name = sandbox_rpc_name(s, "SandboxTagsGet", name),
-        .request = &request.base,
-        .answer = &modal__client__sandbox_tags_get_response__descriptor,
-        .done = on_tags,
-        .data = s,
-    };
 
-    sandbox_phase(s, SANDBOX_PLACING, "looking for the session's sandbox");
-    request.sandbox_id = (char *)word_of(s, "sandbox");
-    s->rpc = modal_rpc_start(s->place->client, &call, &err);
-    if (!s->rpc) {
+    sandbox_phase(s, CRATE_PLACING, "looking for the session's sandbox");
+    if (sandbox_ask_tags(s, word_of(s, "sandbox"), on_tags, s, &err) < 0) {
         sandbox_fail(s, err.kind, "%s", err.message);
     }
     error_clear(&err);
@@ -156,7 +142,7 @@ static void on_stdin_ended(void *data, const ProtobufCMessage *answer, enum grpc
     (void)answer;
     (void)status;
     (void)err;
-    if (s->state == SANDBOX_STARTING) {
+    if (s->base.state == CRATE_STARTING) {
         s->last_ended(s);
     }
 }
@@ -190,7 +176,7 @@ static void on_stdin_status(void *data, const ProtobufCMessage *answer, enum grp
     struct sandbox *s = data;
 
     (void)status;
-    if (s->state != SANDBOX_STARTING) {
+    if (s->base.state != CRATE_STARTING) {
         return;
     }
     if (err || a->closed) {
@@ -221,27 +207,22 @@ void kept_end_last(struct sandbox *s, void (*next)(struct sandbox *s))
     }
 }
 
-/* ---- what leads to it, and leaving it ---- */
+/* ---- what leads to it ---- */
 
-json_t *sandbox_where(const struct sandbox *s)
+json_t *sandbox_where(const struct crate *crate)
 {
-    json_t *where = s->tag && s->occupant && s->exec ? s->occupant->ops->where(s->occupant) : NULL;
+    const struct sandbox *s = (const struct sandbox *)crate;
+    json_t *where = s->exec ? crate->occupant->ops->where(crate->occupant) : NULL;
     char pid[16];
 
-    if (where) {
-        (void)snprintf(pid, sizeof(pid), "%d", runner_occupant_pid(s->occupant));
+    if (where && !s->place->jupyter) {
+        (void)snprintf(pid, sizeof(pid), "%d", runner_occupant_pid(crate->occupant));
         json_object_set_new(where, "process", json_string(pid));
+    }
+    if (where) {
         json_object_set_new(where, "sandbox", json_string(s->id));
         json_object_set_new(where, "name_there", json_string(s->name));
         json_object_set_new(where, "exec", json_string(modal_exec_id(s->exec)));
     }
     return where;
-}
-
-void sandbox_leave(struct sandbox *s, bool interrupt)
-{
-    if (s->tag && s->occupant && s->state == SANDBOX_UP && s->link) {
-        s->left = true;
-        s->occupant->ops->leave(s->occupant, interrupt);
-    }
 }

@@ -74,13 +74,13 @@ static void on_listed(void *data, const ProtobufCMessage *answer, enum grpc_stat
         place->orphans.looked = false; /* the next time */
         return;
     }
-    for (size_t i = 0; i < a->n_sandboxes && !place->closing; i++) {
+    for (size_t i = 0; i < a->n_sandboxes && !place->crates.closing; i++) {
         sweep_one(place, a->sandboxes[i]);
         oldest = a->sandboxes[i]->created_at;
     }
     /* A list that does not get older would never end. */
-    if (a->n_sandboxes > 0 && !place->closing && ++place->orphans.pages < PAGES_MAX && oldest > 0 &&
-        (place->orphans.before <= 0 || oldest < place->orphans.before)) {
+    if (a->n_sandboxes > 0 && !place->crates.closing && ++place->orphans.pages < PAGES_MAX &&
+        oldest > 0 && (place->orphans.before <= 0 || oldest < place->orphans.before)) {
         place->orphans.before = oldest;
         list_page(place);
     }
@@ -114,7 +114,7 @@ static void list_page(struct modal_place *place)
 
 void orphans_sweep(struct modal_place *place)
 {
-    if (place->orphans.looked || place->closing) {
+    if (place->orphans.looked || place->crates.closing) {
         return;
     }
     place->orphans.looked = true;

@@ -1,30 +1,16 @@
 #include "backends/modal/owner.h"
 
-#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-enum { TEXT_CAP = 1024, START_FIELD = 22 };
+#include "backends/remote/process.h"
 
 static const char *const names[OWNER_TAGS_MAX] = {
     OWNER_TAG_SANDBOX, OWNER_TAG_HOST, OWNER_TAG_BOOT, OWNER_TAG_PIDS,
     OWNER_TAG_PROCESS, OWNER_TAG_KEPT, OWNER_TAG_UNTIL};
-
-static bool read_text(const char *path, char space[TEXT_CAP])
-{
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    ssize_t n = fd >= 0 ? read(fd, space, TEXT_CAP - 1) : -1;
-
-    if (fd >= 0) {
-        close(fd);
-    }
-    space[n > 0 ? n : 0] = '\0';
-    space[strcspn(space, "\n")] = '\0';
-    return n > 0;
-}
 
 /* What a tag may have, and cut to its size. */
 static void fill(char tag[OWNER_TAG_SIZE], const char *text)
@@ -48,47 +34,24 @@ static void fill(char tag[OWNER_TAG_SIZE], const char *text)
 /* "PID.START" with the clock ticks since the boot when it was started; "-" when there is none. */
 static void process_of(long pid, char tag[OWNER_TAG_SIZE])
 {
-    char path[64];
-    char text[TEXT_CAP];
-    char value[TEXT_CAP + 32];
-    char *at;
-    char *rest = NULL;
+    unsigned long long start = process_start(pid);
+    char value[OWNER_TAG_SIZE] = "";
 
-    fill(tag, "");
-    (void)snprintf(path, sizeof(path), "/proc/%ld/stat", pid);
-    if (!read_text(path, text) || !(at = strrchr(text, ')'))) {
-        return;
+    if (start > 0) {
+        (void)snprintf(value, sizeof(value), "%ld.%llu", pid, start);
     }
-    at = strtok_r(at + 1, " ", &rest); /* the third field, its state */
-    if (!at || *at == 'Z' || *at == 'X') {
-        return;
-    }
-    for (int field = 3; at && field < START_FIELD; field++) {
-        at = strtok_r(NULL, " ", &rest);
-    }
-    if (at) {
-        (void)snprintf(value, sizeof(value), "%ld.%s", pid, at);
-        fill(tag, value);
-    }
+    fill(tag, value);
 }
 
 /* Where this process is: what its tags and another's must have in common. */
 static void here(struct owner_tags *t)
 {
-    char text[TEXT_CAP] = "";
-    ssize_t n;
+    struct process_home home;
 
-    if (gethostname(text, sizeof(text) - 1) < 0) {
-        text[0] = '\0';
-    }
-    fill(t->space[OWNER_HOST], text);
-    if (!read_text("/proc/sys/kernel/random/boot_id", text)) {
-        text[0] = '\0';
-    }
-    fill(t->space[OWNER_BOOT], text);
-    n = readlink("/proc/self/ns/pid", text, sizeof(text) - 1);
-    text[n > 0 ? n : 0] = '\0';
-    fill(t->space[OWNER_PIDS], text);
+    process_home(&home);
+    fill(t->space[OWNER_HOST], home.host);
+    fill(t->space[OWNER_BOOT], home.boot);
+    fill(t->space[OWNER_PIDS], home.pids);
 }
 
 static void list(struct owner_tags *t, size_t count)

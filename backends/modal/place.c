@@ -79,7 +79,7 @@ static void maybe_free(struct modal_place *place)
     void (*closed)(void *data) = place->closed;
     void *data = place->closed_data;
 
-    if (place->client || place->resources || place->websockets || place->open_timers > 0) {
+    if (place->client || place->resources || place->websockets) {
         return;
     }
     free(place->orphans.failed);
@@ -88,14 +88,6 @@ static void maybe_free(struct modal_place *place)
     free(place->last_error);
     free(place);
     closed(data);
-}
-
-static void on_timer_closed(uv_handle_t *handle)
-{
-    struct modal_place *place = handle->data;
-
-    place->open_timers--;
-    maybe_free(place);
 }
 
 static void on_client_closed(void *data)
@@ -130,14 +122,15 @@ static void on_websockets_closed(void *data)
     maybe_free(place);
 }
 
-void place_maybe_closed(struct modal_place *place)
+static void close_parts(struct place *base)
 {
-    if (!place->closing || place->parts_closing || place->sandboxes || place->machines > 0) {
+    struct modal_place *place = (struct modal_place *)base;
+    bool none = !place->client && !place->resources && !place->websockets;
+
+    if (none) {
+        maybe_free(place);
         return;
     }
-    place->parts_closing = true;
-    uv_close((uv_handle_t *)&place->fill, on_timer_closed);
-    uv_close((uv_handle_t *)&place->idle, on_timer_closed);
     if (place->websockets) {
         websocket_context_close(place->websockets, on_websockets_closed, place);
     }
@@ -148,50 +141,43 @@ void place_maybe_closed(struct modal_place *place)
     }
 }
 
-void place_sandbox_freed(struct modal_place *place, struct sandbox *s)
-{
-    for (struct sandbox **at = &place->sandboxes; *at; at = &(*at)->next) {
-        if (*at == s) {
-            *at = s->next;
-            break;
-        }
-    }
-    place_maybe_closed(place);
-}
-
 static void close_place(struct place *base, void (*closed)(void *data), void *data)
 {
     struct modal_place *place = (struct modal_place *)base;
 
-    place->closing = true;
     place->closed = closed;
     place->closed_data = data;
-    uv_timer_stop(&place->fill);
-    uv_timer_stop(&place->idle);
-    pool_drop(place);
-    place_maybe_closed(place);
+    crates_close(&place->crates);
 }
 
-/* ---- idle ---- */
+/* ---- sandboxes ---- */
 
-/* Nothing has used the place for the idle time: the pool goes, the next run brings it back. */
-static void on_idle(uv_timer_t *timer)
+static bool needs_own(const struct start_request *request)
 {
-    struct modal_place *place = timer->data;
-
-    if (place->machines == 0) {
-        uv_timer_stop(&place->fill);
-        pool_drop(place);
-    }
+    return request->tag || request->mount_count > 0; /* it is made with them */
 }
 
-void place_touch(struct modal_place *place)
+/* What runs elsewhere costs: sandboxes are kept ready only when that was asked for. Of a given name
+ * there can be one alone. */
+static unsigned pool_size(const struct place *base)
 {
-    if (!place->closing) {
-        uint64_t ms = (uint64_t)(place->base.env->idle_timeout_seconds * 1000);
-        uv_timer_start(&place->idle, on_idle, ms, 0);
-        uv_unref((uv_handle_t *)&place->idle);
-    }
+    const struct environment *env = base->env;
+
+    return env->given & SETTING_POOL && !env->sandbox_name ? env->pool : 0;
+}
+
+static const struct crates_ops crates_ops = {"sandbox", sandbox_new, needs_own, pool_size,
+                                             close_parts};
+
+static struct machine *new_machine(struct place *base, const struct machine_events *events,
+                                   void *data)
+{
+    return crate_machine_new(&((struct modal_place *)base)->crates, events, data);
+}
+
+static void warm(struct place *base)
+{
+    crates_warm(&((struct modal_place *)base)->crates);
 }
 
 /* ---- opening ---- */
@@ -205,12 +191,6 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     struct modal_place *place;
     uint64_t random;
 
-    if (env->keep && modal_spec_is_jupyter(env)) {
-        return error_set(
-            err, ERROR_UNSUPPORTED,
-            "keep: on Modal a session of kernel \"jupyter\" ends with the server; leave "
-            "out \"keep\", or \"kernel\"");
-    }
     if (modal_spec_check(env, err) < 0 || modal_recipe_check(env, err) < 0) {
         return -1;
     }
@@ -226,38 +206,27 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->v1 = modal_spec_needs_v1(env);
     if (place->jupyter) {
         place->base.kernel = &jupyter_kernel;
-        place->base.lacks = CAP_EXIT_STATUS | CAP_REATTACH;
+        place->base.lacks = CAP_EXIT_STATUS;
     } else {
         place->base.lacks = CAP_KERNELSPECS;
     }
     (void)snprintf(place->server, sizeof(place->server), "%016llx", (unsigned long long)random);
-    uv_timer_init(loop, &place->fill);
-    uv_timer_init(loop, &place->idle);
-    place->fill.data = place->idle.data = place;
-    place->open_timers = 2;
+    crates_init(&place->crates, &crates_ops, &place->base);
     *ret = &place->base;
     return 0;
-}
-
-static void warm(struct place *base)
-{
-    struct modal_place *place = (struct modal_place *)base;
-
-    place_touch(place);
-    pool_fill(place);
 }
 
 /* Both rows of the registry. */
 #define OPS(ops_name, ops_capabilities)                                                            \
     .name = (ops_name), .capabilities = (ops_capabilities), .languages = languages,                \
     .open = open_place, .warm = warm, .check = modal_check, .close = close_place,                  \
-    .share_check = modal_share_check, .machine_new = modal_machine_new,                            \
-    .machine_start = modal_machine_start, .machine_put = modal_machine_put,                        \
-    .machine_put_cancel = modal_machine_put_cancel, .machine_file = modal_machine_file,            \
-    .machine_interrupt = modal_machine_interrupt, .machine_signal = modal_machine_signal,          \
-    .machine_kill = modal_machine_kill, .machine_close = modal_machine_close,                      \
-    .machine_busy = modal_machine_busy, .machine_where = modal_machine_where,                      \
-    .machine_leave = modal_machine_leave
+    .share_check = modal_share_check, .machine_new = new_machine,                                  \
+    .machine_start = crate_machine_start, .machine_put = crate_machine_put,                        \
+    .machine_put_cancel = crate_machine_put_cancel, .machine_file = crate_machine_file,            \
+    .machine_interrupt = crate_machine_interrupt, .machine_signal = crate_machine_signal,          \
+    .machine_kill = crate_machine_kill, .machine_close = crate_machine_close,                      \
+    .machine_busy = crate_machine_busy, .machine_where = crate_machine_where,                      \
+    .machine_leave = crate_machine_leave
 
 const struct place_ops modal_place_ops = {OPS("modal", MODAL_CAPABILITIES)};
 

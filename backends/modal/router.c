@@ -200,11 +200,10 @@ static void tell_end(struct modal_command *c, const struct grpc_end *end)
     error_clear(&err);
 }
 
-/* A message of the stream that cannot be read, or is too long: it may be sent better again. */
-static bool is_bad_piece(const struct modal_command *c, const struct grpc_end *end)
+/* A message that cannot be read, or is too long: it may be sent better again. */
+static bool is_bad(const struct modal_command *c, const struct grpc_end *end)
 {
-    return c->call.stream &&
-           (c->bad_answer || (end->local && end->status == GRPC_RESOURCE_EXHAUSTED));
+    return c->bad_answer || (end->local && end->status == GRPC_RESOURCE_EXHAUSTED);
 }
 
 static void on_done(void *data, const struct grpc_end *end)
@@ -219,12 +218,13 @@ static void on_done(void *data, const struct grpc_end *end)
         router_finish_cancelled(c);
         return;
     }
-    if (is_bad_piece(c, end)) {
+    if (is_bad(c, end)) {
         end = &broken;
         c->bad_answer = false;
-    } else if (c->bad_answer || (end->status == GRPC_OK && !c->call.stream && !c->answer)) {
-        tell_end(c, &broken);
-        return;
+        if (!c->call.stream && ++c->bad_answers == MODAL_ROUTER_BAD_ANSWERS) {
+            tell_end(c, end);
+            return;
+        }
     }
     if (end->status == GRPC_OK) {
         router_finish(c, GRPC_OK, NULL);
@@ -279,6 +279,7 @@ static int start_attempt(struct modal_command *c, struct error *err)
         .metadata = metadata,
         .timeout_ms = c->call.timeout_ms,
         .message_cap = c->call.stream ? 0 : ROUTER_UNARY_CAP,
+        .unary = !c->call.stream,
         .on_message = on_message,
         .done = on_done,
         .data = c,
@@ -286,6 +287,8 @@ static int start_attempt(struct modal_command *c, struct error *err)
 
     (void)snprintf(attempt, sizeof(attempt), "x-throttle-retry-attempt: %u", c->attempts.throttled);
     c->generation = r->generation;
+    protobuf_c_message_free_unpacked(c->answer, NULL); /* of an attempt that failed all the same */
+    c->answer = NULL;
     c->grpc = grpc_start(r->channel, &request, err);
     if (c->grpc && c->paused) {
         grpc_pause(c->grpc, true);

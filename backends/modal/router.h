@@ -24,6 +24,7 @@ struct modal_router;
 
 enum {
     MODAL_ROUTER_TRIES = 10,
+    MODAL_ROUTER_BAD_ANSWERS = 3, /* of a unary call, that cannot be read: then it has failed */
     MODAL_ROUTER_DELAY_MS = 10,
     MODAL_ROUTER_DELAY_MAX_MS = 2000,
     MODAL_ROUTER_SLOW_MS = 1000, /* between the attempts of a call that is tried for long */

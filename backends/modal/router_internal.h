@@ -39,6 +39,7 @@ struct modal_command {
     struct modal_attempts attempts;
     ProtobufCMessage *answer;
     bool bad_answer;
+    unsigned bad_answers; /* of a unary call, since its start */
 };
 
 /* Sends a call, which has what it needs or waits for the token. */

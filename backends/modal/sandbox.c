@@ -9,74 +9,72 @@
 
 /* A sandbox while it lives: its owner, its supervisor, its worker. */
 
+static struct sandbox *of(struct crate *crate)
+{
+    return (struct sandbox *)crate;
+}
+
 static void on_tick(uv_timer_t *timer)
 {
     struct sandbox *s = timer->data;
 
-    if (s->state < SANDBOX_UP && s->phase && s->events && s->events->on_waiting) {
-        s->events->on_waiting(s->owner, s->phase);
+    if (s->base.state < CRATE_UP && s->phase) {
+        crate_tell(&s->base, s->phase);
     }
 }
 
-struct sandbox *sandbox_new(struct modal_place *place, const struct start_request *request,
-                            bool warm, const struct sandbox_events *events, void *owner)
+static void name_it(struct sandbox *s)
 {
-    struct sandbox *s = calloc(1, sizeof(*s));
+    struct modal_place *place = s->place;
     const char *given = place->base.env->sandbox_name;
 
-    if (!s) {
-        return NULL;
-    }
-    s->place = place;
-    s->events = events;
-    s->owner = owner;
-    s->request = *request;
-    s->warm = warm;
-    s->wanted = true;
-    s->v1 = place->v1;
     (void)snprintf(s->mark, sizeof(s->mark), "%s-%u", place->server, ++place->made);
     if (given) {
         (void)snprintf(s->name, sizeof(s->name), "%s", given);
     } else {
         (void)snprintf(s->name, sizeof(s->name), "cellblock-%s-%u", place->server, place->made);
     }
-    if (kept_take(s, request) < 0) {
-        free(s->tag);
-        json_decref(s->where);
+}
+
+static void kill_worker(struct crate *crate);
+
+struct crate *sandbox_new(struct place *base, const struct start_request *request, bool warm,
+                          const struct crate_events *events, void *owner)
+{
+    static const struct crate_ops ops = {crate_start_worker, kill_worker, sandbox_where,
+                                         sandbox_close};
+    struct modal_place *place = (struct modal_place *)base;
+    struct sandbox *s = calloc(1, sizeof(*s));
+
+    if (!s) {
+        return NULL;
+    }
+    s->place = place;
+    s->request = *request;
+    s->v1 = place->v1;
+    name_it(s);
+    if (crate_init(&s->base, &ops, &place->crates, request, warm, events, owner) < 0 ||
+        kept_take(s) < 0) {
+        crate_deinit(&s->base);
         free(s);
         return NULL;
     }
-    uv_timer_init(place->base.loop, &s->timer);
-    uv_timer_init(place->base.loop, &s->tick);
-    uv_timer_init(place->base.loop, &s->again);
+    uv_timer_init(base->loop, &s->timer);
+    uv_timer_init(base->loop, &s->tick);
+    uv_timer_init(base->loop, &s->again);
     s->timer.data = s->tick.data = s->again.data = s;
     s->open_timers = 3;
-    s->next = place->sandboxes;
-    place->sandboxes = s;
     uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
     sandbox_prepare(s);
-    return s;
+    return &s->base;
 }
 
-void sandbox_own(struct sandbox *s, const struct sandbox_events *events, void *owner)
+void sandbox_phase(struct sandbox *s, enum crate_state state, const char *what)
 {
-    s->events = events;
-    s->owner = owner;
-}
-
-void sandbox_attached(struct sandbox *s)
-{
-    if (s->occupant) {
-        s->occupant->ops->attached(s->occupant);
-    }
-}
-
-void sandbox_phase(struct sandbox *s, enum sandbox_state state, const char *what)
-{
-    s->state = state;
+    s->base.state = state;
     s->phase = what;
-    if (what && s->events && s->events->on_waiting) {
-        s->events->on_waiting(s->owner, what);
+    if (what) {
+        crate_tell(&s->base, what);
     }
 }
 
@@ -98,44 +96,19 @@ void sandbox_arm(struct sandbox *s, uint64_t ms, void (*on_time)(struct sandbox 
 
 static void tell_held(struct sandbox *s)
 {
-    struct machine_exit exit = s->held;
-    json_t *changed = s->held_changed;
-
-    s->held_changed = NULL;
-    s->has_held = false;
-    s->killing = false;
-    exit.kept = true;
-    if (s->events) {
-        s->events->on_worker_exit(s->owner, &exit);
-    }
-    json_decref(changed);
-}
-
-/* A SIGKILL that nobody here sent may be the service's, for want of memory: it says so in a moment.
- */
-static bool may_be_memory(const struct sandbox *s, const struct machine_exit *exit)
-{
-    return exit->how == EXIT_SIGNAL && exit->signal == SIGKILL && !s->killing;
+    crate_tell_held(&s->base);
 }
 
 static void on_worker_exit(void *data, const struct machine_exit *exit)
 {
     struct sandbox *s = data;
 
-    s->link = NULL;
-    if (s->state != SANDBOX_UP) {
-        return; /* the sandbox's end says more */
-    }
-    s->held = *exit;
-    s->held.message = NULL;
-    json_decref(s->held_changed);
-    s->held_changed = json_incref(exit->changed);
-    s->has_held = true;
-    if (s->has_result) {
-        return; /* which is told in a moment */
+    if (!crate_hold(&s->base, exit) || s->has_result) {
+        return; /* with a result, that is told in a moment */
     }
     uv_timer_stop(&s->timer);
-    if (may_be_memory(s, exit)) {
+    if (crate_was_killed(&s->base)) {
+        /* The service's, for want of memory? It says so in a moment. */
         sandbox_arm(s, MEMORY_WORD_MS, tell_held);
     } else {
         tell_held(s);
@@ -149,31 +122,13 @@ static void on_greeting(void *data, const char *python)
     struct sandbox *s = data;
 
     (void)python;
-    if (s->state != SANDBOX_GREETING) {
+    if (s->base.state != CRATE_GREETING) {
         return;
     }
     s->place->routed = true;
-    s->state = SANDBOX_UP;
     s->phase = NULL;
     uv_timer_stop(&s->tick);
-    if (s->wanted) {
-        s->occupant->ops->start_worker(s->occupant);
-    }
-}
-
-static void on_worker(void *data, struct link *link)
-{
-    struct sandbox *s = data;
-
-    if (s->state != SANDBOX_UP) {
-        return;
-    }
-    s->wanted = false;
-    s->left = false; /* reached, if it was sought */
-    s->link = link;
-    if (s->events) {
-        s->events->on_worker(s->owner, link);
-    }
+    crate_up(&s->base);
 }
 
 static void on_broken(void *data, const char *message)
@@ -181,8 +136,8 @@ static void on_broken(void *data, const char *message)
     struct sandbox *s = data;
     char *words;
 
-    if (s->where && s->left && s->occupant->ops->is_another(s->occupant)) {
-        s->left = false; /* ours, without what was in it */
+    if (s->base.where && s->base.left && s->base.occupant->ops->is_another(s->base.occupant)) {
+        s->base.left = false; /* ours, without what was in it */
         sandbox_fail(s, ERROR_NOT_FOUND, "%s", message ? message : "it was restarted");
         return;
     }
@@ -191,15 +146,6 @@ static void on_broken(void *data, const char *message)
                  message ? message : "it broke off", words ? "; it said: " : "",
                  words ? words : "");
     free(words);
-}
-
-static void on_waiting(void *data, const char *what)
-{
-    struct sandbox *s = data;
-
-    if (s->events && s->events->on_waiting) {
-        s->events->on_waiting(s->owner, what);
-    }
 }
 
 static struct occupant *new_runner(struct sandbox *s, const struct occupant_events *events)
@@ -211,33 +157,24 @@ static struct occupant *new_runner(struct sandbox *s, const struct occupant_even
         .disk_mib = env->disk_mib,
         .processes = env->processes,
         .limits_per_process = true,
-        .warm = s->warm,
+        .warm = s->base.warm,
         .env = env->env,
         .keep_seconds = env->max_lifetime_seconds,
     };
-    char secret[MAC_SIZE], proof[MAC_SIZE];
-    struct occupant *o;
 
-    if (s->tag) {
-        kept_word(s->tag, "relay", secret);
-        kept_word(secret, "proof", proof);
-        options.secret = s->where ? secret : NULL;
-        options.pid = s->where ? kept_process(s) : 0;
-        options.proof = proof;
-    }
-    o = runner_occupant_new(s->place->base.loop, modal_exec_stream(s->exec), &options, events, s);
-    explicit_bzero(secret, sizeof(secret));
-    return o;
+    options.pid = s->base.where ? kept_process(s) : 0;
+    return crate_runner(&s->base, modal_exec_stream(s->exec), options, events);
 }
 
 int sandbox_occupy(struct sandbox *s)
 {
     static const struct occupant_events events = {
-        {on_greeting, on_worker, on_worker_exit, on_broken}, on_waiting};
+        {on_greeting, crate_on_worker, on_worker_exit, on_broken}, crate_on_waiting};
     struct error err = {0};
 
-    s->occupant = s->place->jupyter ? sandbox_gateway(s, &events, &err) : new_runner(s, &events);
-    if (!s->occupant) {
+    s->base.occupant =
+        s->place->jupyter ? sandbox_gateway(s, &events, &err) : new_runner(s, &events);
+    if (!s->base.occupant) {
         sandbox_fail(s, ERROR_INTERNAL, "%s", err.message ? err.message : "out of memory");
         error_clear(&err);
         return -1;
@@ -247,68 +184,26 @@ int sandbox_occupy(struct sandbox *s)
 
 /* ---- what a machine asks ---- */
 
-void sandbox_start_worker(struct sandbox *s)
-{
-    s->wanted = true;
-    s->used = s->warm = false;
-    s->occupant->ops->start_worker(s->occupant);
-}
-
-void sandbox_interrupt(struct sandbox *s)
-{
-    if (s->state == SANDBOX_UP && s->link) {
-        s->occupant->ops->interrupt(s->occupant);
-    }
-}
-
-int sandbox_signal(struct sandbox *s, int number)
-{
-    if (s->state != SANDBOX_UP || !s->link) {
-        return -ESRCH;
-    }
-    return s->occupant->ops->signal ? s->occupant->ops->signal(s->occupant, number) : -ENOTSUP;
-}
-
 static void on_kill_time(struct sandbox *s)
 {
     sandbox_fail(s, ERROR_LOST,
                  "its sandbox did not react when its worker was to be ended, and was terminated");
 }
 
-void sandbox_kill(struct sandbox *s)
+static void kill_worker(struct crate *crate)
 {
-    if (s->has_held || s->has_result || s->state == SANDBOX_ENDED) {
+    struct sandbox *s = of(crate);
+
+    if (s->base.has_held || s->has_result || s->base.state == CRATE_ENDED) {
         return; /* it has ended, and is told in a moment */
     }
-    s->killing = true;
-    if (s->state == SANDBOX_UP) {
+    s->base.killing = true;
+    if (s->base.state == CRATE_UP) {
         sandbox_arm(s, KILL_MS, on_kill_time);
-        s->occupant->ops->kill(s->occupant);
-    } else if (s->state < SANDBOX_UP) {
+        s->base.occupant->ops->kill(s->base.occupant);
+    } else if (s->base.state < CRATE_UP) {
         sandbox_fail(s, ERROR_LOST, "it was ended while it was being started");
     }
-}
-
-void sandbox_put(struct sandbox *s, const struct share *share, executor_progress progress,
-                 executor_done done, void *data)
-{
-    s->occupant->ops->put(s->occupant, share, progress, done, data);
-}
-
-void sandbox_put_cancel(struct sandbox *s)
-{
-    if (s->occupant) {
-        s->occupant->ops->put_cancel(s->occupant);
-    }
-}
-
-bool sandbox_file(struct sandbox *s, const struct file_request *request, file_done done, void *data)
-{
-    if (!s->occupant || !s->occupant->ops->file) {
-        return false;
-    }
-    s->occupant->ops->file(s->occupant, request, done, data);
-    return true;
 }
 
 /* ---- its end ---- */
@@ -321,9 +216,9 @@ static void conclude(struct sandbox *s)
     if (s->has_result) {
         exit = s->result;
     } else {
-        exit.message = s->reason ? s->reason : "the connection to the sandbox was lost";
+        exit.message = s->base.reason ? s->base.reason : "the connection to the sandbox was lost";
     }
-    sandbox_gone(s, &exit);
+    crate_gone(&s->base, &exit);
 }
 
 /* "our program in the sandbox ended with exit code 127: …"; to be freed. */
@@ -332,7 +227,7 @@ static char *end_words(const struct sandbox *s, const struct modal_exec_end *end
     char *said = modal_exec_said(s->exec);
     const char *colon = said ? ": " : "";
     const char *text = said ? said : "";
-    const char *when = s->state < SANDBOX_UP ? " before it had answered" : "";
+    const char *when = s->base.state < CRATE_UP ? " before it had answered" : "";
     char *words;
 
     if (end->how == MODAL_EXEC_LOST && !end->began) {
@@ -352,20 +247,20 @@ static char *end_words(const struct sandbox *s, const struct modal_exec_end *end
 /* A code of its own, by a program that never got to answer: nothing else is to be learnt. */
 static bool says_it_all(const struct sandbox *s, const struct modal_exec_end *end)
 {
-    return s->state < SANDBOX_UP && end->how == MODAL_EXEC_CODE && end->code < 128;
+    return s->base.state < CRATE_UP && end->how == MODAL_EXEC_CODE && end->code < 128;
 }
 
 void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
 {
     bool known = s->has_result || says_it_all(s, end);
 
-    if (s->state >= SANDBOX_ENDED) {
+    if (s->base.state >= CRATE_ENDED) {
         return;
     }
-    free(s->reason);
-    s->reason = end_words(s, end);
-    s->has_held = false; /* the sandbox's end says more */
-    s->state = SANDBOX_ENDED;
+    free(s->base.reason);
+    s->base.reason = end_words(s, end);
+    s->base.has_held = false; /* the sandbox's end says more */
+    s->base.state = CRATE_ENDED;
     if (known) {
         conclude(s);
     } else {
@@ -376,20 +271,20 @@ void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
 void sandbox_over(struct sandbox *s, const struct machine_exit *exit, char *words_owned)
 {
     s->over = true;
-    if (s->state >= SANDBOX_CLOSING || s->has_result) {
+    if (s->base.state >= CRATE_CLOSING || s->has_result) {
         free(words_owned);
         return;
     }
     s->has_result = true;
     s->result = *exit;
     s->result_words = words_owned;
-    if (s->where && s->left) {
+    if (s->base.where && s->base.left) {
         s->result_words = kept_ended(s, words_owned);
         s->result = (struct machine_exit){
             .how = EXIT_LOST, .kind = ERROR_NOT_FOUND, .message = s->result_words};
         free(words_owned);
     }
-    if (s->state == SANDBOX_GREETING || s->state == SANDBOX_UP) {
+    if (s->base.state == CRATE_GREETING || s->base.state == CRATE_UP) {
         sandbox_arm(s, LAST_WORDS_MS, conclude);
     } else {
         conclude(s);

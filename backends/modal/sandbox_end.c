@@ -9,39 +9,16 @@
 
 /* ---- telling ---- */
 
-void sandbox_gone(struct sandbox *s, const struct machine_exit *exit)
-{
-    const struct sandbox_events *events = s->events;
-    void *owner = s->owner;
-
-    s->state = SANDBOX_ENDED;
-    s->events = NULL;
-    if (s->occupant) {
-        s->occupant->ops->ended(s->occupant, exit->message);
-    }
-    if (events) {
-        events->on_gone(owner, exit);
-    }
-    sandbox_close(s);
-}
-
 void sandbox_fail(struct sandbox *s, enum error_kind kind, const char *format, ...)
 {
-    struct machine_exit exit = {.how = EXIT_LOST, .kind = kind};
-    char *message = NULL;
     va_list args;
 
-    if (s->state >= SANDBOX_ENDED) {
-        return;
+    if (s->base.left && kind == ERROR_NOT_FOUND) {
+        kind = ERROR_LOST; /* what leads to it was not found; it may be there */
     }
     va_start(args, format);
-    if (vasprintf(&message, format, args) < 0) {
-        message = NULL;
-    }
+    crate_vfail(&s->base, kind, format, args);
     va_end(args);
-    exit.message = message;
-    sandbox_gone(s, &exit);
-    free(message);
 }
 
 /* ---- letting go ---- */
@@ -63,15 +40,11 @@ static void on_timer_closed(uv_handle_t *handle)
     }
     modal_bringing_free(s->bringing);
     free_secret(s->token);
-    free_secret(s->tag);
-    json_decref(s->where);
     free_secret(s->router_jwt);
     free(s->router_url);
     free(s->tunnel);
     free(s->result_words);
-    free(s->reason);
-    json_decref(s->held_changed);
-    place_sandbox_freed(s->place, s);
+    crate_deinit(&s->base);
     free(s);
 }
 
@@ -158,7 +131,7 @@ static void find_it(struct sandbox *s)
 
 static bool has_parts(const struct sandbox *s)
 {
-    return s->getting || s->wait || s->occupant || s->exec || s->router;
+    return s->getting || s->wait || s->base.occupant || s->exec || s->router;
 }
 
 /* Goes on with the closing, whatever has ended just now. */
@@ -167,7 +140,7 @@ void sandbox_settle(struct sandbox *s)
     if (s->rpc || uv_is_active((uv_handle_t *)&s->timer)) {
         return;
     }
-    if (s->id[0] && !s->over && !s->terminated && !s->left) {
+    if (s->id[0] && !s->over && !s->terminated && !s->base.left) {
         terminate(s);
     } else if (!s->id[0] && s->unsure) {
         find_it(s);
@@ -211,7 +184,7 @@ static void on_exec_closed(void *data)
 
 static void close_exec(struct sandbox *s)
 {
-    if (s->exec && s->left) {
+    if (s->exec && s->base.left) {
         modal_exec_leave(s->exec, on_exec_closed, s);
     } else if (s->exec) {
         modal_exec_close(s->exec, on_exec_closed, s);
@@ -224,7 +197,7 @@ static void on_occupant_closed(void *data)
 {
     struct sandbox *s = data;
 
-    s->occupant = NULL;
+    s->base.occupant = NULL;
     close_exec(s);
     sandbox_settle(s);
 }
@@ -259,19 +232,20 @@ static void stop_start(struct sandbox *s, bool creating)
     }
 }
 
-void sandbox_close(struct sandbox *s)
+void sandbox_close(struct crate *crate)
 {
-    bool creating = s->state == SANDBOX_CREATING;
+    struct sandbox *s = (struct sandbox *)crate;
+    bool creating = s->base.state == CRATE_CREATING;
 
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         return;
     }
-    s->state = SANDBOX_CLOSING;
-    s->events = NULL;
+    s->base.state = CRATE_CLOSING;
+    s->base.events = NULL;
     s->request = (struct start_request){0};
     stop_start(s, creating);
-    if (s->occupant) {
-        s->occupant->ops->close(s->occupant, on_occupant_closed, s);
+    if (s->base.occupant) {
+        s->base.occupant->ops->close(s->base.occupant, on_occupant_closed, s);
     } else {
         close_exec(s);
     }

@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "backends/base/strings.h"
-#include "backends/docker/gateway.h"
+#include "backends/kernels/jupyter/gateway.h"
 #include "backends/modal/image_recipe.h"
 #include "backends/modal/internal.h"
 
@@ -63,7 +63,7 @@ static void on_tunnels(void *data, const ProtobufCMessage *answer, enum grpc_sta
 
     (void)status;
     s->rpc = NULL;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
         return;
     }
@@ -116,6 +116,7 @@ struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events
         .env = place->base.env->env,
         .memory_mib = place_memory(place),
         .python = modal_recipe_python(place->base.env),
+        .keep_seconds = place->base.env->max_lifetime_seconds,
         .where_it_is = "sandbox",
         .url = s->tunnel,
         .ca_file = ca_file && *ca_file ? ca_file : NULL,
@@ -126,6 +127,6 @@ struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events
     }
     options.websockets = place->websockets;
     return place->websockets
-               ? gateway_new(place->base.loop, modal_exec_stream(s->exec), &options, events, s, err)
+               ? crate_gateway(&s->base, modal_exec_stream(s->exec), options, events, err)
                : NULL;
 }

@@ -23,7 +23,7 @@ static void on_waited(void *data, const ProtobufCMessage *answer, enum grpc_stat
     bool early = uv_now(s->place->base.loop) - s->waited_at < WAIT_AGAIN_MS;
 
     s->wait = NULL;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_settle(s);
     } else if (!err && result_exit(a->result, place_memory(s->place), &exit, &words)) {
         sandbox_over(s, &exit, words);
@@ -53,7 +53,7 @@ void sandbox_watch(struct sandbox *s)
         .data = s,
     };
 
-    if (s->wait || s->state >= SANDBOX_CLOSING) {
+    if (s->wait || s->base.state >= CRATE_CLOSING) {
         return;
     }
     request.sandbox_id = s->id;
@@ -71,10 +71,10 @@ static void on_exec_started(void *data)
 {
     struct sandbox *s = data;
 
-    if (s->state != SANDBOX_STARTING) {
+    if (s->base.state != CRATE_STARTING) {
         return;
     }
-    sandbox_phase(s, SANDBOX_GREETING, "waiting for Python in the sandbox");
+    sandbox_phase(s, CRATE_GREETING, "waiting for Python in the sandbox");
     (void)sandbox_occupy(s);
 }
 
@@ -82,8 +82,8 @@ static void on_exec_output(void *data, const char *bytes, size_t size)
 {
     struct sandbox *s = data;
 
-    if (s->occupant && (s->state == SANDBOX_GREETING || s->state == SANDBOX_UP)) {
-        s->occupant->ops->feed(s->occupant, bytes, size);
+    if (s->base.occupant && (s->base.state == CRATE_GREETING || s->base.state == CRATE_UP)) {
+        s->base.occupant->ops->feed(s->base.occupant, bytes, size);
     }
 }
 
@@ -138,16 +138,16 @@ void sandbox_start_exec(struct sandbox *s)
     struct error err = {0};
 
     if (sandbox_wants_tunnel(s)) {
-        sandbox_phase(s, SANDBOX_PLACING, "waiting for a tunnel to the sandbox");
+        sandbox_phase(s, CRATE_PLACING, "waiting for a tunnel to the sandbox");
         sandbox_ask_tunnel(s);
         return;
     }
-    sandbox_phase(s, SANDBOX_STARTING,
+    sandbox_phase(s, CRATE_STARTING,
                   s->place->jupyter ? "starting a Kernel Gateway in the sandbox"
                                     : "starting Python in the sandbox");
     if (open_router(s, &err) < 0) {
         sandbox_fail(s, err.kind, "%s", err.message);
-    } else if (s->where) {
+    } else if (s->base.where) {
         kept_end_last(s, start_program);
     } else {
         start_program(s);
@@ -196,7 +196,7 @@ static void on_task(void *data, const ProtobufCMessage *answer, enum grpc_status
 
     (void)status;
     s->rpc = NULL;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
     } else if (err) {
         sandbox_fail(s, err->kind, "Modal did not say where it runs the sandbox: %s", err->message);
@@ -231,6 +231,6 @@ static void ask_task(struct sandbox *s)
 void sandbox_place_it(struct sandbox *s)
 {
     s->placing_since = uv_now(s->place->base.loop);
-    sandbox_phase(s, SANDBOX_PLACING, "waiting for Modal to find a machine for the sandbox");
+    sandbox_phase(s, CRATE_PLACING, "waiting for Modal to find a machine for the sandbox");
     ask_task(s);
 }

@@ -58,23 +58,31 @@ static void on_tags(void *data, const ProtobufCMessage *answer, enum grpc_status
     finding_over(f, mark && strcmp(mark, f->sandbox->mark) == 0 ? f->id : NULL, NULL);
 }
 
-static void get_tags(struct finding *f)
+int sandbox_ask_tags(struct sandbox *s, const char *id,
+                     void (*done)(void *data, const ProtobufCMessage *answer,
+                                  enum grpc_status status, const struct error *err),
+                     void *data, struct error *err)
 {
-    struct sandbox *s = f->sandbox;
     Modal__Client__SandboxTagsGetRequest request = MODAL__CLIENT__SANDBOX_TAGS_GET_REQUEST__INIT;
-    struct error err = {0};
     char name[64];
     const struct modal_rpc_call call = {
         .name = sandbox_rpc_name(s, "SandboxTagsGet", name),
         .request = &request.base,
         .answer = &modal__client__sandbox_tags_get_response__descriptor,
-        .done = on_tags,
-        .data = f,
+        .done = done,
+        .data = data,
     };
 
-    request.sandbox_id = f->id;
-    s->rpc = modal_rpc_start(s->place->client, &call, &err);
-    if (!s->rpc) {
+    request.sandbox_id = (char *)id;
+    s->rpc = modal_rpc_start(s->place->client, &call, err);
+    return s->rpc ? 0 : -1;
+}
+
+static void get_tags(struct finding *f)
+{
+    struct error err = {0};
+
+    if (sandbox_ask_tags(f->sandbox, f->id, on_tags, f, &err) < 0) {
         finding_over(f, NULL, &err);
     }
     error_clear(&err);
@@ -135,7 +143,7 @@ void sandbox_made(struct sandbox *s, const char *id)
     memcpy(s->id, id, strlen(id) + 1);
     s->unsure = false;
     s->place->reached = true;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
         return;
     }
@@ -164,7 +172,7 @@ static void create_failed(struct sandbox *s, enum grpc_status status, const stru
     s->unsure = is_unsure(status);
     s->taken = status == GRPC_ALREADY_EXISTS;
     s->asked = s->unsure;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
     } else if (s->unsure && s->creates < CREATE_TRIES) {
         place_note_error(s->place, err->message);
@@ -181,7 +189,7 @@ static void create_failed(struct sandbox *s, enum grpc_status status, const stru
 static void no_id(struct sandbox *s)
 {
     s->unsure = true;
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         sandbox_answered(s);
     } else {
         sandbox_fail(s, ERROR_LOST, "the service's answer to a create has no sandbox id");
@@ -233,7 +241,7 @@ static void on_created_v2(void *data, const ProtobufCMessage *answer, enum grpc_
 
 static void on_found(struct sandbox *s, const char *id, const struct error *err)
 {
-    if (s->state == SANDBOX_CLOSING) {
+    if (s->base.state == CRATE_CLOSING) {
         if (id) {
             sandbox_made(s, id);
         } else {
@@ -257,7 +265,7 @@ static void on_found(struct sandbox *s, const char *id, const struct error *err)
 
 static void look_for_it(struct sandbox *s)
 {
-    sandbox_phase(s, SANDBOX_CREATING,
+    sandbox_phase(s, CRATE_CREATING,
                   "looking whether the service has made the sandbox, which it did not say");
     if (sandbox_find(s, on_found) < 0) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
@@ -300,7 +308,7 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         .tags = tags.list,
         .argv = argv,
         .timeout_secs = modal_spec_lifetime(env, s->place->ephemeral),
-        .idle_timeout_secs = s->tag ? 0 : place_idle_limit(s->place),
+        .idle_timeout_secs = s->base.tag ? 0 : place_idle_limit(s->place),
         .brought = s->brought,
         .jupyter = s->place->jupyter && env->network != NETWORK_NONE,
     };
@@ -313,7 +321,7 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
         return;
     }
-    sandbox_phase(s, SANDBOX_CREATING, "waiting for Modal to start a sandbox");
+    sandbox_phase(s, CRATE_CREATING, "waiting for Modal to start a sandbox");
     send_create(s, message);
     protobuf_c_message_free_unpacked(message, NULL);
 }
@@ -336,14 +344,14 @@ static void on_line(void *data, const char *what)
 {
     struct sandbox *s = data;
 
-    if (s->state == SANDBOX_PREPARING && s->events && s->events->on_waiting) {
-        s->events->on_waiting(s->owner, what);
+    if (s->base.state == CRATE_PREPARING) {
+        crate_tell(&s->base, what);
     }
 }
 
 static void bring(struct sandbox *s)
 {
-    sandbox_phase(s, SANDBOX_PREPARING, "looking up what opens the buckets");
+    sandbox_phase(s, CRATE_PREPARING, "looking up what opens the buckets");
     s->bringing = modal_bringing_start(s->place->client, s->place->base.loop, s->request.mounts,
                                        s->request.mount_count, on_brought, s);
     if (!s->bringing) {
@@ -386,7 +394,7 @@ static void on_prepare(struct sandbox *s)
         return;
     }
     orphans_sweep(s->place);
-    if (s->where) {
+    if (s->base.where) {
         kept_find(s);
         return;
     }
@@ -397,6 +405,6 @@ static void on_prepare(struct sandbox *s)
 /* Not from inside of its owner's call. */
 void sandbox_prepare(struct sandbox *s)
 {
-    s->state = SANDBOX_PREPARING;
+    s->base.state = CRATE_PREPARING;
     sandbox_arm(s, 0, on_prepare);
 }

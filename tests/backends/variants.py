@@ -201,8 +201,8 @@ VARIANTS = (
     Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal,
             files=("test_ephemeral", "test_output")),
     Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
-            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status", "reattach"}),
-            files=("test_output", "test_state")),
+            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status"}),
+            files=("test_output", "test_state", "test_reattach")),
 )
 
 # On a real account, which costs money: only when named, as modal-live.sh does.

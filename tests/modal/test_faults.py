@@ -357,6 +357,16 @@ def test_lie_in_a_stream(server, client, what, words):
     assert not server.state()["faults"]
 
 
+@pytest.mark.parametrize("rpc", ["TaskExecStart", "TaskExecStdinWrite"])
+@pytest.mark.parametrize("what, words", LIES, ids=LIE_IDS)
+def test_lie_about_what_was_done(server, client, rpc, what, words):
+    """It is asked again, and done once."""
+    session = None if rpc == "TaskExecStart" else open_session(client)
+    server.fault(rpc, what, when="after", **words)
+    check_whole(server, client.run(WHOLE, session=session), times=1)
+    assert not server.state()["faults"]
+
+
 def test_nothing_but_lies(server, client):
     """The session is lost, and told why."""
     session = open_session(client)

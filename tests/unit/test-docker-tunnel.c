@@ -139,6 +139,22 @@ static void a_server_that_ends_ends_the_keeper_with_its_words(void **state)
     assert_false(s->ready);
 }
 
+static bool is_gone(struct scene *s)
+{
+    return s->gone;
+}
+
+static void a_server_that_was_left_and_has_ended_is_told(void **state)
+{
+    struct scene *s = scene_new();
+
+    *state = s;
+    begin(s, NULL);
+    spin(s, is_gone, "it is gone");
+    assert_false(s->ready);
+    assert_string_equal(s->broken, "");
+}
+
 static void a_server_that_is_not_there_is_named(void **state)
 {
     struct scene *s = scene_new();
@@ -160,6 +176,7 @@ int main(void)
         WITH_KEEPER(one_connection_too_many_is_closed),
         WITH_KEEPER(a_slow_reader_holds_up_its_own_writer),
         cmocka_unit_test_teardown(a_server_that_ends_ends_the_keeper_with_its_words, tear_down),
+        cmocka_unit_test_teardown(a_server_that_was_left_and_has_ended_is_told, tear_down),
         cmocka_unit_test_teardown(a_server_that_is_not_there_is_named, tear_down),
     };
     signal(SIGPIPE, SIG_IGN);

@@ -69,7 +69,12 @@ static void on_broken(void *data, const char *why)
     snprintf(s->broken, sizeof(s->broken), "%s", why);
 }
 
-static const struct tunnel_events events = {on_ready, on_broken};
+static void on_gone(void *data)
+{
+    ((struct scene *)data)->gone = true;
+}
+
+static const struct tunnel_events events = {on_ready, on_gone, on_broken};
 
 /* ---- a stream to a keeper ---- */
 
@@ -277,12 +282,14 @@ static void open_tunnel(struct scene *s)
 
 void begin(struct scene *s, json_t *argv)
 {
-    json_t *config = json_pack("{s:o, s:{s:s}, s:i, s:i}", "argv", argv, "env", "TUNNEL", "1",
-                               "data", 1 << 30, "port", free_port());
+    int port = free_port();
+    json_t *config =
+        json_pack("{s:{s:s}, s:i, s:i}", "env", "TUNNEL", "1", "data", 1 << 30, "port", port);
 
-    /* %port% of the arguments */
-    json_array_append_new(
-        argv, json_sprintf("%d", (int)json_integer_value(json_object_get(config, "port"))));
+    if (argv) {
+        json_array_append_new(argv, json_sprintf("%d", port));
+        json_object_set_new(config, "argv", argv);
+    }
     s->stream.write = stream_write;
     spawn(s);
     open_tunnel(s);

@@ -7,7 +7,7 @@
 #include <uv.h>
 
 #include "backends/base/buffer.h"
-#include "backends/docker/tunnel.h"
+#include "backends/kernels/jupyter/tunnel.h"
 
 /* The near end of the tunnel and its clients; at the far end the real keeper with an echo server,
  * or nobody but the test itself. */
@@ -38,7 +38,7 @@ struct scene {
     char words[4096];
     struct buffer sent; /* of a stream without a process */
     struct tunnel *tunnel;
-    bool ready, closed;
+    bool ready, gone, closed;
     char broken[256];
     struct client clients[CLIENTS];
     char space[65536];
@@ -59,7 +59,8 @@ bool first_ended(struct scene *s);
 bool first_got_some(struct scene *s);
 
 struct scene *scene_new(void);
-/* The keeper with what `argv` (taken) starts; a port that is free is its last argument. */
+/* The keeper with what `argv` (taken) starts; a port that is free is its last argument.
+ * NULL: what was left there is sought. */
 void begin(struct scene *s, json_t *argv);
 
 int set_up(void **state); /* with an echo server at the far end, that listens */

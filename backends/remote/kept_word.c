@@ -1,4 +1,4 @@
-#include "backends/docker/kept_word.h"
+#include "backends/remote/kept_word.h"
 
 #include <string.h>
 

@@ -9,7 +9,8 @@ on our stdout, any number of connections over the one stream:
     to us     CONFIG  JSON {"argv": [...], "env": {...}, "port": 8888, "data": bytes that a
                       process may have}: once, first. With "keep": seconds, the end of stdin is
                       not ours, and the gateway waits so long for another keeper; without "argv",
-                      we are that one: the gateway listens already, and we only carry bytes
+                      we are that one: the gateway listens already, and we only carry bytes.
+                      "first": the first process is a keeper
               OPEN    a connection is made
               DATA    bytes for it
               END     no more bytes come for it
@@ -17,6 +18,7 @@ on our stdout, any number of connections over the one stream:
               WINDOW  u32: so many bytes more may be sent of it
               KILL    every process but the gateway and us is ended
     from us   READY   the gateway listens
+              GONE    it does not, though it did when it was left
               DATA, END, CLOSE, WINDOW likewise
 
 Of each connection at most WINDOW bytes are on their way in each direction, so a slow reader holds
@@ -40,7 +42,7 @@ import subprocess
 import sys
 import time
 
-CONFIG, OPEN, DATA, END, CLOSE, WINDOW_MORE, READY, KILL = range(1, 9)
+CONFIG, OPEN, DATA, END, CLOSE, WINDOW_MORE, READY, KILL, GONE = range(1, 10)
 HEAD = struct.Struct("<IBI")
 WINDOW = 1 << 20
 GRANT = 1 << 17  # bytes taken before it is told
@@ -142,6 +144,7 @@ class Keeper:
         self.outbox = bytearray()
         self.port = 0
         self.gateway = None
+        self.first = False  # the first process is a keeper
         self.keep = 0  # seconds to go on without stdin
         self.until = None  # stdin has ended: then we end as well
         self.ready = False
@@ -289,16 +292,20 @@ class Keeper:
 
     def kill_others(self):
         """Every process but the gateway and us; only the first process may."""
-        if self.gateway is None:
+        if self.gateway is None and self.first:
             os.kill(1, signal.SIGUSR1)
-        else:
+        elif self.gateway is not None:
             kill_all({os.getpid(), self.gateway.pid} | entered())
 
     def start(self, config):
         """Starts the gateway; a program that is not there is an end with a reason."""
         self.port = config["port"]
         self.keep = config.get("keep", 0)
+        self.first = config.get("first", False)
         if "argv" not in config:
+            self.probe()
+            if not self.ready:
+                self.send(GONE)
             return
         signal.signal(signal.SIGUSR1, lambda *_: self.kill_others())
         environment = {**os.environ, **config["env"]}

@@ -1,5 +1,5 @@
-#ifndef CELLBLOCK_DOCKER_OCCUPANT_H
-#define CELLBLOCK_DOCKER_OCCUPANT_H
+#ifndef CELLBLOCK_OCCUPANT_H
+#define CELLBLOCK_OCCUPANT_H
 
 #include "backends/kernels/runner/supervised.h"
 

@@ -1,14 +1,14 @@
-#ifndef CELLBLOCK_DOCKER_GATEWAY_H
-#define CELLBLOCK_DOCKER_GATEWAY_H
+#ifndef CELLBLOCK_JUPYTER_GATEWAY_H
+#define CELLBLOCK_JUPYTER_GATEWAY_H
 
 #include "backends/base/net/websocket.h"
-#include "backends/docker/occupant.h"
+#include "backends/kernels/occupant.h"
 
 /*
- * The jupyter kernel in a container: a Kernel Gateway that listens on the container's own loopback,
- * reached through the container's stream (tunnel.h), with one session of ours on it. Its token is
- * made for it and sent over the stream: it is in no argument list, and nothing that the engine
- * keeps has it.
+ * The jupyter kernel in a container (or a sandbox elsewhere): a Kernel Gateway that listens on the
+ * container's own loopback, reached through the container's stream (tunnel.h), with one session of
+ * ours on it. Its token is made for it and sent over the stream: it is in no argument list, and
+ * nothing that the engine keeps has it.
  *
  * A worker is a kernel of the session. What the gateway's end means, the container's end tells, and
  * its last words are the container's (its stderr).
@@ -21,8 +21,8 @@ struct gateway_options {
     json_t *where; /* the session that is there already, with its gateway; NULL: they are made */
     const char *token;   /* of the gateway; NULL: a new one */
     double keep_seconds; /* with a tag: so long it goes on without a stream */
+    const char *python;  /* the interpreter that has the gateway */
     /* All NULL in a container of ours. Elsewhere: */
-    const char *python;      /* the interpreter that has the gateway; NULL: RECIPE_FOLDER's */
     const char *where_it_is; /* for people; NULL: "container" */
     /* It listens for everybody, and is reached there and not through the stream, which then only
      * starts, watches and ends it: "https://host:port". Its token opens it. */
@@ -40,8 +40,7 @@ enum {
     GATEWAY_STACKS_MIB = 128, /* that a kernel's own threads have, for the most part never used */
 };
 
-/* The argv of the container's first process, NULL-terminated; `python` is borrowed, NULL: as above.
- */
+/* The argv of the container's first process, NULL-terminated; `python` is borrowed. */
 void gateway_command(const char *python, const char *argv[6]);
 /* The stream is open. NULL with `err`. */
 struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,

@@ -1,4 +1,4 @@
-#include "backends/docker/tunnel.h"
+#include "backends/kernels/jupyter/tunnel.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -20,6 +20,7 @@ enum frame_kind {
     TUNNEL_MORE,
     TUNNEL_READY,
     TUNNEL_KILL,
+    TUNNEL_GONE,
 };
 
 enum { HEAD_SIZE = 9, PATH_SIZE = 108, BACKLOG = 64, IN_CAP = 4 * 1024 * 1024 };
@@ -376,6 +377,8 @@ static void take_frame(struct tunnel *t, unsigned char kind, uint32_t number, co
 
     if (kind == TUNNEL_READY) {
         t->events.on_ready(t->data);
+    } else if (kind == TUNNEL_GONE) {
+        t->events.on_gone(t->data);
     } else if (kind < TUNNEL_DATA || kind > TUNNEL_READY || number > t->last) {
         break_off(t, "it sent a frame that is none");
     } else if (!c) {

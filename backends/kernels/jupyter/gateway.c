@@ -1,4 +1,4 @@
-#include "backends/docker/gateway.h"
+#include "backends/kernels/jupyter/gateway.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -6,9 +6,8 @@
 #include <unistd.h>
 
 #include "backends/base/hex.h"
-#include "backends/docker/recipe.h"
-#include "backends/docker/tunnel.h"
 #include "backends/kernels/jupyter/jupyter.h"
+#include "backends/kernels/jupyter/tunnel.h"
 
 enum { TOKEN_BYTES = 24, REASON_SIZE = 1024 };
 
@@ -39,6 +38,7 @@ struct gateway {
     char starting[64];            /* for people */
     json_t *where;
     json_int_t keep_seconds;
+    bool own;     /* as in a container: its keeper is the first process */
     bool left;    /* the session and its gateway go on */
     bool another; /* what was sought is not there */
     struct tunnel *tunnel;
@@ -54,11 +54,9 @@ struct gateway {
     void *closed_data;
 };
 
-static const char own_python[] = RECIPE_FOLDER "/bin/python3";
-
 void gateway_command(const char *python, const char *argv[6])
 {
-    tunnel_command(python ? python : own_python, argv);
+    tunnel_command(python, argv);
 }
 
 /* ---- what went wrong ---- */
@@ -88,6 +86,14 @@ static void break_off_in(struct gateway *g, unsigned ms, const char *why)
 static void on_tunnel_broken(void *data, const char *why)
 {
     break_off(data, why);
+}
+
+static void on_gateway_gone(void *data)
+{
+    struct gateway *g = data;
+
+    g->another = g->where != NULL;
+    break_off(g, "the Kernel Gateway in it has ended");
 }
 
 /* ---- getting ready ---- */
@@ -156,11 +162,11 @@ static json_t *configuration(const struct gateway *g)
     json_t *config;
 
     if (g->where) { /* its gateway listens already */
-        return json_pack("{s:i}", "port", GATEWAY_PORT);
+        return json_pack("{s:i, s:b}", "port", GATEWAY_PORT, "first", g->own);
     }
     config = json_pack(
         "{s:[s, s, s, s, s, s, s, s, s, s, s], s:{s:s, s:s, s:s, s:s, s:s, s:s, s:s}, s:i, s:I}",
-        "argv", g->python ? g->python : own_python, "-I", "-c", launcher,
+        "argv", g->python, "-I", "-c", launcher,
         g->url ? "--KernelGatewayApp.ip=0.0.0.0" : "--KernelGatewayApp.ip=127.0.0.1",
         "--KernelGatewayApp.port=8888", "--KernelGatewayApp.port_retries=0",
         "--KernelGatewayApp.log_level=WARN", "--JupyterWebsocketPersonality.list_kernels=True",
@@ -374,7 +380,7 @@ static int make_token(char token[2 * TOKEN_BYTES + 1])
 
 static int open_tunnel(struct gateway *g, struct byte_stream *stream, struct error *err)
 {
-    static const struct tunnel_events events = {on_listening, on_tunnel_broken};
+    static const struct tunnel_events events = {on_listening, on_gateway_gone, on_tunnel_broken};
     json_t *config;
     int r = -1;
 
@@ -444,7 +450,8 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     }
     (void)snprintf(g->starting, sizeof(g->starting), "starting a kernel in the %.30s",
                    options->where_it_is ? options->where_it_is : "container");
-    g->python = options->python ? strdup(options->python) : NULL;
+    g->own = options->where_it_is == NULL;
+    g->python = strdup(options->python);
     g->url = options->url ? strdup(options->url) : NULL;
     g->ca_file = options->ca_file ? strdup(options->ca_file) : NULL;
     g->events = *events;

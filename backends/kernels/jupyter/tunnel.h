@@ -1,5 +1,5 @@
-#ifndef CELLBLOCK_DOCKER_TUNNEL_H
-#define CELLBLOCK_DOCKER_TUNNEL_H
+#ifndef CELLBLOCK_JUPYTER_TUNNEL_H
+#define CELLBLOCK_JUPYTER_TUNNEL_H
 
 #include <jansson.h>
 #include <uv.h>
@@ -31,6 +31,8 @@ enum {
 struct tunnel_events {
     /* The server at the far end listens. */
     void (*on_ready)(void *data);
+    /* It does not, though it is one that listened when it was left. */
+    void (*on_gone)(void *data);
     /* The far side does not keep the protocol; the stream should be ended. Once. */
     void (*on_broken)(void *data, const char *why);
 };

@@ -1,4 +1,4 @@
-#include "backends/docker/occupant.h"
+#include "backends/kernels/occupant.h"
 
 #include <stdlib.h>
 

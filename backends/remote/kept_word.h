@@ -1,5 +1,5 @@
-#ifndef CELLBLOCK_DOCKER_KEPT_WORD_H
-#define CELLBLOCK_DOCKER_KEPT_WORD_H
+#ifndef CELLBLOCK_KEPT_WORD_H
+#define CELLBLOCK_KEPT_WORD_H
 
 #include "backends/base/mac.h"
 
