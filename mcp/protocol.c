@@ -139,15 +139,20 @@ static json_t *listed_properties(const json_t *properties)
     return list;
 }
 
+enum { LARGE = 1000 }; /* nobody asks for so much of anything without being told */
+
 static bool is_guard(const char *keyword, const json_t *value)
 {
-    static const char *const guards[] = {"minLength", "maxLength", "minItems", "maxItems",
-                                         "exclusiveMinimum"};
+    static const char *const guards[] = {"minLength", "maxLength",        "minItems",
+                                         "maxItems",  "exclusiveMinimum", "pattern"};
 
     for (size_t i = 0; i < sizeof(guards) / sizeof(*guards); i++) {
         if (strcmp(keyword, guards[i]) == 0) {
             return true;
         }
+    }
+    if (strcmp(keyword, "maximum") == 0) {
+        return json_number_value(value) >= LARGE;
     }
     /* That a count is not negative, or not none, goes without saying. */
     return strcmp(keyword, "minimum") == 0 && json_is_integer(value) &&

@@ -18,6 +18,11 @@ struct modal_machine {
     char *lost;   /* the sandbox went away while nobody looked */
     uv_timer_t soon;
     struct file_waiting *unasked; /* requests about files that nobody was there for */
+    struct {
+        snapshot_done done; /* NULL: there is none */
+        void *data;
+        struct error err;
+    } unmade; /* a snapshot that could not even be asked for */
     bool has_pending;
     struct machine_exit pending;
     char *pending_text;
@@ -32,6 +37,19 @@ static struct modal_place *place_of(const struct modal_machine *m)
 }
 
 /* ---- told from the loop ---- */
+
+static void tell_unmade(struct modal_machine *m)
+{
+    snapshot_done done = m->unmade.done;
+    struct error err = m->unmade.err;
+
+    m->unmade.done = NULL;
+    m->unmade.err = (struct error){0};
+    if (done) {
+        done(m->unmade.data, NULL, &err);
+    }
+    error_clear(&err);
+}
 
 static void on_soon(uv_timer_t *timer)
 {
@@ -49,6 +67,7 @@ static void on_soon(uv_timer_t *timer)
         sandbox_attached(m->sandbox);
         pool_fill_later(place_of(m));
     }
+    tell_unmade(m);
 }
 
 static void exit_soon(struct modal_machine *m, struct machine_exit exit)
@@ -260,6 +279,7 @@ void modal_machine_close(struct machine *base, void (*closed)(void *data), void 
     m->closed = closed;
     m->closed_data = data;
     file_waiting_lost(&m->unasked);
+    tell_unmade(m);
     if (m->sandbox) {
         sandbox_close(m->sandbox); /* the place waits for its removal */
         m->sandbox = NULL;
@@ -302,6 +322,36 @@ void modal_machine_file(struct machine *base, const struct file_request *request
     if (!m->sandbox || !sandbox_file(m->sandbox, request, done, data)) {
         file_wait(&m->unasked, done, data);
         uv_timer_start(&m->soon, on_soon, 0, 0);
+    }
+}
+
+void modal_machine_snapshot(struct machine *base, const struct snapshot_request *request,
+                            snapshot_done done, void *data)
+{
+    struct modal_machine *m = (struct modal_machine *)base;
+    struct error err = {0};
+
+    if (!m->sandbox) {
+        error_set(&err, ERROR_LOST, "the sandbox is gone");
+    } else if (sandbox_snapshot(m->sandbox, request, done, data, &err) == 0) {
+        return;
+    }
+    error_clear(&m->unmade.err);
+    m->unmade.done = done;
+    m->unmade.data = data;
+    m->unmade.err = err;
+    uv_timer_start(&m->soon, on_soon, 0, 0);
+}
+
+void modal_machine_snapshot_drop(struct machine *base, const void *data)
+{
+    struct modal_machine *m = (struct modal_machine *)base;
+
+    if (m->unmade.data == data) {
+        m->unmade.done = NULL;
+    }
+    if (m->sandbox) {
+        sandbox_snapshot_drop(m->sandbox, data);
     }
 }
 

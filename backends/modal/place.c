@@ -257,7 +257,8 @@ static void warm(struct place *base)
     .machine_interrupt = modal_machine_interrupt, .machine_signal = modal_machine_signal,          \
     .machine_kill = modal_machine_kill, .machine_close = modal_machine_close,                      \
     .machine_busy = modal_machine_busy, .machine_where = modal_machine_where,                      \
-    .machine_leave = modal_machine_leave
+    .machine_leave = modal_machine_leave, .machine_snapshot = modal_machine_snapshot,              \
+    .machine_snapshot_drop = modal_machine_snapshot_drop, .snapshot_delete = modal_snapshot_delete
 
 const struct place_ops modal_place_ops = {OPS("modal", MODAL_CAPABILITIES)};
 

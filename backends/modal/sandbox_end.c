@@ -269,6 +269,7 @@ void sandbox_close(struct sandbox *s)
     s->state = SANDBOX_CLOSING;
     s->events = NULL;
     s->request = (struct start_request){0};
+    sandbox_lose_snapshots(s);
     stop_start(s, creating);
     if (s->occupant) {
         s->occupant->ops->close(s->occupant, on_occupant_closed, s);

@@ -31,7 +31,7 @@ static void start(struct call *call)
 const struct tool remove_file_tool = {
     .name = "remove_file",
     .title = "Remove a file",
-    .description = "Removes a sandbox file or directory.",
+    .description = "Or a directory, of the sandbox.",
     .schema = "tools/remove_file",
     .read_only = false,
     .destructive = true,
