@@ -9,8 +9,8 @@
 #include "mcp/artifacts.h"
 #include "mcp/run_record.h"
 #include "mcp/session.h"
-#include "mcp/snapshots.h"
 #include "mcp/session_secrets.h"
+#include "mcp/snapshots.h"
 #include "tests/unit/cmocka_all.h"
 
 enum { RECEIVE_CAP = 64 * 1024 * 1024 };
