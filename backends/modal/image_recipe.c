@@ -58,9 +58,11 @@ static int check_image(const char *image, struct error *err)
 static int check_snapshot(const char *id, struct error *err)
 {
     if (!is_image_id(id)) {
-        return error_set(err, ERROR_INVALID,
-                         "snapshot: \"%.100s\" is no id of a snapshot of files at Modal (\"im-…\")",
-                         id);
+        return error_set(
+            err, ERROR_INVALID,
+            "snapshot: \"%.100s\" is no id of a snapshot of files at Modal (\"im-…\"); those of "
+            "memory (\"sn-…\") are not supported",
+            id);
     }
     return 0;
 }

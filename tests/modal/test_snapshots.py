@@ -136,6 +136,8 @@ def test_a_session_goes_on_in_another_one(server, launch, settings):
     tool(client, "end_session", session=first)
 
     second = create(client, snapshot="trained")
+    result = client.run("open('/workspace/new', 'w').write('')", session=second)
+    assert [block["uri"].split("/")[-1] for block in result.parts("artifact")] == ["new"]
     assert says(client, "print(open('/workspace/deep.txt').read(), open('/tmp/kept').read(), "
                         "'x' in globals())", second) == "below t False\n"
     assert says(client, "import sys; sys.path.append('/root/packages'); import made_here; "
@@ -158,6 +160,18 @@ def test_a_snapshot_is_queued_as_a_run_is(launch):
         client.wait(number)
     assert says(client, "import os; print('before' in os.listdir(), 'after' in os.listdir())",
                 create(client, snapshot="s")) == "True False\n"
+
+
+@pytest.mark.parametrize("settings, wishes", [({"kernel": "jupyter", "network": "none"}, {}),
+                                              ({}, {"mode": "ephemeral"})])
+def test_other_ways_to_run(launch, settings, wishes):
+    client = launch(**settings)
+    session = create(client)
+    says(client, "x = 1\nwith open('mark', 'w') as file: file.write('one')", session)
+    tool(client, "create_snapshot", session=session, name="s")
+    assert says(client, "print(x)", session) == "1\n"
+    assert says(client, "print(open('mark').read(), 'x' in globals())",
+                create(client, snapshot="s", **wishes)) == "one False\n"
 
 
 def test_what_a_stranger_has_made_is_an_image(server, launch):
@@ -187,6 +201,7 @@ def test_what_cannot_be(launch):
     assert "ephemeral" in refused(client, "create_snapshot",
                                   session=create(client, environment="each"))
     assert "there are none" in refused(client, "create_session", snapshot="nothing")
+    assert "pickle" in refused(client, "create_snapshot", session=session, memory=True)
     for name in ("im-1234", "a/b", "x" * 65):
         assert "name" in refused(client, "create_snapshot", session=session, name=name)
     tool(client, "create_snapshot", session=session, name="s")

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "backends/base/strings.h"
+#include "backends/registry.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
 #include "mcp/snapshots.h"
@@ -97,11 +98,29 @@ static int check_session(struct session *s, struct error *err)
     if (!session_executor(s)) {
         return error_set(err, ERROR_LOST, "session \"%s\" has ended", session_id(s));
     }
+    if (place_needs(session_place(s), CAP_SNAPSHOT, "a snapshot of a session", err) < 0) {
+        return -1;
+    }
     if (session_environment(s)->mode == MODE_EPHEMERAL) {
         return error_set(err, ERROR_UNSUPPORTED,
                          "session \"%s\" is ephemeral: each of its runs has a sandbox of its own, "
                          "and nothing is there between them to be kept",
                          session_id(s));
+    }
+    return 0;
+}
+
+/* No backend can: what runs code at Modal is an exec, which cannot be going when a memory snapshot
+ * is taken there and is not in it, and taking one ends the sandbox (modal.com/docs/guide/
+ * sandbox-snapshots, "Limitations"). */
+static int check_memory(const struct call *call, struct error *err)
+{
+    if (argument_bool(call, "memory", false)) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "memory: no backend keeps variables and processes in a snapshot, only "
+                         "files (Modal's memory snapshots leave out what was started in a sandbox "
+                         "by exec, as its interpreter is, and end the sandbox). Leave memory out, "
+                         "and write what is needed to a file first, with pickle say");
     }
     return 0;
 }
@@ -131,7 +150,8 @@ static int create(struct call *call, struct error *err)
     struct snapshot_source source = {0};
     struct create_call *cc;
 
-    if (!s || check_session(s, err) < 0 || argument_name(call, "name", &source.name, err) < 0) {
+    if (!s || check_memory(call, err) < 0 || check_session(s, err) < 0 ||
+        argument_name(call, "name", &source.name, err) < 0) {
         return -1;
     }
     cc = calloc(1, sizeof(*cc));
