@@ -289,6 +289,28 @@ def test_one_that_is_cancelled_is_deleted(server, launch):
     eventually("nothing is left", lambda: images(server) == before)
 
 
+def test_an_end_while_one_is_made(server, launch):
+    """Of the session, and of the server that leaves its session to the next one."""
+    client = launch(keep=True)
+    session = create(client)
+    server.fault("TaskSnapshotFilesystem", "hang", seconds=100, times=2)
+    number = client.begin_tool("create_snapshot", {"session": session})
+    eventually("it is asked for", lambda: calls(server, "TaskSnapshotFilesystem") == 1)
+    tool(client, "end_session", session=session, how="kill")
+    assert client.tool_result(number).is_error
+
+    session = create(client)
+    says(client, "x = 1", session)
+    client.begin_tool("create_snapshot", {"session": session})
+    eventually("it is asked for", lambda: calls(server, "TaskSnapshotFilesystem") == 2)
+    client.signal(15)
+    client.wait_exit(20)
+    other = launch(keep=True)
+    assert create(other, attach=session) == session
+    assert says(other, "print(x)", session) == "1\n"
+    tool(other, "end_session", session=session)
+
+
 def test_what_the_environment_brings(launch, tmp_path):
     """Its copies are in the snapshot, as they were left; a bucket is not, and is mounted again."""
     (tmp_path / "copy.txt").write_text("new")
