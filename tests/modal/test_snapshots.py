@@ -108,7 +108,8 @@ PACKAGE = """
 import os, sys, subprocess
 os.makedirs("/workspace/src/made_here", exist_ok=True)
 with open("/workspace/src/setup.py", "w") as file:
-    file.write("from setuptools import setup\\nsetup(name='made-here', version='1.0', packages=['made_here'])")
+    file.write("from setuptools import setup\\n"
+               "setup(name='made-here', version='1.0', packages=['made_here'])")
 with open("/workspace/src/made_here/__init__.py", "w") as file:
     file.write("word = 'installed'")
 done = subprocess.run([sys.executable, "-m", "pip", "install", "--no-index", "--no-build-isolation",
