@@ -98,8 +98,8 @@ const struct tool reset_session_tool = {
     .title = "Reset a session",
     .description =
         "A fresh sandbox under the same id: variables, files and processes are gone, and a run "
-        "that is going is cancelled. Shares are brought in again unless keep_shares is false; if "
-        "a source is gone, nothing is reset.",
+        "that is going is cancelled. Shares are brought in again; if a source is gone, nothing is "
+        "reset.",
     .schema = "tools/reset_session",
     .read_only = false,
     .destructive = true,
