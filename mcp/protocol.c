@@ -159,6 +159,14 @@ static bool is_guard(const char *keyword, const json_t *value)
            json_integer_value(value) <= 1;
 }
 
+/* Variables and tags: that they are texts goes without saying, too. */
+static bool is_texts(const char *key, const json_t *value)
+{
+    const char *type = json_string_value(json_object_get(value, "type"));
+
+    return strcmp(key, "additionalProperties") == 0 && type && strcmp(type, "string") == 0;
+}
+
 /* A schema as it is listed: without the sizes that only guard the server. They are checked all the
  * same, but each would cost a model's attention with every request. */
 static json_t *listed(const json_t *schema)
@@ -170,6 +178,8 @@ static json_t *listed(const json_t *schema)
     {
         if (strcmp(key, "properties") == 0) {
             json_object_set_new(list, key, listed_properties(value));
+        } else if (is_texts(key, value)) {
+            continue;
         } else if (json_is_object(value)) {
             json_object_set_new(list, key, listed(value));
         } else if (!is_guard(key, value)) {

@@ -167,7 +167,8 @@ static void start(struct call *call)
 const struct tool install_packages_tool = {
     .name = "install_packages",
     .title = "Install packages",
-    .description = "In a session's sandbox: with pip, or of the system where it may.",
+    .description = "Installs packages in a session's sandbox: with pip, or of the system where it "
+                   "may.",
     .schema = "tools/install_packages",
     .output_schema = "results/run_code",
     .read_only = false,

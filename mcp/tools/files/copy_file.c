@@ -25,7 +25,7 @@ static void start(struct call *call)
 const struct tool copy_file_tool = {
     .name = "copy_file",
     .title = "Copy a file",
-    .description = "Or a directory, in the sandbox; dest is its new name.",
+    .description = "Copies a sandbox file or directory; dest is its new name.",
     .schema = "tools/copy_file",
     .read_only = false,
     .destructive = true,

@@ -93,7 +93,7 @@ static void start(struct call *call)
 const struct tool list_files_tool = {
     .name = "list_files",
     .title = "List files",
-    .description = "Of the sandbox: type, mode, size, time, name, link target. Paths "
+    .description = "Lists a sandbox directory: type, mode, size, time, name, link target. Paths "
                    "are taken as shown: \\\\ for a backslash, \\xHH for a byte.",
     .schema = "tools/list_files",
     .read_only = true,

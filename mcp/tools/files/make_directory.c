@@ -29,7 +29,7 @@ static void start(struct call *call)
 const struct tool make_directory_tool = {
     .name = "make_directory",
     .title = "Make a directory",
-    .description = "In the sandbox, with its parents.",
+    .description = "Makes a sandbox directory and its parents.",
     .schema = "tools/make_directory",
     .read_only = false,
     .destructive = false,

@@ -24,7 +24,7 @@ static void start(struct call *call)
 const struct tool move_file_tool = {
     .name = "move_file",
     .title = "Move a file",
-    .description = "Or a directory, in the sandbox; dest is its new name.",
+    .description = "Moves a sandbox file or directory; dest is its new name.",
     .schema = "tools/move_file",
     .read_only = false,
     .destructive = true,

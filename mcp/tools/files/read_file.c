@@ -201,7 +201,8 @@ static void start(struct call *call)
 const struct tool read_file_tool = {
     .name = "read_file",
     .title = "Read a file",
-    .description = "Of the sandbox: text (38 KB, or length up to 1 MiB), an image, or base64.",
+    .description =
+        "Reads a sandbox file: text (38 KB, or length up to 1 MiB), an image, or base64.",
     .schema = "tools/read_file",
     .read_only = true,
     .destructive = false,

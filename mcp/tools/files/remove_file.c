@@ -31,7 +31,7 @@ static void start(struct call *call)
 const struct tool remove_file_tool = {
     .name = "remove_file",
     .title = "Remove a file",
-    .description = "Or a directory, of the sandbox.",
+    .description = "Removes a sandbox file or directory.",
     .schema = "tools/remove_file",
     .read_only = false,
     .destructive = true,

@@ -80,7 +80,7 @@ static void start(struct call *call)
 const struct tool write_file_tool = {
     .name = "write_file",
     .title = "Write a file",
-    .description = "In the sandbox; parents are made.",
+    .description = "Writes a sandbox file, or appends; parents are made.",
     .schema = "tools/write_file",
     .read_only = false,
     .destructive = true,

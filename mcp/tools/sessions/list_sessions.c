@@ -21,7 +21,7 @@ static void start(struct call *call)
 const struct tool list_sessions_tool = {
     .name = "list_sessions",
     .title = "List sessions",
-    .description = "Newest first; with ended also why and when others ended.",
+    .description = "The live ones, newest first; with ended also why and when others ended.",
     .schema = "tools/list_sessions",
     .read_only = true,
     .destructive = false,
