@@ -63,7 +63,7 @@ static const size_t text_fields[] = {
     offsetof(struct environment, url),          offsetof(struct environment, token),
     offsetof(struct environment, kernel_id),    offsetof(struct environment, workdir),
     offsetof(struct environment, gpu),          offsetof(struct environment, app_name),
-    offsetof(struct environment, sandbox_name),
+    offsetof(struct environment, sandbox_name), offsetof(struct environment, snapshot),
 };
 static const size_t value_fields[] = {
     offsetof(struct environment, env),

@@ -78,6 +78,7 @@ enum setting {
     SETTING_SANDBOX_NAME = 1u << 30,
     SETTING_TAGS = 1ull << 31,
     SETTING_VOLUMES = 1ull << 32,
+    SETTING_SNAPSHOT = 1ull << 33,
 };
 
 struct environment {
@@ -87,6 +88,9 @@ struct environment {
     uint64_t given; /* of enum setting: those that were given outright */
     enum kernel_choice kernel;
     bool own_server; /* jupyter: starts a server of its own (alias local-jupyter) */
+    char *snapshot;  /* what its sandboxes begin with, which has what `image`, `packages` and so on
+                      * name: an id at the backend (CAP_SNAPSHOT). Only of an environment that was
+                      * derived for a session; NULL: none */
     char *image;     /* docker: what runs, or with the jupyter kernel what is built upon */
     json_t *packages, *apt_packages; /* arrays of strings; never NULL. Of an image that is built */
     double cpu;                      /* processors, 0: no limit of our own */

@@ -74,6 +74,7 @@ enum capability {
     CAP_REATTACH = 1u << 22,      /* executor_keep: a sandbox outlives this process */
     CAP_NETWORK_HOSTS = 1u << 23, /* network may be a list of hosts */
     CAP_STDIN_CODE = 1u << 24,    /* run_request.stdin_open and run_write, of code */
+    CAP_SNAPSHOT = 1u << 25,      /* executor_snapshot and environment.snapshot: files */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */
@@ -87,6 +88,12 @@ enum {
     RUN_ARGUMENTS_CAP = 1024,         /* of argv; what they may hold is the system's to say */
     FILES_CAP = 64,                   /* file operations at once in one executor */
     RUN_QUEUE_CAP = 64,               /* runs waiting in one executor; one more is ERROR_LIMIT */
+    SNAPSHOT_ID_CAP = 100,            /* characters of a snapshot's id */
+};
+
+/* Of executor_snapshot. */
+struct snapshot_request {
+    uint64_t ttl_seconds; /* so long the backend keeps it */
 };
 
 /*
@@ -97,9 +104,10 @@ enum {
  * stderr.
  */
 struct run_request {
-    const char *id;       /* "r-…", unique in the executor */
-    const char *language; /* "python", "shell" */
-    const char *code;     /* UTF-8, code_size bytes, may hold NUL */
+    const char *id;                          /* "r-…", unique in the executor */
+    const struct snapshot_request *snapshot; /* executor_snapshot's to fill in; else NULL */
+    const char *language;                    /* "python", "shell" */
+    const char *code;                        /* UTF-8, code_size bytes, may hold NUL */
     size_t code_size;
     const char *const *argv; /* NULL-terminated, UTF-8: then language and code are not looked at */
     bool python;             /* argv are the arguments of the session's own Python */
@@ -188,6 +196,21 @@ const struct share *executor_share(const struct executor *e, unsigned index);
  * queued (ERROR_LIMIT, ERROR_UNSUPPORTED: a language the place lacks); then no callback is made. */
 struct run *executor_run(struct executor *e, const struct run_request *request,
                          const struct run_events *events, void *data, struct error *err);
+
+/*
+ * Keeps the sandbox's files as they are between two runs, at the backend, beyond the executor's end
+ * (CAP_SNAPSHOT). It is queued as a run is: it waits for those that came before, and those that
+ * come after wait for it; it starts the sandbox if need be, and has a run's events and end. `id` is
+ * unique among the executor's runs. An outcome of CAUSE_OK has outcome.snapshot. Nothing that runs
+ * is disturbed, and with any other outcome the session is as it was, unless that says that it was
+ * lost. One that is cancelled, or past `timeout_seconds`, is answered at once; what it still comes
+ * to is deleted.
+ *
+ * What is mounted (buckets, volumes, mount shares) is not in it. NULL with `err` as executor_run.
+ */
+struct run *executor_snapshot(struct executor *e, const char *id,
+                              const struct snapshot_request *request, double timeout_seconds,
+                              const struct run_events *events, void *data, struct error *err);
 
 /* Interrupts a run that is going (and kills it after a grace), drops one that waits. Its outcome is
  * CAUSE_CANCELLED. `run` must not have completed. */

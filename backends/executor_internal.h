@@ -60,10 +60,14 @@ enum stop {
     STOP_CANCEL,
 };
 
+struct snapping;
+
 struct run {
     struct executor *executor;
     struct run *next;
-    struct run_request request; /* its texts are owned */
+    struct run_request request;       /* its texts are owned */
+    struct snapshot_request snapshot; /* what request.snapshot points to */
+    struct snapping *snapping;        /* it is being made; NULL: not, or not any more */
     char id[RUN_ID_SIZE];
     struct run_events events;
     void *data;
@@ -260,6 +264,13 @@ const char *const *run_copy_argv(const char *const *argv);
 /* The run has been given to the kernel: what came for its stdin meanwhile goes there. */
 void executor_send_input(struct run *run);
 
+/* executor_snapshot.c: a run that is one (request.snapshot). */
+int executor_snapshot_begin(struct executor *e, struct run *run); /* -errno */
+/* It is stopped: its outcome is decided, and the machine goes on. */
+void executor_snapshot_stop(struct run *run);
+/* It has its outcome: what the machine still says of it is nobody's. */
+void executor_snapshot_over(struct run *run);
+
 /* executor_leave.c */
 void executor_tell_where(struct executor *e); /* its sandbox is ready */
 /* A machine has ended: is the sandbox known to be gone? */
@@ -275,6 +286,8 @@ extern const struct kernel_events executor_kernel_events;
 void outcome_of_reply(struct run *run, const struct kernel_reply *reply);
 void outcome_of_exit(struct run *run, const struct box *box, const struct machine_exit *exit);
 void outcome_of_cancel(struct run *run, bool state_lost);
+/* `run->stop` first, then `err`, then `id`. */
+void outcome_of_snapshot(struct run *run, const char *id, const struct error *err);
 void outcome_of_start_error(struct run *run, enum error_kind kind, const char *message);
 /* "its process was ended by SIGSEGV"; to be freed. */
 char *exit_sentence(const struct box *box, const struct machine_exit *exit);

@@ -71,7 +71,7 @@ bool executor_leave(struct executor *e, executor_done done, void *data)
 {
     if (!e->closing) {
         e->leaving = e->tag && e->box && e->state == EXECUTOR_READY;
-        e->left_busy = e->current && !e->current->ending;
+        e->left_busy = e->current && !e->current->ending && !e->current->request.snapshot;
     }
     executor_close(e, done, data);
     return e->leaving;

@@ -281,6 +281,22 @@ void outcome_of_cancel(struct run *run, bool state_lost)
                                        : "The run was cancelled before it started.");
 }
 
+void outcome_of_snapshot(struct run *run, const char *id, const struct error *err)
+{
+    struct outcome *o = &run->outcome;
+    char space[64];
+
+    if (run->stop != STOP_NONE) {
+        set_stop_cause(run);
+        set_note(o, "The snapshot %s. The session goes on as it was.", stop_words(run, space));
+    } else if (err) {
+        o->cause = cause_of_error(err->kind);
+        set_note(o, "%s", err->message);
+    } else {
+        o->snapshot = copy(id);
+    }
+}
+
 static bool ends_a_sentence(const char *text)
 {
     size_t n = strlen(text);

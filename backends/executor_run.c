@@ -54,6 +54,10 @@ static int copy_request(struct run *run, const struct run_request *from)
     memcpy(run->id, from->id, strlen(from->id) + 1);
     to->id = run->id;
     to->folder = run->executor->place->env->workdir;
+    if (from->snapshot) {
+        run->snapshot = *from->snapshot;
+        to->snapshot = &run->snapshot;
+    }
     to->code_size = code ? from->code_size : 0;
     to->code = copy_bytes(from->code, to->code_size);
     to->argv = from->argv ? run_copy_argv(from->argv) : NULL;
@@ -264,7 +268,8 @@ void executor_next(struct executor *e)
     spooled = run->request.keep_full_output ? e->box->machine : NULL;
     spool_init(&run->spools[STREAM_STDOUT], spooled);
     spool_init(&run->spools[STREAM_STDERR], spooled);
-    r = e->place->kernel->run(e->kernel, &run->request);
+    r = run->request.snapshot ? executor_snapshot_begin(e, run)
+                              : e->place->kernel->run(e->kernel, &run->request);
     if (r == 0) {
         run_is_going(e, run);
         executor_send_input(run);
@@ -349,6 +354,7 @@ static void add_restart_note(struct executor *e, struct outcome *outcome)
 /* How it ended is clear. What happens to the session from now on is not this run's. */
 static void decide(struct run *run)
 {
+    executor_snapshot_over(run);
     run->outcome.duration_ms = (uv_hrtime() - run->started_ns) / 1000000;
     add_restart_note(run->executor, &run->outcome);
 }
@@ -457,6 +463,10 @@ void executor_run_stop(struct run *run, enum stop stop)
         return; /* on its way out already */
     }
     run->stop = stop;
+    if (run->request.snapshot) {
+        executor_arm(e, 0); /* it is told from the loop */
+        return;
+    }
     uint64_t age = (uv_hrtime() - run->started_ns) / 1000000;
     if (age < e->limits.young) {
         executor_arm(e, e->limits.young - age);
@@ -472,7 +482,9 @@ void executor_run_timer(struct executor *e)
     if (!run || run->ending) {
         return;
     }
-    if (run->stop == STOP_NONE) {
+    if (run->request.snapshot) {
+        executor_snapshot_stop(run);
+    } else if (run->stop == STOP_NONE) {
         executor_run_stop(run, STOP_TIMEOUT);
     } else if (!run->interrupted) {
         interrupt(run);

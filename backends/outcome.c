@@ -63,5 +63,6 @@ void outcome_deinit(struct outcome *o)
     free(o->full[STREAM_STDOUT].path);
     free(o->full[STREAM_STDERR].path);
     changed_deinit(&o->changed);
+    free(o->snapshot);
     outcome_init(o);
 }

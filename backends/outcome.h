@@ -65,6 +65,7 @@ struct outcome {
     uint64_t peak_rss_kib;
     struct full_output full[2]; /* by enum stream */
     struct changed changed;     /* files of the workspace that it made or changed */
+    char *snapshot;             /* the id of what executor_snapshot has made; NULL */
 };
 
 /* "SIGSEGV" for 11; "SIG<number>" for one without a name. The text is static or in `space`. */

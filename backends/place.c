@@ -75,6 +75,15 @@ void place_warm(struct place *place)
     }
 }
 
+int place_delete_snapshot(struct place *place, const char *id, executor_done done, void *data,
+                          struct error *err)
+{
+    if (place_needs(place, CAP_SNAPSHOT, "a snapshot", err) < 0) {
+        return -1;
+    }
+    return place->ops->snapshot_delete(place, id, done, data, err);
+}
+
 void place_close(struct place *place, void (*closed)(void *data), void *data)
 {
     place->ops->close(place, closed, data);

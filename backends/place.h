@@ -37,6 +37,9 @@
 struct machine;
 struct link;
 
+/* `id` at the backend, or NULL with `err`. */
+typedef void (*snapshot_done)(void *data, const char *id, const struct error *err);
+
 /* How a machine ended, from what the system says. */
 enum exit_how {
     EXIT_CODE,          /* the worker's process ended by itself: `code` */
@@ -145,6 +148,18 @@ struct place_ops {
      * borrowed until this returns. NULL without CAP_FILES. */
     void (*machine_file)(struct machine *m, const struct file_request *request, file_done done,
                          void *data);
+    /* Keeps its files, after on_started and while no run is going. `done` once, never before this
+     * returned, also when the machine dies meanwhile (ERROR_LOST, after its on_exit). The request
+     * is borrowed until this returns. NULL without CAP_SNAPSHOT. */
+    void (*machine_snapshot)(struct machine *m, const struct snapshot_request *request,
+                             snapshot_done done, void *data);
+    /* Nobody waits for the one with this `data` any more: `done` is not called, and what it comes
+     * to is deleted. */
+    void (*machine_snapshot_drop)(struct machine *m, const void *data);
+    /* Deletes one; `done` once, never before this returned, with an ERROR_NOT_FOUND when there is
+     * none. -1 with `err` when that cannot even be asked for: `done` is not called. */
+    int (*snapshot_delete)(struct place *place, const char *id, executor_done done, void *data,
+                           struct error *err);
     /* Where a machine without a root of its own has its /workspace and /tmp: the folder that they
      * are in, as the code sees it. NULL, or an answer of NULL: at the root, as everywhere else. */
     const char *(*machine_folder)(const struct machine *m);
@@ -193,6 +208,9 @@ void place_tell_left(const struct place_left *left,
                      void (*each)(void *data, const struct place_check *check), void *data);
 
 void place_warm(struct place *place);
+/* As place_ops.snapshot_delete, of a place with CAP_SNAPSHOT. */
+int place_delete_snapshot(struct place *place, const char *id, executor_done done, void *data,
+                          struct error *err);
 void place_close(struct place *place, void (*closed)(void *data), void *data);
 
 /*

@@ -21,8 +21,8 @@ enum { NAMES_MAX = 64 };
      SETTING_DISK_MIB | SETTING_DOCKERFILE_COMMANDS | SETTING_GPU | SETTING_IMAGE |                \
      SETTING_KERNEL | SETTING_MEMORY_LIMIT_MIB | SETTING_MEMORY_MIB | SETTING_MODAL_SECRETS |      \
      SETTING_NETWORK_FILE_SYSTEMS | SETTING_PACKAGES | SETTING_POOL | SETTING_PORTS |              \
-     SETTING_PROCESSES | SETTING_PYTHON | SETTING_REGION | SETTING_SANDBOX_NAME | SETTING_TAGS |   \
-     SETTING_VOLUMES)
+     SETTING_PROCESSES | SETTING_PYTHON | SETTING_REGION | SETTING_SANDBOX_NAME |                  \
+     SETTING_SNAPSHOT | SETTING_TAGS | SETTING_VOLUMES)
 
 /* What the program knows of the backends that are modules; their `open` is in the module. */
 static const char *const languages[] = {"python", "shell", NULL};
@@ -96,7 +96,7 @@ static const char *const setting_names[] = {
     "kernel", "kernel_id", "memory_mib", "packages", "pool", "processes", "python",
     "read_only_root", "runtime", "token", "url", "user", "gpu", "app_name", "cpu_limit",
     "dockerfile_commands", "memory_limit_mib", "modal_secrets", "network_file_systems", "ports",
-    "region", "sandbox_name", "tags", "volumes",
+    "region", "sandbox_name", "tags", "volumes", "snapshot",
 };
 /* clang-format on */
 

@@ -315,8 +315,8 @@ int policy_check(const struct policy *policy, const struct environment *base, co
 /* --- the environment that comes of it --- */
 
 /* What changes the sandboxes themselves, and what is only about when they end. */
-static const char *const place_keys[] = {"cpu",  "disk_mib", "gpu",      "image",  "memory_mib",
-                                         "mode", "network",  "packages", "workdir"};
+static const char *const place_keys[] = {"cpu",  "disk_mib", "gpu",      "image",    "memory_mib",
+                                         "mode", "network",  "packages", "snapshot", "workdir"};
 static const char *const session_keys[] = {"timeout_seconds", "idle_timeout_seconds",
                                            "max_lifetime_seconds", "secrets"};
 
@@ -349,6 +349,18 @@ static int join_packages(const struct environment *base, json_t *wishes)
     return wished ? json_object_set_new(wishes, "packages", all) : 0;
 }
 
+/* No key of the config's: an environment of that kind has an image. */
+static int begin_with(struct environment *env, const json_t *wishes, struct error *err)
+{
+    const char *snapshot = json_string_value(json_object_get(wishes, "snapshot"));
+
+    if (snapshot) {
+        env->snapshot = strdup(snapshot);
+        env->given |= SETTING_SNAPSHOT;
+    }
+    return env->snapshot || !snapshot ? 0 : out_of_memory(err);
+}
+
 static int make(const struct environment *base, const json_t *wishes, struct derived *derived,
                 struct error *err)
 {
@@ -359,7 +371,7 @@ static int make(const struct environment *base, const json_t *wishes, struct der
         return out_of_memory(err);
     }
     derived->env = env;
-    if (config_fill_environment(env, wishes, err) < 0) {
+    if (config_fill_environment(env, wishes, err) < 0 || begin_with(env, wishes, err) < 0) {
         derived_deinit(derived);
         return -1;
     }

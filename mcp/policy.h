@@ -54,7 +54,8 @@ struct derived {
 /*
  * The environment `base` with what a client wishes over it: an object with any of cpu, memory_mib,
  * disk_mib, gpu, image, packages (besides the environment's), network, mode, timeout_seconds,
- * idle_timeout_seconds, max_lifetime_seconds; other keys are not looked at, and types and ranges
+ * idle_timeout_seconds, max_lifetime_seconds, snapshot (an id, and with it the image and packages
+ * that it counts as: mcp/snapshots.h); other keys are not looked at, and types and ranges
  * have passed the tool's schema. -1 with an ERROR_REFUSED, or an ERROR_INVALID for a word that is
  * none.
  */

@@ -139,19 +139,32 @@ static json_t *listed_properties(const json_t *properties)
     return list;
 }
 
+enum { LARGE = 1000 }; /* nobody asks for so much of anything without being told */
+
 static bool is_guard(const char *keyword, const json_t *value)
 {
-    static const char *const guards[] = {"minLength", "maxLength", "minItems", "maxItems",
-                                         "exclusiveMinimum"};
+    static const char *const guards[] = {"minLength", "maxLength",        "minItems",
+                                         "maxItems",  "exclusiveMinimum", "pattern"};
 
     for (size_t i = 0; i < sizeof(guards) / sizeof(*guards); i++) {
         if (strcmp(keyword, guards[i]) == 0) {
             return true;
         }
     }
+    if (strcmp(keyword, "maximum") == 0) {
+        return json_number_value(value) >= LARGE;
+    }
     /* That a count is not negative, or not none, goes without saying. */
     return strcmp(keyword, "minimum") == 0 && json_is_integer(value) &&
            json_integer_value(value) <= 1;
+}
+
+/* Variables and tags: that they are texts goes without saying, too. */
+static bool is_texts(const char *key, const json_t *value)
+{
+    const char *type = json_string_value(json_object_get(value, "type"));
+
+    return strcmp(key, "additionalProperties") == 0 && type && strcmp(type, "string") == 0;
 }
 
 /* A schema as it is listed: without the sizes that only guard the server. They are checked all the
@@ -165,6 +178,8 @@ static json_t *listed(const json_t *schema)
     {
         if (strcmp(key, "properties") == 0) {
             json_object_set_new(list, key, listed_properties(value));
+        } else if (is_texts(key, value)) {
+            continue;
         } else if (json_is_object(value)) {
             json_object_set_new(list, key, listed(value));
         } else if (!is_guard(key, value)) {

@@ -276,7 +276,9 @@ static int open_parts(struct server *s, const struct server_options *options, st
     s->lifeline = lifeline_new(s->loop, on_cut, s);
     s->sessions = sessions_new(s->loop, s->config, s->log);
     s->runs = run_records_new(s->loop);
-    if (!s->runs || !s->subscriptions || !s->roots || !s->consent || !s->lifeline || !s->sessions) {
+    s->snapshots = snapshots_new();
+    if (!s->snapshots || !s->runs || !s->subscriptions || !s->roots || !s->consent ||
+        !s->lifeline || !s->sessions) {
         return error_set(err, ERROR_INTERNAL, "out of memory");
     }
     resources_watch(s);
@@ -308,6 +310,7 @@ static void close_parts(struct server *s)
         sessions_close(s->sessions, nobody_waits, NULL);
     }
     run_records_free(s->runs);
+    snapshots_free(s->snapshots);
     json_decref(s->subscriptions);
     free(s);
 }
@@ -344,6 +347,7 @@ void server_free(struct server *server)
         call_free(server->calls);
     }
     run_records_free(server->runs);
+    snapshots_free(server->snapshots);
     json_decref(server->subscriptions);
     buffer_deinit(&server->scratch);
     free(server);
@@ -357,6 +361,11 @@ const struct config *server_config(const struct server *server)
 struct sessions *server_sessions(struct server *server)
 {
     return server->sessions;
+}
+
+struct snapshots *server_snapshots(struct server *server)
+{
+    return server->snapshots;
 }
 
 struct run_records *server_runs(struct server *server)

@@ -17,6 +17,7 @@
  */
 struct server;
 struct run_records;
+struct snapshots;
 struct sessions;
 
 struct server_options {
@@ -41,6 +42,7 @@ void server_free(struct server *server); /* after `stopped` */
 const struct config *server_config(const struct server *server);
 struct sessions *server_sessions(struct server *server);
 struct run_records *server_runs(struct server *server);
+struct snapshots *server_snapshots(struct server *server);
 uv_loop_t *server_loop(struct server *server);
 struct log *server_log(struct server *server);
 

@@ -16,6 +16,7 @@
 #include "mcp/run_record.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
+#include "mcp/snapshots.h"
 #include "mcp/stdio.h"
 
 /*
@@ -76,7 +77,8 @@ struct server {
     struct roots *roots;
     struct consent *consent;
     struct sessions *sessions;
-    struct run_records *runs; /* outlives the sessions */
+    struct run_records *runs; /* outlives the sessions, as do: */
+    struct snapshots *snapshots;
 
     enum protocol version;    /* of the connection; PROTOCOL_NONE before initialize */
     bool can_ask;             /* as it said at initialize */

@@ -114,6 +114,11 @@ static int open_own_shares(struct share_list *list, const struct config *config,
 
     json_array_foreach(env->shares, index, wanted)
     {
+        const char *type = json_string_value(json_object_get(wanted, "type"));
+
+        if (env->snapshot && strcmp(type, "copy") == 0) {
+            continue; /* it is in there, as the session left it */
+        }
         if (open_own_share(list, config, wanted, err) < 0) {
             return error_wrap(err, "environment \"%s\", shares[%zu]", env->name, index);
         }

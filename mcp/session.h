@@ -54,6 +54,11 @@ struct session *sessions_find(struct sessions *sessions, const char *name, struc
 /* The same, and one that is about to end is found, too. */
 struct session *sessions_look_up(struct sessions *sessions, const char *name, struct error *err);
 
+/* The place of a configured environment, opened if need be; there as long as the sessions are. NULL
+ * with an error. */
+struct place *sessions_place(struct sessions *sessions, const struct environment *env,
+                             struct error *err);
+
 /* --- sessions that are asked for --- */
 
 struct session_options {
@@ -161,6 +166,11 @@ void sessions_on_idle_output(struct sessions *sessions,
 const char *session_id(const struct session *s);
 /* Its own where it was made with wishes. Lives as long as the session. */
 const struct environment *session_environment(const struct session *s);
+/* The configured one that it comes from. */
+const struct environment *session_base(const struct session *s);
+/* Milliseconds since 1970, by the clock on the wall; and "2026-11-22T13:05:10Z". */
+uint64_t session_wall_ms(void);
+json_t *session_moment_json(uint64_t ms);
 /* NULL once it has ended, which it may while it is in use: end_session kills. Whoever comes back to
  * a session (a second step, an answer that was waited for) looks first. */
 struct executor *session_executor(struct session *s);

@@ -17,6 +17,11 @@ enum {
 
 /* --- small values --- */
 
+const struct environment *session_base(const struct session *s)
+{
+    return s->base;
+}
+
 json_t *session_moment_json(uint64_t ms)
 {
     time_t seconds = (time_t)(ms / 1000);
@@ -225,12 +230,13 @@ json_t *session_facts(struct session *s, size_t log_lines)
 {
     json_t *object = row(s);
     json_t *more = json_pack(
-        "{ss ss sI so so so so* so so* ss* so}", "backend", s->env->backend, "mode",
+        "{ss ss sI so so so so* so so* ss* ss* so}", "backend", s->env->backend, "mode",
         mode_name(s->env->mode), "remaining_seconds", (json_int_t)(left(s, s->end_at) / 1000),
         "limits", limits(s->env), "shares", shares(s), "env", variable_names(s), "secrets",
         secrets(s), "last_run", last_run(s), "packages",
         json_array_size(s->env->packages) ? json_incref(s->env->packages) : NULL, "image",
-        s->env->image, "log_tail", session_log_tail(&s->log, log_lines, LOG_LIMIT));
+        s->env->image, "snapshot", s->env->snapshot, "log_tail",
+        session_log_tail(&s->log, log_lines, LOG_LIMIT));
     uint64_t idle_at = s->used_at + (uint64_t)(s->env->idle_timeout_seconds * 1000);
 
     if (!object || !more || json_object_update(object, more) < 0) {

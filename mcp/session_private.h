@@ -168,8 +168,6 @@ struct sessions {
 /* session.c */
 struct session *session_new(struct sessions *owner, struct place_slot *slot, const char *id,
                             const struct session_options *options, struct error *err);
-/* Milliseconds since 1970, by the clock on the wall. */
-uint64_t session_wall_ms(void);
 /* "s-" and 8 characters for the kind 's', out of the lower 40 bits. */
 void session_handle(char id[SESSION_ID_SIZE], char kind, uint64_t bits);
 /* Stops the executor; the session goes when nobody uses it any more. */
@@ -199,9 +197,6 @@ void session_free_kept(struct session *s);
 /* Rows of those that were left. -1 when out of memory. */
 int sessions_add_left(const struct sessions *sessions, const json_t *tags, json_t *list);
 json_t *session_left_row(const json_t *record);
-
-/* session_facts.c: "2026-11-22T13:05:10Z" */
-json_t *session_moment_json(uint64_t ms);
 
 /* sessions_end.c */
 void sessions_schedule(struct sessions *sessions);

@@ -69,6 +69,19 @@ static struct place_slot *open_slot(struct sessions *sessions, const struct envi
     return slot;
 }
 
+struct place *sessions_place(struct sessions *sessions, const struct environment *env,
+                             struct error *err)
+{
+    struct place_slot *slot = NULL;
+
+    if (sessions->closing) {
+        error_set(err, ERROR_LOST, "the server is stopping");
+    } else {
+        slot = open_slot(sessions, env, err);
+    }
+    return slot ? slot->place : NULL;
+}
+
 static void free_own_slot(struct place_slot *slot)
 {
     environment_deinit(slot->own);

@@ -7,8 +7,9 @@
 #include "backends/base/nearest.h"
 
 static const struct toolset toolsets[] = {
-    {"core", core_tools},         {"files", files_tools}, {"commands", commands_tools},
-    {"sessions", sessions_tools}, {"runs", runs_tools},   {"environments", environments_tools},
+    {"core", core_tools},           {"files", files_tools}, {"commands", commands_tools},
+    {"sessions", sessions_tools},   {"runs", runs_tools},   {"environments", environments_tools},
+    {"snapshots", snapshots_tools},
 };
 
 enum {
@@ -16,7 +17,7 @@ enum {
     NAME_CAP = 64,
 };
 
-#define NAMES "core, files, commands, sessions, runs, environments or all"
+#define NAMES "core, files, commands, sessions, runs, environments, snapshots or all"
 
 const struct toolset *toolset_at(unsigned index)
 {
@@ -28,10 +29,6 @@ static int unknown_toolset(const char *name, struct error *err)
     const char *names[TOOLSET_COUNT + 1];
     const char *nearest;
 
-    if (strcmp(name, "snapshots") == 0) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "the toolset \"snapshots\" is not built; there are " NAMES);
-    }
     for (unsigned i = 0; i < TOOLSET_COUNT; i++) {
         names[i] = toolsets[i].name;
     }

@@ -25,12 +25,13 @@ extern const struct tool *const commands_tools[];
 extern const struct tool *const sessions_tools[];
 extern const struct tool *const runs_tools[];
 extern const struct tool *const environments_tools[];
+extern const struct tool *const snapshots_tools[];
 
 /* The row number `index`, NULL past the last; its bit in a set is 1u << index. */
 const struct toolset *toolset_at(unsigned index);
 
 /* Adds the bit of the toolset `name`, or of all for "all", to *set. -1 with an error that lists the
- * names there are, and the nearest; ERROR_UNSUPPORTED for one that is known and not built. */
+ * names there are, and the nearest. */
 int toolset_add(const char *name, unsigned *set, struct error *err);
 
 /* The same for "files,commands". */

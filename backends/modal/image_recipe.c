@@ -55,6 +55,18 @@ static int check_image(const char *image, struct error *err)
     return 0;
 }
 
+static int check_snapshot(const char *id, struct error *err)
+{
+    if (!is_image_id(id)) {
+        return error_set(
+            err, ERROR_INVALID,
+            "snapshot: \"%.100s\" is no id of a snapshot of files at Modal (\"im-…\"); those of "
+            "memory (\"sn-…\") are not supported",
+            id);
+    }
+    return 0;
+}
+
 static int check_python(const struct environment *env, struct error *err)
 {
     if (env->python && !env->image && !is_version(env->python)) {
@@ -125,7 +137,8 @@ static int check_commands(const json_t *list, struct error *err)
 int modal_recipe_check(const struct environment *env, struct error *err)
 {
     if (recipe_check(env, err) < 0 || check_python(env, err) < 0 ||
-        (env->image && check_image(env->image, err) < 0)) {
+        (env->image && check_image(env->image, err) < 0) ||
+        (env->snapshot && check_snapshot(env->snapshot, err) < 0)) {
         return -1;
     }
     return check_commands(env->dockerfile_commands, err);
@@ -313,10 +326,15 @@ int modal_recipe_make(const struct environment *env, const char *builder, bool j
     if (modal_recipe_check(env, err) < 0) {
         return -1;
     }
-    result = add_base(&r, env, builder);
-    result = result < 0 ? result : add_apt(&r, env);
-    result = result < 0 ? result : add_pip(&r, env, jupyter);
-    add_commands(&r, env);
+    if (env->snapshot) {
+        r.image_id = strdup(env->snapshot);
+        result = r.image_id ? 0 : -1;
+    } else {
+        result = add_base(&r, env, builder);
+        result = result < 0 ? result : add_apt(&r, env);
+        result = result < 0 ? result : add_pip(&r, env, jupyter);
+        add_commands(&r, env);
+    }
     for (unsigned i = 0; i < r.count; i++) {
         result = strings_ok(&r.layers[i].commands) < 0 ? -1 : result;
     }

@@ -17,7 +17,8 @@
  *   pip         `packages`, and what the jupyter kernel needs
  *   commands    `dockerfile_commands`
  *
- * With an `image`, `python` is the program of it that runs code.
+ * With an `image`, `python` is the program of it that runs code. A `snapshot` is an image that has
+ * all of these, so nothing is built.
  */
 enum {
     MODAL_LAYERS = 4,

@@ -61,8 +61,9 @@ enum {
     MEMORY_WORD_MS = 200,     /* a worker ended by SIGKILL: the service's word is waited for */
     WAIT_HOLD_MS = 10 * 1000, /* as the official client: how long one SandboxWait is held */
     WAIT_SPARE_MS = 5 * 1000,
-    WAIT_AGAIN_MS = 1000, /* after one that failed */
-    KILL_MS = 5000,       /* a worker was to be killed: then the sandbox is */
+    WAIT_AGAIN_MS = 1000,     /* after one that failed */
+    KILL_MS = 5000,           /* a worker was to be killed: then the sandbox is */
+    SNAPSHOT_MS = 300 * 1000, /* a snapshot, all attempts of it */
     CREATE_MS = 120 * 1000,
     CREATE_TRIES = 4,
     CREATE_AGAIN_MS = 500,
@@ -101,6 +102,7 @@ struct sandbox {
     struct modal_rpc *wait; /* SandboxWait */
     struct modal_router *router;
     struct modal_exec *exec;
+    struct snapshot_op *snapshots;         /* that are being made */
     void (*last_ended)(struct sandbox *s); /* when the end of the last one is told */
     bool v1;
     bool getting; /* resources are */
@@ -175,6 +177,17 @@ char *kept_ended(const struct sandbox *s, const char *words);
 json_t *sandbox_where(const struct crate *crate);
 /* Adds to its tags what proves whose it is. */
 void kept_tags(const struct sandbox *s, struct owner_tags *tags);
+
+/* ---- snapshot.c ---- */
+
+/* For crate_ops. */
+int sandbox_snapshot(struct crate *c, const struct snapshot_request *request, snapshot_done done,
+                     void *data, struct error *err);
+void sandbox_snapshot_drop(struct crate *c, const void *data);
+/* It is being closed: those that are going are answered, and end with its router. */
+void sandbox_lose_snapshots(struct sandbox *s);
+int modal_snapshot_delete(struct place *place, const char *id, executor_done done, void *data,
+                          struct error *err);
 
 /* ---- sandbox_jupyter.c: the kernel of that name instead of the runner ---- */
 

@@ -243,6 +243,7 @@ void sandbox_close(struct crate *crate)
     s->base.state = CRATE_CLOSING;
     s->base.events = NULL;
     s->request = (struct start_request){0};
+    sandbox_lose_snapshots(s);
     stop_start(s, creating);
     if (s->base.occupant) {
         s->base.occupant->ops->close(s->base.occupant, on_occupant_closed, s);

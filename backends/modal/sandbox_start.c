@@ -181,7 +181,12 @@ static void create_failed(struct sandbox *s, enum grpc_status status, const stru
         modal_resources_forget(s->place->resources); /* an image may be gone, a secret */
         get_ids(s);
     } else {
-        sandbox_fail(s, err->kind, "the service made no sandbox: %s", err->message);
+        bool gone = status == GRPC_NOT_FOUND && s->place->base.env->snapshot;
+        sandbox_fail(s, err->kind, "the service made no sandbox%s: %s",
+                     gone ? " (is the snapshot there still? It may have been deleted, or its time "
+                            "is over)"
+                          : "",
+                     err->message);
     }
 }
 

@@ -58,6 +58,11 @@ struct crate_ops {
     json_t *(*where)(const struct crate *c);
     /* Removes it (unless `left`); nobody's from now on. No event follows. */
     void (*close)(struct crate *c);
+    /* As place_ops.machine_snapshot and machine_snapshot_drop, of one that is up; -1 with `err`:
+     * `done` is not called. NULL without CAP_SNAPSHOT. */
+    int (*snapshot)(struct crate *c, const struct snapshot_request *request, snapshot_done done,
+                    void *data, struct error *err);
+    void (*snapshot_drop)(struct crate *c, const void *data);
 };
 
 struct crate {
@@ -176,6 +181,9 @@ void crate_machine_put(struct machine *m, const struct share *share, executor_pr
 void crate_machine_put_cancel(struct machine *m);
 void crate_machine_file(struct machine *m, const struct file_request *request, file_done done,
                         void *data);
+void crate_machine_snapshot(struct machine *m, const struct snapshot_request *request,
+                            snapshot_done done, void *data);
+void crate_machine_snapshot_drop(struct machine *m, const void *data);
 void crate_machine_interrupt(struct machine *m);
 int crate_machine_signal(struct machine *m, int number);
 void crate_machine_kill(struct machine *m);

@@ -18,6 +18,11 @@ struct crate_machine {
     char *lost;   /* the crate went away while nobody looked */
     uv_timer_t soon;
     struct file_waiting *unasked; /* requests about files that nobody was there for */
+    struct {
+        snapshot_done done; /* NULL: there is none */
+        void *data;
+        struct error err;
+    } unmade; /* a snapshot that could not even be asked for */
     bool has_pending;
     struct machine_exit pending;
     char *pending_text;
@@ -53,6 +58,19 @@ static void tell_exit(struct crate_machine *m, const struct machine_exit *exit)
     m->base.events.on_exit(m->base.data, exit);
 }
 
+static void tell_unmade(struct crate_machine *m)
+{
+    snapshot_done done = m->unmade.done;
+    struct error err = m->unmade.err;
+
+    m->unmade.done = NULL;
+    m->unmade.err = (struct error){0};
+    if (done) {
+        done(m->unmade.data, NULL, &err);
+    }
+    error_clear(&err);
+}
+
 static void on_soon(uv_timer_t *timer)
 {
     struct crate_machine *m = timer->data;
@@ -68,6 +86,7 @@ static void on_soon(uv_timer_t *timer)
         }
         crates_fill_later(m->crates);
     }
+    tell_unmade(m);
 }
 
 static void exit_soon(struct crate_machine *m, struct machine_exit exit)
@@ -229,6 +248,7 @@ void crate_machine_close(struct machine *base, void (*closed)(void *data), void 
     m->closed = closed;
     m->closed_data = data;
     file_waiting_lost(&m->unasked);
+    tell_unmade(m);
     let_go(m);
     uv_close((uv_handle_t *)&m->soon, on_soon_closed);
 }
@@ -316,5 +336,36 @@ void crate_machine_file(struct machine *base, const struct file_request *request
     } else {
         file_wait(&m->unasked, done, data);
         uv_timer_start(&m->soon, on_soon, 0, 0);
+    }
+}
+
+void crate_machine_snapshot(struct machine *base, const struct snapshot_request *request,
+                            snapshot_done done, void *data)
+{
+    struct crate_machine *m = (struct crate_machine *)base;
+    struct crate *c = m->crate;
+    struct error err = {0};
+
+    if (!c || c->state != CRATE_UP) {
+        error_set(&err, ERROR_LOST, "the %s is %s", m->crates->ops->noun, c ? "ending" : "gone");
+    } else if (c->ops->snapshot(c, request, done, data, &err) == 0) {
+        return;
+    }
+    error_clear(&m->unmade.err);
+    m->unmade.done = done;
+    m->unmade.data = data;
+    m->unmade.err = err;
+    uv_timer_start(&m->soon, on_soon, 0, 0);
+}
+
+void crate_machine_snapshot_drop(struct machine *base, const void *data)
+{
+    struct crate_machine *m = (struct crate_machine *)base;
+
+    if (m->unmade.data == data) {
+        m->unmade.done = NULL;
+    }
+    if (m->crate) {
+        m->crate->ops->snapshot_drop(m->crate, data);
     }
 }

@@ -399,8 +399,7 @@ const struct tool add_share_tool = {
     .name = "add_share",
     .title = "Add a share",
     .description =
-        "Brings a file or directory of this machine into a session's sandbox, at dest. It must lie "
-        "where the owner or the client allows.",
+        "Brings a file or directory of this machine, or a bucket, into a session's sandbox.",
     .schema = "tools/add_share",
     .read_only = false,
     .destructive = false,

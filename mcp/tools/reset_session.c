@@ -97,9 +97,9 @@ const struct tool reset_session_tool = {
     .name = "reset_session",
     .title = "Reset a session",
     .description =
-        "Throws a session's sandbox away and keeps its id: variables, files and processes are "
-        "gone, and a run that is going is cancelled. Its shares are brought in again unless "
-        "keep_shares is false; if a source is gone, nothing is reset.",
+        "A fresh sandbox under the same id: variables, files and processes are gone, and a run "
+        "that is going is cancelled. Shares are brought in again; if a source is gone, nothing is "
+        "reset.",
     .schema = "tools/reset_session",
     .read_only = false,
     .destructive = true,

@@ -44,18 +44,18 @@ static void start(struct call *call)
 
 #define DESCRIPTION                                                                                \
     "Runs Python (or bash, with language shell) in an isolated sandbox; returns what it printed, " \
-    "the value of the last expression, figures and other rich output, and how it ended.\n"         \
-    "- Variables, imports and files stay from call to call within a session.\n"                    \
-    "- Figures are returned without a show(); top-level await, %pip install and !command work.\n"  \
-    "- The working directory is /workspace; bring files in with add_share.\n"                      \
+    "the last expression's value, rich output such as figures, and how it ended.\n"                \
+    "- Variables, imports and files stay within a session.\n"                                      \
+    "- Figures need no show(); top-level await, %pip install and !command work.\n"                 \
+    "- It works in /workspace; bring files in with add_share.\n"                                   \
     "- Long output is cut in the middle; the note says which file has all of it."
 
 /* With the toolset `runs`: `background` is there, and its answer need not have an outcome. */
 static const struct tool run_code_with_runs = {
     .name = "run_code",
     .title = "Run code",
-    .description = DESCRIPTION
-    "\n- A run that a call has waited for long goes on in the background: poll_run has the rest.",
+    .description =
+        DESCRIPTION "\n- A run that takes long goes on in the background: poll_run has the rest.",
     .schema = "tools/run_code_background",
     .output_schema = "results/run_code_background",
     .read_only = false,

@@ -53,6 +53,27 @@ def test_a_bucket(launch):
     assert result.outcome["error"]["etype"] in ("OSError", "PermissionError")
 
 
+@pytest.mark.lacking("snapshot")
+def test_snapshots(box):
+    assert box.value("1 + 1") == "2"
+    refused(box.call("create_snapshot"), "snapshot")
+    assert box.value("1 + 1") == "2"
+
+
+@pytest.mark.needs("snapshot", "stateful")
+def test_a_snapshot(box):
+    box.run("word = 'kept'; open('mark', 'w').write(word)")
+    made = box.call("create_snapshot")
+    assert not made.is_error, made
+    ask = box.server.tool
+    id_ = json.loads(ask("list_snapshots", {}).text())["snapshots"][0]["id"]
+    session = ask("create_session", {"snapshot": id_}).session
+    assert box.server.run("open('mark').read()", session=session).text("result") == "'kept'"
+    assert not ask("end_session", {"session": session}).is_error
+    assert not ask("delete_snapshot", {"snapshot": id_}).is_error
+    assert box.value("word") == "'kept'"
+
+
 @pytest.mark.lacking("network_hosts")
 def test_some_hosts(variant):
     done = subprocess.run([binary(), "run", "--backend", variant.backend, "--network", "pypi.org",

@@ -125,13 +125,6 @@ def test_a_network_policy_that_is_not_built_is_refused(cellblock, policy):
     assert policy in done.stderr and "not supported yet" in done.stderr
 
 
-def test_a_toolset_that_is_not_built_is_refused(cellblock):
-    """It is known, and not wrong usage."""
-    done = cellblock("--toolsets", "files,snapshots")
-    assert done.returncode == 3
-    assert "snapshots" in done.stderr and "not built" in done.stderr
-
-
 def test_a_full_disk_does_not_look_like_success(cellblock):
     """What could not be printed is an error."""
     with open("/dev/full", "w", encoding="utf-8") as full:

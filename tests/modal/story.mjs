@@ -107,6 +107,8 @@ const steps = {
     const copy = await sandboxes.create(app, copied, { command: ["cat", "/workspace/deep/file.txt"] });
     assert.equal(await copy.wait(), 0);
     assert.equal(await copy.stdout.readText(), "hello\n");
+    await client.images.delete(copied.imageId);
+    await assert.rejects(sandboxes.create(app, copied), /NOT_FOUND/);
   },
 
   async terminate() {

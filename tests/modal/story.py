@@ -152,6 +152,13 @@ def snapshot(stage):
     copy = modal.Sandbox.create("cat", "/workspace/deep/file.txt", app=stage.app, image=image)
     copy.wait()
     assert copy.returncode == 0 and copy.stdout.read() == "hello\n"
+    modal.experimental.image_delete(image.object_id)
+    try:
+        modal.Sandbox.create(app=stage.app, image=image)
+    except modal.exception.NotFoundError:
+        pass
+    else:
+        raise AssertionError("the image is there still")
 
 
 @step

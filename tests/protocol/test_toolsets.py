@@ -10,7 +10,7 @@ from support.client import ROOT, Client, RpcError, binary
 CORE = ["run_code", "add_share", "reset_session"]
 FILES = ["read_file", "write_file", "list_files", "stat_file", "make_directory", "remove_file",
          "copy_file", "move_file", "upload", "download"]
-SETS = ["files", "commands", "sessions", "runs", "environments"]
+SETS = ["files", "commands", "sessions", "runs", "environments", "snapshots"]
 HINTS = {"readOnlyHint", "destructiveHint", "idempotentHint", "openWorldHint"}
 READ_ONLY = {"read_file", "list_files", "stat_file"}
 
@@ -105,8 +105,7 @@ def test_every_text_has_a_cap(path):
 
 
 @pytest.mark.parametrize("given, says", [("flies", 'did you mean "files"'),
-                                         ("files,", "there are core, files"),
-                                         ("snapshots", "not built")])
+                                         ("files,", "there are core, files")])
 def test_an_unknown_toolset(given, says):
     """The server does not start, and says which there are."""
     ended = subprocess.run([binary(), "--toolsets", given], stdin=subprocess.DEVNULL, check=False,

@@ -79,6 +79,7 @@ static void on_done(void *data, const struct outcome *o)
     copy_text(r->note, sizeof(r->note), o->note);
     copy_text(r->etype, sizeof(r->etype), o->error.etype);
     copy_text(r->evalue, sizeof(r->evalue), o->error.evalue);
+    copy_text(r->snapshot, sizeof(r->snapshot), o->snapshot);
     copy_text(r->path, sizeof(r->path), o->full[0].path);
     r->full[0] = o->full[0];
     r->full[1] = o->full[1];

@@ -24,6 +24,7 @@ struct record {
     char log[512];
     char note[512], etype[64], evalue[128];
     char path[128];
+    char snapshot[32];
 };
 
 struct context {

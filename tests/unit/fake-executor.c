@@ -103,6 +103,30 @@ void place_warm(struct place *place)
     fake_counts.warmed++;
 }
 
+int place_delete_snapshot(struct place *place, const char *id, executor_done done, void *data,
+                          struct error *err)
+{
+    (void)place;
+    (void)id;
+    (void)done;
+    (void)data;
+    return error_set(err, ERROR_UNSUPPORTED, "no snapshots in this fake");
+}
+
+struct run *executor_snapshot(struct executor *e, const char *id,
+                              const struct snapshot_request *request, double timeout_seconds,
+                              const struct run_events *events, void *data, struct error *err)
+{
+    (void)e;
+    (void)id;
+    (void)request;
+    (void)timeout_seconds;
+    (void)events;
+    (void)data;
+    error_set(err, ERROR_UNSUPPORTED, "no snapshots in this fake");
+    return NULL;
+}
+
 static void on_place_closed(uv_handle_t *handle)
 {
     struct fake_place *p = handle->data;

@@ -21,7 +21,16 @@ enum {
     FILES_MAX = 80,
 };
 
-enum say { SAY_STARTED, SAY_FRAMES, SAY_END, SAY_EXIT, SAY_RUN, SAY_PUT, SAY_FILE };
+enum say {
+    SAY_STARTED,
+    SAY_FRAMES,
+    SAY_END,
+    SAY_EXIT,
+    SAY_RUN,
+    SAY_PUT,
+    SAY_FILE,
+    SAY_SNAPSHOT,
+};
 
 struct saying {
     enum say what;
@@ -30,6 +39,7 @@ struct saying {
     struct machine_exit exit;
     executor_done done;
     file_done file_done;
+    snapshot_done snapshot_done;
     void *data;
 };
 
@@ -40,8 +50,9 @@ struct fake_machine {
     uv_idle_t idle;
     struct saying says[SAYS_MAX];
     unsigned head, tail;
-    struct saying stuck; /* a put that is never done */
-    struct saying slow;  /* one that takes its time */
+    struct saying stuck;  /* a put that is never done */
+    struct saying unmade; /* a snapshot likewise */
+    struct saying slow;   /* one that takes its time */
     executor_progress slow_progress;
     int slow_steps;
     uv_timer_t timer;
@@ -149,9 +160,22 @@ static void say_file(const struct fake_machine *m, struct saying *s)
     error_clear(&err);
 }
 
+static void say_snapshot(const struct fake_machine *m, const struct saying *s)
+{
+    struct error err = {0};
+
+    if (m->ended) {
+        (void)error_set(&err, ERROR_LOST, "the fake sandbox has ended");
+    } else if (m->place->snapshot == FAKE_SNAPSHOT_FAILS) {
+        (void)error_set(&err, ERROR_REFUSED, "no film");
+    }
+    s->snapshot_done(s->data, err.kind ? NULL : s->bytes, err.kind ? &err : NULL);
+    error_clear(&err);
+}
+
 static void say(struct fake_machine *m, struct saying *s)
 {
-    if (m->ended && s->what != SAY_PUT && s->what != SAY_FILE) {
+    if (m->ended && s->what != SAY_PUT && s->what != SAY_FILE && s->what != SAY_SNAPSHOT) {
         return;
     }
     switch (s->what) {
@@ -174,6 +198,9 @@ static void say(struct fake_machine *m, struct saying *s)
         break;
     case SAY_FILE:
         say_file(m, s);
+        break;
+    case SAY_SNAPSHOT:
+        say_snapshot(m, s);
         break;
     case SAY_PUT: {
         struct error err = {0};
@@ -367,6 +394,34 @@ static void machine_file(struct machine *machine, const struct file_request *req
     }
 }
 
+static void machine_snapshot(struct machine *machine, const struct snapshot_request *request,
+                             snapshot_done done, void *data)
+{
+    struct fake_machine *m = machine_of(machine);
+    struct saying answer = {.what = SAY_SNAPSHOT, .snapshot_done = done, .data = data};
+    char id[16];
+
+    assert_true(m->started);
+    (void)snprintf(id, sizeof(id), "im-%d", ++m->place->snapshots);
+    m->place->ttl_seconds = request->ttl_seconds;
+    answer.bytes = strdup(id);
+    if (m->place->snapshot == FAKE_SNAPSHOT_NEVER) {
+        m->unmade = answer;
+    } else {
+        say_soon(m, answer);
+    }
+}
+
+static void machine_snapshot_drop(struct machine *machine, const void *data)
+{
+    struct fake_machine *m = machine_of(machine);
+
+    m->place->snapshot_drops++;
+    assert_ptr_equal(m->unmade.data, data);
+    free(m->unmade.bytes);
+    m->unmade = (struct saying){0};
+}
+
 static void say_files(struct fake_machine *m)
 {
     while (m->file_count > 0) {
@@ -437,6 +492,10 @@ static void machine_close(struct machine *machine, void (*closed)(void *data), v
         say(m, &m->slow);
     }
     say_files(m);
+    if (m->unmade.snapshot_done) {
+        say(m, &m->unmade);
+        free(m->unmade.bytes);
+    }
     while (m->head != m->tail) {
         struct saying s = m->says[m->head++ % SAYS_MAX];
         say(m, &s);
@@ -475,7 +534,8 @@ static const char *const languages[] = {"python", "shell", NULL};
 static const struct place_ops fake_ops = {
     .name = "fake",
     .capabilities = CAP_STATEFUL | CAP_SHELL | CAP_COPY | CAP_MOUNT | CAP_STDIN | CAP_INTERRUPT |
-                    CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM | CAP_STDIN_CODE,
+                    CAP_FILES | CAP_COMMANDS | CAP_SIGNAL | CAP_STDIN_STREAM | CAP_STDIN_CODE |
+                    CAP_SNAPSHOT,
     .languages = languages,
     .machine_new = machine_new,
     .machine_start = machine_start,
@@ -487,6 +547,8 @@ static const struct place_ops fake_ops = {
     .machine_close = machine_close,
     .machine_spool_open = machine_spool_open,
     .machine_file = machine_file,
+    .machine_snapshot = machine_snapshot,
+    .machine_snapshot_drop = machine_snapshot_drop,
     .machine_busy = machine_busy,
 };
 

@@ -26,6 +26,11 @@ enum fake_file {
     FAKE_FILE_OK,    /* soon: a reply whose bytes are the path */
     FAKE_FILE_NEVER, /* not before the machine ends or is closed */
 };
+enum fake_snapshot {
+    FAKE_SNAPSHOT_OK, /* soon: "im-" and the count of them */
+    FAKE_SNAPSHOT_FAILS,
+    FAKE_SNAPSHOT_NEVER, /* not before the machine is closed */
+};
 enum fake_interrupt { FAKE_INTERRUPT_IGNORED, FAKE_INTERRUPT_OBEYED, FAKE_INTERRUPT_SWALLOWED };
 
 struct fake_place {
@@ -37,6 +42,9 @@ struct fake_place {
     bool no_greeting;
     enum fake_put put;
     enum fake_file file;
+    enum fake_snapshot snapshot;
+    int snapshots, snapshot_drops;
+    uint64_t ttl_seconds; /* of the last one */
     enum fake_interrupt interrupt;
     int signal;        /* the last for the worker itself */
     int signal_answer; /* what it comes to */

@@ -116,7 +116,6 @@ static void refuses_what_does_not_fit(void **state)
     assert_refused(WORDS("--backend", "local", "--environment", "x"), "--backend", "exclude");
     assert_refused(WORDS("--toolsets", "file"), "--toolsets", "did you mean \"files\"");
     assert_refused(WORDS("--toolsets", "files,,runs"), "--toolsets", "there is no toolset \"\"");
-    assert_refused(WORDS("--toolsets", "snapshots"), "--toolsets", "not built");
     assert_refused(WORDS("--audit", "x"), "--audit", "unknown option");
 }
 

@@ -92,6 +92,17 @@ struct sessions *server_sessions(struct server *server)
     return server->sessions;
 }
 
+struct log *server_log(struct server *server)
+{
+    (void)server;
+    return NULL;
+}
+
+struct snapshots *server_snapshots(struct server *server)
+{
+    return server->snapshots;
+}
+
 struct run_records *server_runs(struct server *server)
 {
     return server->runs;
@@ -145,6 +156,7 @@ int set_up(void **state)
     s->config.share_roots = s->roots;
     s->sessions = sessions_new(&s->loop, &s->config, NULL);
     s->runs = run_records_new(&s->loop);
+    s->snapshots = snapshots_new();
     *state = s;
     return 0;
 }
@@ -161,6 +173,7 @@ int tear_down(void **state)
     assert_int_equal(fake_counts.executors, fake_counts.executors_closed);
     assert_int_equal(uv_loop_close(&s->loop), 0);
     run_records_free(s->runs);
+    snapshots_free(s->snapshots);
     environment_deinit(&s->environments[0]);
     environment_deinit(&s->environments[1]);
     json_decref(s->client_roots);

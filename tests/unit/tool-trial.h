@@ -9,6 +9,7 @@
 #include "mcp/run_record.h"
 #include "mcp/server.h"
 #include "mcp/session.h"
+#include "mcp/snapshots.h"
 #include "mcp/tools.h"
 
 /*
@@ -23,6 +24,7 @@ struct server {
     struct config config;
     struct sessions *sessions;
     struct run_records *runs;
+    struct snapshots *snapshots;
     json_t *client_roots;
     char root[64];
     char file[80];

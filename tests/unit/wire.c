@@ -10,6 +10,7 @@
 #include "mcp/run_record.h"
 #include "mcp/session.h"
 #include "mcp/session_secrets.h"
+#include "mcp/snapshots.h"
 #include "tests/unit/cmocka_all.h"
 
 enum { RECEIVE_CAP = 64 * 1024 * 1024 };
@@ -63,6 +64,16 @@ struct mask *sessions_mask(const struct sessions *sessions)
 {
     (void)sessions;
     return NULL;
+}
+
+struct snapshots *snapshots_new(void)
+{
+    return calloc(1, 1);
+}
+
+void snapshots_free(struct snapshots *snapshots)
+{
+    free(snapshots);
 }
 
 struct run_records *run_records_new(uv_loop_t *loop)

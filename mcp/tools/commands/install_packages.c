@@ -167,8 +167,8 @@ static void start(struct call *call)
 const struct tool install_packages_tool = {
     .name = "install_packages",
     .title = "Install packages",
-    .description = "Installs packages in a session's sandbox, to be used at once: with pip, or of "
-                   "the system where the sandbox may.",
+    .description = "Installs packages in a session's sandbox: with pip, or of the system where it "
+                   "may.",
     .schema = "tools/install_packages",
     .output_schema = "results/run_code",
     .read_only = false,

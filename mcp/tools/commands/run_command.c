@@ -119,7 +119,7 @@ const struct tool run_command_tool = {
     .name = "run_command",
     .title = "Run a command",
     .description = "Runs a program in a session's sandbox, argv without a shell or a script with "
-                   "one; returns stdout, stderr and the exit code.",
+                   "one; returns its output and exit code.",
     .schema = "tools/run_command",
     .output_schema = "results/run_code_background",
     .read_only = false,

@@ -93,8 +93,8 @@ const struct tool list_environments_tool = {
     .name = "list_environments",
     .title = "List environments",
     .description =
-        "What sessions can be made in: backend, languages, packages, resources, network, what a "
-        "start costs.",
+        "What sessions can be made in: backend, languages, packages, resources, network, cost "
+        "of a start.",
     .schema = "tools/list_environments",
     .read_only = true,
     .destructive = false,

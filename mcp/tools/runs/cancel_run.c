@@ -101,8 +101,7 @@ static void start(struct call *call)
 const struct tool cancel_run_tool = {
     .name = "cancel_run",
     .title = "Cancel a run",
-    .description = "Interrupts a run, and kills it if that does not help. Answers when it has "
-                   "stopped, or that it has not.",
+    .description = "Interrupts a run, and kills it if that does not help.",
     .schema = "tools/cancel_run",
     .read_only = false,
     .destructive = true,

@@ -118,7 +118,7 @@ static void start(struct call *call)
 const struct tool list_runs_tool = {
     .name = "list_runs",
     .title = "List runs",
-    .description = "Runs that are going or have ended in the background, the newest first.",
+    .description = "Runs that are going or ended in the background, newest first.",
     .schema = "tools/list_runs",
     .read_only = true,
     .destructive = false,

@@ -131,8 +131,8 @@ static void start(struct call *call)
 const struct tool poll_run_tool = {
     .name = "poll_run",
     .title = "Poll a run",
-    .description = "The output of a run since the cursor, and its result once it has ended. Waits "
-                   "until there is something new.",
+    .description = "A run's output since the cursor (left out: all), and its result once it has "
+                   "ended. Waits for something new.",
     .schema = "tools/poll_run",
     .read_only = true,
     .destructive = false,

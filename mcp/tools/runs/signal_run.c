@@ -51,8 +51,7 @@ const struct tool signal_run_tool = {
     .name = "signal_run",
     .title = "Signal a run",
     .description =
-        "Sends a signal to the processes of a command, or to code: SIGINT, and any where "
-        "the backend can.",
+        "Signals the processes of a command, or code: SIGINT, and any where the backend can.",
     .schema = "tools/signal_run",
     .read_only = false,
     .destructive = true,

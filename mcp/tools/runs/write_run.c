@@ -79,9 +79,8 @@ static void start(struct call *call)
 const struct tool write_run_tool = {
     .name = "write_run",
     .title = "Write to a run",
-    .description =
-        "Writes to the standard input of a run: of run_code with background and no stdin, of "
-        "run_command with stdin_open.",
+    .description = "Writes to a run's stdin: of run_code with background and no stdin, of "
+                   "run_command with stdin_open.",
     .schema = "tools/write_run",
     .read_only = false,
     .destructive = false,

@@ -8,6 +8,7 @@
 #include "mcp/policy_ask.h"
 #include "mcp/server.h"
 #include "mcp/session_tags.h"
+#include "mcp/snapshots.h"
 #include "mcp/tools/result.h"
 #include "mcp/tools/run_call.h"
 #include "mcp/tools/sessions/session_tools.h"
@@ -42,15 +43,29 @@ static int take_labels(const struct call *call, const char **name, json_t **tags
     return wanted ? session_tags_merge(NULL, wanted, tags, err) : 0;
 }
 
-/* The configured environment that is meant, NULL with an error. */
-static const struct environment *find_base(struct call *call, struct error *err)
+/* What is asked for, with what a snapshot comes to; to be freed, NULL with an error. */
+static json_t *find_wishes(struct call *call, struct error *err)
 {
-    const struct config *config = server_config(call_server(call));
+    struct server *server = call_server(call);
     const char *name;
+    json_t *wishes = NULL;
 
-    if (argument_name(call, "environment", &name, err) < 0) {
+    if (argument_name(call, "environment", &name, err) < 0 ||
+        argument_name(call, "snapshot", &name, err) < 0) {
         return NULL;
     }
+    (void)snapshots_wishes(server_snapshots(server), server_config(server), call_arguments(call),
+                           &wishes, err);
+    return wishes;
+}
+
+/* The configured environment that is meant, NULL with an error. */
+static const struct environment *find_base(struct call *call, const json_t *wishes,
+                                           struct error *err)
+{
+    const struct config *config = server_config(call_server(call));
+    const char *name = json_string_value(json_object_get(wishes, "environment"));
+
     return name ? config_environment(config, name, err) : config->default_environment;
 }
 
@@ -59,28 +74,49 @@ static const struct policy *policy_of(struct call *call)
     return &server_config(call_server(call))->policy;
 }
 
-static struct session *create(struct call *call, bool consented, struct error *err)
+/* An image that is none to anybody's knowledge. */
+static void explain(const json_t *wishes, struct error *err)
 {
-    const json_t *arguments = call_arguments(call);
+    const json_t *snapshot = json_object_get(wishes, "snapshot");
+
+    if (snapshot && err->kind == ERROR_REFUSED &&
+        json_equal(snapshot, json_object_get(wishes, "image"))) {
+        error_wrap(err, "the snapshot was not taken in this environment by this server, so it "
+                        "counts as an image");
+    }
+}
+
+static struct session *create(struct call *call, json_t *wishes, bool consented, struct error *err)
+{
     const struct policy *policy = consented ? &policy_of(call)->ask->most : policy_of(call);
     struct server *server = call_server(call);
     struct derived derived = {0};
     struct session_options options = {
-        .base = find_base(call, err),
+        .base = find_base(call, wishes, err),
         .derived = &derived,
-        .variables = json_object_get(arguments, "env"),
-        .wishes = (json_t *)arguments,
+        .variables = json_object_get(wishes, "env"),
+        .wishes = wishes,
         .consented = consented,
     };
     struct session *s = NULL;
 
     if (options.base && check_variables(options.variables, err) == 0 &&
         take_labels(call, &options.name, &options.tags, err) == 0 &&
-        policy_derive(policy, options.base, arguments, &derived, err) == 0) {
+        policy_derive(policy, options.base, wishes, &derived, err) == 0) {
         s = sessions_create(server_sessions(server), &options, err);
     }
+    explain(wishes, err);
     json_decref(options.tags);
     derived_deinit(&derived);
+    return s;
+}
+
+static struct session *create_wished(struct call *call, bool consented, struct error *err)
+{
+    json_t *wishes = find_wishes(call, err);
+    struct session *s = wishes ? create(call, wishes, consented, err) : NULL;
+
+    json_decref(wishes);
     return s;
 }
 
@@ -88,12 +124,15 @@ static void answer(struct call *call, struct session *s, bool started)
 {
     json_t *facts = session_facts(s, 0);
     const char *name = json_string_value(json_object_get(facts, "name"));
+    const char *snapshot = session_environment(s)->snapshot;
     char *text = string_format(
         "Session %s%s%s%s is made, in environment \"%s\": pass \"session\": \"%s\" to the other "
-        "tools. %s It ends at %s, or after %g s without use.",
+        "tools. %s%s%s%s It ends at %s, or after %g s without use.",
         session_id(s), name ? " (" : "", name ? name : "", name ? ")" : "",
         session_environment(s)->name, session_id(s),
         started ? "Its sandbox is started." : "Its sandbox is started by the first run.",
+        snapshot ? " It begins with the files of snapshot " : "", snapshot ? snapshot : "",
+        snapshot ? ", without variables." : "",
         json_string_value(json_object_get(facts, "ends_at")),
         session_environment(s)->idle_timeout_seconds);
 
@@ -225,7 +264,7 @@ static void on_allowed(struct call *call, void *data)
     struct error err = {0};
 
     (void)data;
-    go_on(call, create(call, true, &err), &err);
+    go_on(call, create_wished(call, true, &err), &err);
     error_clear(&err);
 }
 
@@ -260,8 +299,9 @@ static char *lines_of(const json_t *wants)
 /* False: it is not to be asked for, `err` stands. */
 static bool ask(struct call *call, const struct error *err)
 {
-    const struct environment *base = err->kind == ERROR_REFUSED ? find_base(call, NULL) : NULL;
-    json_t *wants = base ? policy_ask_wants(policy_of(call), base, call_arguments(call)) : NULL;
+    json_t *wishes = err->kind == ERROR_REFUSED ? find_wishes(call, NULL) : NULL;
+    const struct environment *base = wishes ? find_base(call, wishes, NULL) : NULL;
+    json_t *wants = base ? policy_ask_wants(policy_of(call), base, wishes) : NULL;
     char *lines = wants ? lines_of(wants) : NULL;
     struct consent_question question = {.go_on = on_allowed};
 
@@ -274,6 +314,7 @@ static bool ask(struct call *call, const struct error *err)
     }
     free(lines);
     json_decref(wants);
+    json_decref(wishes);
     return wants != NULL;
 }
 
@@ -285,7 +326,7 @@ static void start(struct call *call)
     if (attach_session_start(call)) {
         return;
     }
-    s = check_start(call, &err) == 0 ? create(call, false, &err) : NULL;
+    s = check_start(call, &err) == 0 ? create_wished(call, false, &err) : NULL;
 
     if (s || !ask(call, &err)) {
         go_on(call, s, &err);
@@ -296,9 +337,7 @@ static void start(struct call *call)
 const struct tool create_session_tool = {
     .name = "create_session",
     .title = "Create a session",
-    .description =
-        "Within its environment's limits and the owner's policy. Its name works wherever its id "
-        "does.",
+    .description = "Within the owner's limits. Its name works as its id does.",
     .schema = "tools/create_session",
     .read_only = false,
     .destructive = false,

@@ -147,8 +147,8 @@ const struct tool end_session_tool = {
     .name = "end_session",
     .title = "End a session",
     .description =
-        "Its variables, files and processes are gone then. graceful lets what is going on finish, "
-        "for up to 30 s.",
+        "Variables, files and processes are gone then. graceful: what is going on may finish, for "
+        "up to 30 s.",
     .schema = "tools/end_session",
     .read_only = false,
     .destructive = true,

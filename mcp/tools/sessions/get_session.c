@@ -21,9 +21,8 @@ static void start(struct call *call)
 const struct tool get_session_tool = {
     .name = "get_session",
     .title = "Look at a session",
-    .description =
-        "State, end, limits, shares, tags, usage of the last run, and with log_tail what was "
-        "printed between runs.",
+    .description = "State, end, limits, shares, tags, usage of the last run; log_tail: output "
+                   "between runs.",
     .schema = "tools/get_session",
     .read_only = true,
     .destructive = false,
