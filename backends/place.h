@@ -208,6 +208,21 @@ struct link_events {
     /* Output that was printed before the run that has been sent began, where the far side can tell:
      * it is not that run's. */
     void (*on_leftover)(void *data, enum stream stream, const char *bytes, size_t size);
+    /* Where the far side keeps the output of runs (link_ops.plan); as run_events has the first two.
+     * on_kept: how many bytes the file of this stream has, as the far side says. */
+    void (*on_held)(void *data, enum stream stream, uint64_t bytes, uint64_t lines);
+    void (*on_sample)(void *data, enum stream stream, const char *bytes, size_t size);
+    void (*on_kept)(void *data, enum stream stream, uint64_t bytes);
+};
+
+/* What becomes of the output of a run where the far side keeps it. */
+struct output_plan {
+    const char *path; /* of its files, absolute in the sandbox, without their ".stdout" and
+                       * ".stderr"; NULL: there are none */
+    uint64_t after;   /* a stream of no more bytes has no file */
+    uint64_t cap;     /* the most that one file gets */
+    size_t head;      /* bytes from the beginning of each stream that are delivered; 0: all of it */
+    size_t tail;      /* … and from its end, with `head` */
 };
 
 struct link_ops {
@@ -218,6 +233,10 @@ struct link_ops {
      * travels in frames there is nothing to do. */
     void (*drain)(struct link *link);
     bool may_delay; /* the clock of one run may stand (FRAME_DELAYED): its worker gets ready late */
+    /* Does the far side keep the output of runs by itself, as `plan` tells it? Both may be NULL. */
+    bool (*keeps)(const struct link *link);
+    /* For the run that is sent next; nothing goes out before it. 0 or -errno. */
+    int (*plan)(struct link *link, const struct output_plan *plan);
 };
 
 /* A kernel that is not the runner has links of its own kind, made by its place: this is their first

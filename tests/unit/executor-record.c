@@ -87,8 +87,14 @@ static void on_done(void *data, const struct outcome *o)
     }
 }
 
-const struct run_events record_events = {on_waiting, on_started, on_output,
-                                         on_display, on_note,    on_done};
+const struct run_events record_events = {
+    .on_waiting = on_waiting,
+    .on_started = on_started,
+    .on_output = on_output,
+    .on_display = on_display,
+    .on_note = on_note,
+    .on_done = on_done,
+};
 
 static void on_idle_output(void *data, enum stream stream, const char *bytes, size_t size)
 {
