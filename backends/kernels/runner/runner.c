@@ -426,11 +426,8 @@ static int runner_run(struct kernel *k, const struct run_request *request)
     if (!alive(r)) {
         return -EPIPE;
     }
-    n = plan_output(r, request);
-    if (n < 0) {
-        return n;
-    }
-    n = send_out(r, run_frame_build(&r->out, request));
+    n = run_frame_build(&r->out, request);
+    n = send_out(r, n < 0 ? n : plan_output(r, request));
     if (n < 0) {
         return n;
     }

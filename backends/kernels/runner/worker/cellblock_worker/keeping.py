@@ -149,11 +149,10 @@ class Stream:
         """The newest lines of what is held."""
         found = b""
         for n in range(1, min(len(self._parts), SAMPLE_PARTS) + 1):
-            found = self._parts[-n][-SAMPLE_SIZE:] + found
-            if len(found) >= SAMPLE_SIZE:
-                found = found[-SAMPLE_SIZE:]
-                return found[found.find(b"\n", 0, -1) + 1 :]
-        return found
+            found = (self._parts[-n][-SAMPLE_SIZE:] + found)[-SAMPLE_SIZE:]
+            if len(found) == SAMPLE_SIZE:
+                break
+        return found[found.find(b"\n", 0, -1) + 1 :]
 
     def flush(self, out):
         """Says how much was left out, and sends the newest."""

@@ -317,6 +317,7 @@ class Supervisor(Errands):
     def _take_run(self, frame):
         """What was printed before it is not the run's: it goes first, and BEGUN says so."""
         if self._worker is None:
+            self._plan = None
             return
         self._drain_output()
         self._out.add(HEADER.pack(0, BEGUN))
