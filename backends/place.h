@@ -137,8 +137,9 @@ struct place_ops {
     /* Creates a new file in the sandbox for the full output of a run, at an absolute path of our
      * own choosing, and gives a descriptor to write to (the caller closes it). 0 or a negative
      * errno. NULL where the server cannot write the sandbox's files itself: long output is then
-     * kept here while it comes, and brought in by machine_put when the run has ended (a copy share
-     * at a path under /workspace/.cellblock, which replaces nothing and whose folder is made). */
+     * kept by the far side (link_ops.plan), or, where that cannot, here while it comes, and brought
+     * in by machine_put when the run has ended (a copy share at a path under RUN_OUTPUT_FOLDER,
+     * which replaces nothing and whose folder is made). */
     int (*machine_spool_open)(struct machine *m, const char *path, int *ret_fd);
     /* One operation on its files, after on_started; several may be going. `done` once, never before
      * this returned, also when the machine dies meanwhile (ERROR_LOST). Request and its texts are
