@@ -192,9 +192,12 @@ class TestEnds:
 
 class TestMeanwhile:
     def test_a_server_that_does_not_read_holds_nothing_up(self, one):
+        """Also when what waits for it is as much as may wait."""
         far = one()
         far.send(OUTPUT, PLAN)
-        far.begin("import sys\nfor n in range(3000): sys.stdout.write('x' * 99_999 + '\\n')\n"
+        far.begin("import sys\nclass Big:\n    def _repr_html_(self): return 'x' * 1_500_000\n"
+                  "for n in range(3000):\n    sys.stdout.write('x' * 99_999 + '\\n')\n"
+                  "    if n == 10: display(Big())\n"
                   "sys.stdout.flush()\nopen('over', 'w').close()")
         end = time.monotonic() + 60
         while not os.path.exists(f"{far.folder}/workspace/over"):
