@@ -121,7 +121,14 @@ struct run_request {
     json_t *env;            /* object of strings for this run only, or NULL */
     double timeout_seconds; /* > 0: wall clock from the moment the code starts */
     bool keep_full_output;  /* long output is kept in the session's files (outcome.full) */
+    /* How much of each stream is wanted: so many bytes from its beginning, and so many from its
+     * end. What lies between may come all the same; else run_events.on_held, which must be set,
+     * says how much it was. After a DISPLAY_CLEAR it begins anew. output_head 0: all of it. */
+    size_t output_head, output_tail;
 };
+
+/* Where the files of long output are. */
+#define RUN_OUTPUT_FOLDER "/workspace/.cellblock"
 
 enum display_kind {
     DISPLAY_RESULT, /* the value of the last expression (execute_result) */
@@ -147,6 +154,12 @@ struct run_events {
     void (*on_started)(void *data);
     /* Bytes as printed; may end within a character. */
     void (*on_output)(void *data, enum stream stream, const char *bytes, size_t size);
+    /* So much was printed at this point and does not come; of the two this is the far side's word.
+     * What follows of this stream is its end, or its end so far. */
+    void (*on_held)(void *data, enum stream stream, uint64_t bytes, uint64_t lines);
+    /* The newest lines of what has not come, to be shown while it runs; no part of the output. May
+     * be NULL. */
+    void (*on_sample)(void *data, enum stream stream, const char *bytes, size_t size);
     void (*on_display)(void *data, const struct display *display);
     /* Something the user should know though the run goes on (a raising _repr_html_, say). */
     void (*on_note)(void *data, const char *text);

@@ -44,6 +44,52 @@ static void on_output(void *data, enum stream stream, const char *bytes, size_t 
     }
 }
 
+/* The run that output is of now; NULL: nobody's. */
+static struct run *going(const struct executor *e)
+{
+    return e->current && !e->current->ending && !e->closing ? e->current : NULL;
+}
+
+/* … if it leaves some of it out. Of one that wants everything nothing is held, whatever is said. */
+static struct run *going_in_part(const struct executor *e)
+{
+    struct run *run = going(e);
+
+    return run && run->request.output_head > 0 ? run : NULL;
+}
+
+static void on_held(void *data, enum stream stream, uint64_t bytes, uint64_t lines)
+{
+    struct executor *e = data;
+    struct run *run = going_in_part(e);
+
+    if (run) {
+        executor_announce(e);
+        spool_skip(&run->spools[stream], bytes);
+        run->events.on_held(run->data, stream, bytes, lines);
+    }
+}
+
+static void on_sample(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct executor *e = data;
+    struct run *run = going_in_part(e);
+
+    if (run && run->events.on_sample) {
+        executor_announce(e);
+        run->events.on_sample(run->data, stream, bytes, size);
+    }
+}
+
+static void on_kept(void *data, enum stream stream, uint64_t bytes)
+{
+    struct run *run = going(data);
+
+    if (run) {
+        spool_kept_there(&run->spools[stream], run->id, stream, bytes);
+    }
+}
+
 static void on_display(void *data, const struct display *display)
 {
     struct executor *e = data;
@@ -146,4 +192,7 @@ const struct kernel_events executor_kernel_events = {
     .on_delayed = on_delayed,
     .on_begun = on_begun,
     .on_refused = on_refused,
+    .on_held = on_held,
+    .on_sample = on_sample,
+    .on_kept = on_kept,
 };

@@ -5,7 +5,8 @@
 #include "backends/executor_internal.h"
 
 /*
- * Long output of a run, where the server cannot write the sandbox's files itself: it was kept here
+ * Long output of a run, where neither the server can write the sandbox's files nor the far side
+ * keeps it (a Jupyter kernel, a supervisor of an older cellblock): it was kept here
  * (spool.h), and is copied in when the run has ended, before that is told. One stream after the
  * other, and never beside a share's copy: a machine is given one thing at a time.
  */

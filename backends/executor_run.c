@@ -84,8 +84,8 @@ static struct run *run_new(struct executor *e, const struct run_request *request
     run->data = data;
     outcome_init(&run->outcome);
     buffer_init(&run->input, RUN_WRITE_CAP);
-    spool_init(&run->spools[STREAM_STDOUT], NULL);
-    spool_init(&run->spools[STREAM_STDERR], NULL);
+    spool_init(&run->spools[STREAM_STDOUT], NULL, false);
+    spool_init(&run->spools[STREAM_STDERR], NULL, false);
     if (copy_request(run, request) < 0) {
         run_free(run);
         return NULL;
@@ -247,10 +247,19 @@ bool executor_run_again(struct executor *e)
     return true;
 }
 
+static void init_spools(const struct executor *e, struct run *run)
+{
+    const struct kernel_ops *ops = e->place->kernel;
+    struct machine *spooled = run->request.keep_full_output ? e->box->machine : NULL;
+    bool there = ops->keeps && ops->keeps(e->kernel);
+
+    spool_init(&run->spools[STREAM_STDOUT], spooled, there);
+    spool_init(&run->spools[STREAM_STDERR], spooled, there);
+}
+
 void executor_next(struct executor *e)
 {
     struct run *run;
-    struct machine *spooled;
     int r;
 
     if (e->closing || e->current || e->state != EXECUTOR_READY || !e->queue.first) {
@@ -265,9 +274,7 @@ void executor_next(struct executor *e)
     if (!run) {
         return;
     }
-    spooled = run->request.keep_full_output ? e->box->machine : NULL;
-    spool_init(&run->spools[STREAM_STDOUT], spooled);
-    spool_init(&run->spools[STREAM_STDERR], spooled);
+    init_spools(e, run);
     r = run->request.snapshot ? executor_snapshot_begin(e, run)
                               : e->place->kernel->run(e->kernel, &run->request);
     if (r == 0) {

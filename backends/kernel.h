@@ -57,6 +57,10 @@ struct kernel_events {
     void (*on_begun)(void *data);
     /* Output of before the run that is going. */
     void (*on_leftover)(void *data, enum stream stream, const char *bytes, size_t size);
+    /* Of a kernel that keeps output; as link_events has them. May be NULL of one that does not. */
+    void (*on_held)(void *data, enum stream stream, uint64_t bytes, uint64_t lines);
+    void (*on_sample)(void *data, enum stream stream, const char *bytes, size_t size);
+    void (*on_kept)(void *data, enum stream stream, uint64_t bytes);
 };
 
 struct kernel_ops {
@@ -70,6 +74,9 @@ struct kernel_ops {
      * 0 or -errno. NULL where the place has not CAP_SIGNAL, CAP_STDIN_STREAM. */
     int (*signal)(struct kernel *k, const char *run, int number);
     int (*write)(struct kernel *k, const char *run, const char *bytes, size_t size, bool eof);
+    /* Does the far side write the files of long output (run_request.keep_full_output) itself, and
+     * hold back what output_head and output_tail leave out? Else all output comes. May be NULL. */
+    bool (*keeps)(const struct kernel *k);
     /* Delivers what is left to deliver; called when the machine has died, before detach, and before
      * each run, so that what leftovers have printed by then is not taken for the run's. */
     void (*drain)(struct kernel *k);

@@ -40,7 +40,7 @@ static int cannot(const char *name, const char *path, const char *why, struct er
 {
     return error_set(err, ERROR_UNSUPPORTED,
                      "backend \"%s\": %s could not be loaded: %s. It needs libcurl4, "
-                     "libwebsockets17 with libwebsockets-evlib-uv, and libarchive13",
+                     "and libwebsockets17 with libwebsockets-evlib-uv",
                      name, path, why ? why : "no reason was given");
 }
 

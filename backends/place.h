@@ -140,8 +140,9 @@ struct place_ops {
     /* Creates a new file in the sandbox for the full output of a run, at an absolute path of our
      * own choosing, and gives a descriptor to write to (the caller closes it). 0 or a negative
      * errno. NULL where the server cannot write the sandbox's files itself: long output is then
-     * kept here while it comes, and brought in by machine_put when the run has ended (a copy share
-     * at a path under /workspace/.cellblock, which replaces nothing and whose folder is made). */
+     * kept by the far side (link_ops.plan), or, where that cannot, here while it comes, and brought
+     * in by machine_put when the run has ended (a copy share at a path under RUN_OUTPUT_FOLDER,
+     * which replaces nothing and whose folder is made). */
     int (*machine_spool_open)(struct machine *m, const char *path, int *ret_fd);
     /* One operation on its files, after on_started; several may be going. `done` once, never before
      * this returned, also when the machine dies meanwhile (ERROR_LOST). Request and its texts are
@@ -226,6 +227,21 @@ struct link_events {
     /* Output that was printed before the run that has been sent began, where the far side can tell:
      * it is not that run's. */
     void (*on_leftover)(void *data, enum stream stream, const char *bytes, size_t size);
+    /* Where the far side keeps the output of runs (link_ops.plan); as run_events has the first two.
+     * on_kept: how many bytes the file of this stream has, as the far side says. */
+    void (*on_held)(void *data, enum stream stream, uint64_t bytes, uint64_t lines);
+    void (*on_sample)(void *data, enum stream stream, const char *bytes, size_t size);
+    void (*on_kept)(void *data, enum stream stream, uint64_t bytes);
+};
+
+/* What becomes of the output of a run where the far side keeps it. */
+struct output_plan {
+    const char *path; /* of its files, absolute in the sandbox, without their ".stdout" and
+                       * ".stderr"; NULL: there are none */
+    uint64_t after;   /* a stream of no more bytes has no file */
+    uint64_t cap;     /* the most that one file gets */
+    size_t head;      /* bytes from the beginning of each stream that are delivered; 0: all of it */
+    size_t tail;      /* … and from its end, with `head` */
 };
 
 struct link_ops {
@@ -236,6 +252,10 @@ struct link_ops {
      * travels in frames there is nothing to do. */
     void (*drain)(struct link *link);
     bool may_delay; /* the clock of one run may stand (FRAME_DELAYED): its worker gets ready late */
+    /* Does the far side keep the output of runs by itself, as `plan` tells it? Both may be NULL. */
+    bool (*keeps)(const struct link *link);
+    /* For the run that is sent next; nothing goes out before it. 0 or -errno. */
+    int (*plan)(struct link *link, const struct output_plan *plan);
 };
 
 /* A kernel that is not the runner has links of its own kind, made by its place: this is their first

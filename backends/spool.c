@@ -7,10 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-void spool_init(struct spool *s, struct machine *machine)
+void spool_init(struct spool *s, struct machine *machine, bool there)
 {
-    *s = (struct spool){.machine = machine, .fd = -1};
-    s->here = machine && !machine->place->ops->machine_spool_open;
+    *s = (struct spool){.machine = machine, .there = there, .fd = -1};
+    s->here = machine && !there && !machine->place->ops->machine_spool_open;
     buffer_init(&s->head, RUN_SPOOL_AFTER);
 }
 
@@ -86,14 +86,23 @@ static int name_as_seen(struct spool *s)
     return 0;
 }
 
-static int start_file(struct spool *s, const char *run, enum stream stream)
+static int name_file(struct spool *s, const char *run, enum stream stream)
 {
     const char *suffix = stream == STREAM_STDOUT ? "stdout" : "stderr";
-    int r;
 
-    if (asprintf(&s->path, "/workspace/.cellblock/%s.%s", run, suffix) < 0) {
+    if (asprintf(&s->path, RUN_OUTPUT_FOLDER "/%s.%s", run, suffix) < 0) {
         s->path = NULL;
         return -ENOMEM;
+    }
+    return 0;
+}
+
+static int start_file(struct spool *s, const char *run, enum stream stream)
+{
+    int r = name_file(s, run, stream);
+
+    if (r < 0) {
+        return r;
     }
     r = s->here ? open_here(s) : open_file(s);
     if (r == 0 && !s->here) {
@@ -135,7 +144,7 @@ void spool_write(struct spool *s, const char *run, enum stream stream, const cha
                  size_t size)
 {
     s->total += size;
-    if (s->over || !s->machine || size == 0) {
+    if (s->over || s->there || !s->machine || size == 0) {
         return;
     }
     if (s->fd < 0) {
@@ -151,6 +160,23 @@ void spool_write(struct spool *s, const char *run, enum stream stream, const cha
     }
     if (!s->over) {
         write_out(s, bytes, size);
+    }
+}
+
+void spool_skip(struct spool *s, uint64_t bytes)
+{
+    s->total += bytes;
+}
+
+void spool_kept_there(struct spool *s, const char *run, enum stream stream, uint64_t bytes)
+{
+    if (!s->there || !s->machine || s->over || bytes > s->total || bytes > RUN_SPOOL_CAP ||
+        s->total <= RUN_SPOOL_AFTER) {
+        return;
+    }
+    end_keeping(s);
+    if (name_file(s, run, stream) == 0) {
+        s->kept = bytes;
     }
 }
 
@@ -177,7 +203,7 @@ void spool_was_lost(struct spool *s)
 void spool_finish(struct spool *s, bool gone, struct full_output *ret)
 {
     *ret = (struct full_output){.total = s->total};
-    if (!gone && s->kept > 0 && (!s->here || name_as_seen(s) == 0)) {
+    if (!gone && s->kept > 0 && ((!s->here && !s->there) || name_as_seen(s) == 0)) {
         ret->path = s->path;
         ret->kept = s->kept;
         s->path = NULL;

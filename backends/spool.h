@@ -12,7 +12,8 @@
  * The full output of one stream of one run, kept in the session's own files.
  *
  * Where the server cannot write the sandbox's files (place_ops.machine_spool_open is NULL) the file
- * is kept here while output comes, and executor_keep.c brings it in.
+ * is kept here while output comes, and executor_keep.c brings it in. Where the far side keeps it
+ * (kernel_ops.keeps), bytes are only counted here, and it says in the end what it has kept.
  *
  * Nothing is made for short output: the first RUN_SPOOL_AFTER bytes wait in memory, and the file is
  * opened when one more comes. A write that fails (the sandbox's disk is full) ends the keeping,
@@ -20,6 +21,7 @@
  */
 struct spool {
     struct machine *machine; /* NULL: only count */
+    bool there;              /* the far side keeps it */
     bool here; /* the file is a nameless one of ours, to be brought into the sandbox at the end */
     struct buffer head;
     char *path;
@@ -29,13 +31,19 @@ struct spool {
     uint64_t kept;
 };
 
-/* With a NULL `machine` bytes are only counted. */
-void spool_init(struct spool *s, struct machine *machine);
+/* With a NULL `machine` bytes are only counted. `there`: the far side keeps them. */
+void spool_init(struct spool *s, struct machine *machine, bool there);
 void spool_deinit(struct spool *s);
 
 /* Takes the bytes in; `run` and `stream` name the file, should one be needed. */
 void spool_write(struct spool *s, const char *run, enum stream stream, const char *bytes,
                  size_t size);
+
+/* So many bytes were printed and do not come. */
+void spool_skip(struct spool *s, uint64_t bytes);
+/* What the far side says to have kept, after all else. What cannot be true is no word at all, and
+ * only the first counts. */
+void spool_kept_there(struct spool *s, const char *run, enum stream stream, uint64_t bytes);
 
 /* Is there a file here that the sandbox is still to get? */
 bool spool_is_here(const struct spool *s);

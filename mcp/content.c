@@ -17,10 +17,15 @@ enum {
 
 /* --- collecting --- */
 
+size_t content_wanted(bool structured)
+{
+    return structured ? CONTENT_STREAM_LIMIT / 2 : CONTENT_TEXT_LIMIT / 2;
+}
+
 struct content *content_new(bool structured)
 {
     struct content *c = calloc(1, sizeof(*c));
-    size_t half = structured ? CONTENT_STREAM_LIMIT / 2 : CONTENT_TEXT_LIMIT / 2;
+    size_t half = content_wanted(structured);
 
     if (!c) {
         return NULL;
@@ -89,6 +94,15 @@ void content_output(struct content *c, enum stream stream, const char *bytes, si
         c->stream_seq[stream] = ++c->seq;
     }
     capture_append(&c->streams[stream], bytes, size);
+}
+
+void content_held(struct content *c, enum stream stream, uint64_t bytes, uint64_t lines)
+{
+    before_output(c);
+    if (c->stream_seq[stream] == 0) {
+        c->stream_seq[stream] = ++c->seq;
+    }
+    capture_skip(&c->streams[stream], bytes, lines);
 }
 
 void content_note(struct content *c, const char *text)

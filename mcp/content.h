@@ -4,6 +4,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include <stddef.h>
+#include <stdint.h>
 
 #include "backends/executor.h"
 
@@ -54,7 +55,12 @@ struct content_run {
 struct content *content_new(bool structured);
 void content_free(struct content *c);
 
+/* How many bytes of the beginning of each stream can be of use, and how many of its end. */
+size_t content_wanted(bool structured);
+
 void content_output(struct content *c, enum stream stream, const char *bytes, size_t size);
+/* So much of it was printed here and is not known (run_events.on_held). */
+void content_held(struct content *c, enum stream stream, uint64_t bytes, uint64_t lines);
 void content_display(struct content *c, const struct display *display);
 void content_note(struct content *c, const char *text);
 

@@ -261,6 +261,27 @@ static struct mask *mask_of(const struct run_record *record)
     return record->masks[STREAM_STDOUT].mask;
 }
 
+static void on_held(void *data, enum stream stream, uint64_t bytes, uint64_t lines)
+{
+    struct run_record *record = data;
+
+    content_held(record->content, stream, bytes, lines);
+}
+
+static void on_sample(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct run_record *record = data;
+    struct run_watcher *watcher;
+
+    (void)stream;
+    record->telling = record->watchers;
+    while ((watcher = next_watcher(record))) {
+        if (watcher->sample) {
+            watcher->sample(watcher->data, bytes, size);
+        }
+    }
+}
+
 /* The text itself, or a masked one in *ret_owned. */
 static const char *masked(const struct run_record *record, const char *text, char **ret_owned)
 {
@@ -409,6 +430,8 @@ static const struct run_events events = {
     .on_waiting = on_waiting,
     .on_started = on_started,
     .on_output = on_output,
+    .on_held = on_held,
+    .on_sample = on_sample,
     .on_display = on_display,
     .on_note = on_note,
     .on_done = on_done,
@@ -491,6 +514,15 @@ static int check_room(const struct run_records *records, struct error *err)
     return 0;
 }
 
+/* What nobody will read may stay where it was printed. A cursor may ask for any of it, and a value
+ * that must not be told is only found in what is whole. */
+static void leave_out(const struct run_record *record, struct run_request *request)
+{
+    if (!record->keep_log && !mask_of(record)) {
+        request->output_head = request->output_tail = content_wanted(record->structured);
+    }
+}
+
 static int submit(struct run_record *record, struct run_plan *plan, struct error *err)
 {
     struct executor *executor = session_executor(record->session);
@@ -507,6 +539,7 @@ static int submit(struct run_record *record, struct run_plan *plan, struct error
     request = plan->request;
     mask_stream_init(&record->masks[STREAM_STDOUT], session_mask(record->session));
     mask_stream_init(&record->masks[STREAM_STDERR], session_mask(record->session));
+    leave_out(record, &request);
     request.env = session_run_env(plan->session, plan->request.env);
     record->run = executor_run(executor, &request, &events, record, err);
     json_decref(request.env);

@@ -101,6 +101,7 @@ struct run_watcher {
     void (*waiting)(void *data, const char *what);
     void (*started)(void *data);
     void (*output)(void *data, const char *bytes, size_t size);
+    void (*sample)(void *data, const char *bytes, size_t size); /* run_events.on_sample */
     void (*done)(void *data);
     void *data;
 };

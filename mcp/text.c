@@ -343,6 +343,9 @@ static bool grow(char **base, size_t *room, size_t want, size_t most)
 /* Drops the first `n` bytes of the tail into the gap. */
 static void drop_front(struct capture *c, size_t n)
 {
+    if (n == 0) {
+        return;
+    }
     c->gap_lines += count_lines(c->tail, n);
     memmove(c->tail, c->tail + n, c->tail_size - n);
     c->tail_size -= n;
@@ -390,6 +393,13 @@ void capture_append(struct capture *c, const char *bytes, size_t size)
     if (size > 0) {
         append_tail(c, bytes, size);
     }
+}
+
+void capture_skip(struct capture *c, uint64_t bytes, uint64_t lines)
+{
+    drop_front(c, c->tail_size);
+    c->total += bytes;
+    c->gap_lines += lines;
 }
 
 /* Puts the tail behind the head when nothing is missing between, so that no character is split. */

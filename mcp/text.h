@@ -76,6 +76,9 @@ void capture_init(struct capture *c, size_t half);
 void capture_deinit(struct capture *c);
 /* Never fails: what finds no memory is counted as the gap. */
 void capture_append(struct capture *c, const char *bytes, size_t size);
+/* So many bytes with so many line ends were printed here and are not known: they are in the gap,
+ * and what follows is the tail. */
+void capture_skip(struct capture *c, uint64_t bytes, uint64_t lines);
 /* Forgets everything that was appended. */
 void capture_clear(struct capture *c);
 /* What is there; borrowed until the next append, clear or deinit. */

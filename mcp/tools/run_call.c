@@ -179,6 +179,15 @@ static void on_output(void *data, const char *bytes, size_t size)
     }
 }
 
+/* It does not follow on what came before. */
+static void on_sample(void *data, const char *bytes, size_t size)
+{
+    struct run_call *rc = data;
+
+    rc->newest_size = 0;
+    on_output(rc, bytes, size);
+}
+
 static void on_done(void *data)
 {
     struct run_call *rc = data;
@@ -320,6 +329,7 @@ static void stay(struct run_call *rc)
     rc->watcher = (struct run_watcher){
         .waiting = on_waiting,
         .output = call_wants_progress(rc->call) ? on_output : NULL,
+        .sample = call_wants_progress(rc->call) ? on_sample : NULL,
         .done = on_done,
         .data = rc,
     };

@@ -117,8 +117,14 @@ static void on_done(void *data, const struct outcome *o)
     }
 }
 
-static const struct run_events events = {on_waiting, on_started, on_output,
-                                         on_display, on_note,    on_done};
+static const struct run_events events = {
+    .on_waiting = on_waiting,
+    .on_started = on_started,
+    .on_output = on_output,
+    .on_display = on_display,
+    .on_note = on_note,
+    .on_done = on_done,
+};
 
 static void on_idle_output(void *data, enum stream stream, const char *bytes, size_t size)
 {

@@ -129,6 +129,15 @@ class TestVolume:
         result = box.ok("print('z' * 300_000)")
         assert box.shell(f"wc -c < {full_path(result)}").text("stdout").strip() == "300001"
 
+    @pytest.mark.needs("stateful")
+    def test_a_run_that_is_stopped_keeps_what_it_printed(self, box):
+        code = ("import time\nfor n in range(20_000): print(f'line {n}')\n"
+                "print('then it hangs', flush=True)\ntime.sleep(60)")
+        result = box.run(code, timeout_seconds=2)
+        assert result.cause == "timeout" and result.text("stdout").endswith("then it hangs\n")
+        lines = box.value(f"open({full_path(result)!r}).read().count('\\n')")
+        assert lines == "20001"
+
     def test_both_streams_share_the_limit(self, py):
         result = py.ok("import sys\nprint('o' * 200_000); print('e' * 200_000, file=sys.stderr)")
         assert len(result.text("stdout")) + len(result.text("stderr")) < 45 * KB
@@ -159,6 +168,18 @@ class TestStreaming:
         assert len(told) >= 3
         values = [p["progress"] for p in box.server.progress("stream")]
         assert values == sorted(values)
+
+    def test_progress_of_much_output_is_the_newest(self, box):
+        """Also where most of it never comes here."""
+        box.open()
+        code = ("import sys, time\nfor n in range(100_000): print('line', n)\n"
+                "print('THE NEWEST', flush=True); time.sleep(1)")
+        id_ = box.begin(code, token="much")
+        box.server.wait_until(lambda: any(
+            p.get("message", "").rstrip().endswith("THE NEWEST")
+            for p in box.server.progress("much")), 20, "the newest line")
+        text = box.server.tool_result(id_).text("stdout")
+        assert text.startswith("line 0\n") and text.endswith("line 99999\nTHE NEWEST\n")
 
     def test_nothing_without_a_token(self, box):
         seen = len(box.server.notifications("notifications/progress"))

@@ -133,8 +133,8 @@ def bench_stateful(report, times, modal):
     report.add("modal: 100 MB of stdout", ours, "MB/s")
     report.add("the official SDK: 100 MB of stdout", theirs, "MB/s")
     report.add("… times the SDK's throughput", ours / theirs, "×", 3,
-               "the tests' server is the slowest of the three; ours also puts 64 MiB of it back as "
-               "the session's file")
+               "all of it is printed; ours keeps the middle where it was, in the session's file, "
+               "and sends what the answer shows")
     report.add("… of the SDK's CPU", our_cpu / their_cpu, "of it", None,
                f"{our_cpu:.0f} ms, {their_cpu:.0f} ms")
 

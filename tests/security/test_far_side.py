@@ -55,7 +55,7 @@ def hello(**more):
     assert kind == 0x20, kind
     wanted_at_once = json.loads(setup)["start"]
     frame(0x30, {"cellblock": 1, "python": "3.11.2", "implementation": "CPython",
-                 "folder": "/tmp/far-side-folder", **more})
+                 "folder": "/tmp/far-side-folder", "output": True, **more})
 def until(wanted):
     global wanted_at_once
     if wanted == 0x21 and wanted_at_once:
@@ -247,6 +247,18 @@ DURING = {
     "ignores all signals":
         "[signal.signal(n, signal.SIG_IGN) for n in range(1, 32) if n not in (9, 17, 19)]\n"
         "time.sleep(60)",
+    "a count of output past all": "frame(0x38, {'stream': 'stdout', 'bytes': (1 << 63) - 1,"
+                                  " 'lines': 0}); stay()",
+    "counts that add up to too much": "while True: frame(0x38, {'stream': 'stdout',"
+                                      " 'bytes': 1 << 49, 'lines': 0})",
+    "a count of output that goes down": "frame(0x38, {'stream': 'stdout', 'bytes': 9, 'lines': 1});"
+                                        " frame(0x38, {'stream': 'stdout', 'bytes': -9,"
+                                        " 'lines': 0}); stay()",
+    "a count of no stream": "frame(0x38, {'stream': 'stdin', 'bytes': 9, 'lines': 1}); stay()",
+    "a sample of no stream": "frame(0x39, b'\\x09text'); stay()",
+    "a file of fewer bytes than none": "frame(0x3a, {'stdout': -1}); stay()",
+    "floods with samples": "while True: frame(0x39, b'\\0' + b'x' * 60000)",
+    "floods with counts": "while True: frame(0x38, {'stream': 'stdout', 'bytes': 1, 'lines': 1})",
     "floods stdout": "while True: frame(0x11, b'x' * 60000)",
     "floods with leftovers": "while True: frame(0x12, b'x' * 60000)",
     "floods with notes": "while True: frame(0x15, {'text': 'note' * 1000})",
@@ -280,6 +292,31 @@ def test_ok_without_running():
         assert one.run("1 / 0").cause == "ok"
         assert other.run("1 / 0").cause == "error"
         other.answers()
+
+
+OUTPUT = '''
+up()
+run = begun()
+frame(0x11, b'h' * 20000)
+frame(0x38, {'stream': 'stdout', 'bytes': 1 << 50, 'lines': 7})
+frame(0x11, b't' * 20000)
+frame(0x3a, {'stdout': KEPT})
+done(run)
+stay()
+'''
+
+
+@pytest.mark.parametrize("kept", [1 << 26, 1 << 27, 1 << 62])
+def test_output_that_is_not_there(kept):
+    """What was left out is the far side's word, and so is the file. The answer is as small as
+    any; a file of more bytes than one may have is none; and one that is named is looked for when it
+    is read."""
+    with player(OUTPUT.replace("KEPT", str(kept))) as one:
+        result = one.client.run("1", timeout_seconds=5)
+        assert result.cause == "ok" and len(result.text()) < 45_000, result
+        assert f"{(1 << 50) + 40_000:,} bytes" in result.text("note")
+        assert f"{1 << 50:,} bytes, 7 lines left out" in result.text("stdout")
+        assert (".cellblock" in result.text("note")) == (kept == 1 << 26)
 
 
 def test_a_run_larger_than_its_ear():

@@ -64,6 +64,22 @@ static void copy_text(char *to, size_t size, const char *text)
     (void)snprintf(to, size, "%s", text ? text : "");
 }
 
+static void on_held(void *data, enum stream stream, uint64_t bytes, uint64_t lines)
+{
+    char text[64];
+    int n = snprintf(text, sizeof(text), "%s[%llu:%llu]", stream ? "!" : "",
+                     (unsigned long long)bytes, (unsigned long long)lines);
+
+    log_add(data, text, (size_t)n);
+}
+
+static void on_sample(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    log_add(data, stream ? "!(" : "(", stream ? 2 : 1);
+    log_add(data, bytes, size);
+    log_add(data, ")", 1);
+}
+
 static void on_done(void *data, const struct outcome *o)
 {
     struct record *r = data;
@@ -88,8 +104,16 @@ static void on_done(void *data, const struct outcome *o)
     }
 }
 
-const struct run_events record_events = {on_waiting, on_started, on_output,
-                                         on_display, on_note,    on_done};
+const struct run_events record_events = {
+    .on_waiting = on_waiting,
+    .on_started = on_started,
+    .on_output = on_output,
+    .on_held = on_held,
+    .on_sample = on_sample,
+    .on_display = on_display,
+    .on_note = on_note,
+    .on_done = on_done,
+};
 
 static void on_idle_output(void *data, enum stream stream, const char *bytes, size_t size)
 {
@@ -194,7 +218,9 @@ struct run *run_as(struct context *c, struct record *r, const char *language, do
                                              .code = "x",
                                              .code_size = 1,
                                              .timeout_seconds = seconds,
-                                             .keep_full_output = true},
+                                             .keep_full_output = true,
+                                             .output_head = r->head,
+                                             .output_tail = r->head},
                        &record_events, r, &err);
     r->inside = false;
     assert_non_null(run);

@@ -9,7 +9,8 @@
 /* An executor over a fake place, with the limits made short, and a record of what its runs said. */
 
 /* What one run's callbacks said, in order: "w" waiting, "s" started, text as printed (stderr in
- * capitals' place: "!text"), "d" display, "c" clear, "n" note, "." done. */
+ * capitals' place: "!text"), "[bytes:lines]" held, "(text)" a sample, "d" display, "c" clear, "n"
+ * note, "." done. */
 struct record {
     struct run *cancel_in_output;
     struct executor *executor; /* closed in on_done when `close_in_done` */
@@ -21,6 +22,7 @@ struct record {
     bool state_lost, has_exit_code;
     bool inside; /* the start function has not returned */
     bool close_in_done;
+    size_t head; /* run_request.output_head and _tail */
     char log[512];
     char note[512], etype[64], evalue[128];
     char path[128];

@@ -134,7 +134,30 @@ static int link_send(struct link *link, const void *bytes, size_t size)
     return 0;
 }
 
-static const struct link_ops link_ops = {link_send, link_drain};
+static struct fake_place *place_of(const struct link *link)
+{
+    return ((const struct fake_machine *)((const char *)link - offsetof(struct fake_machine, link)))
+        ->place;
+}
+
+static bool link_keeps(const struct link *link)
+{
+    return place_of(link)->keeps;
+}
+
+static int link_plan(struct link *link, const struct output_plan *plan)
+{
+    place_of(link)->plan = *plan;
+    return 0;
+}
+
+static const struct link_ops link_ops = {
+    .send = link_send, .drain = link_drain, .keeps = link_keeps, .plan = link_plan};
+
+struct link *fake_link(struct fake_machine *m)
+{
+    return &m->link;
+}
 
 /* ---- saying things from the loop ---- */
 

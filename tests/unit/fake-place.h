@@ -50,6 +50,8 @@ struct fake_place {
     int signal_answer; /* what it comes to */
     bool kill_never;
     bool send_fails;
+    bool keeps;              /* the far side keeps the output of runs */
+    struct output_plan plan; /* the last one; its path is only NULL or not */
     void (*on_run)(struct fake_machine *m, const char *run); /* from the loop, after a RUN frame */
     struct fake_machine *newest;
     int starts, kills, interrupts, puts, cancels, live, runs, acks, busy, files;
@@ -72,6 +74,8 @@ void fake_print(struct fake_machine *m, enum stream stream, const char *text);
 void fake_frame(struct fake_machine *m, int type, const char *payload);
 void fake_done(struct fake_machine *m, const char *run, const char *rest);
 void fake_bytes(struct fake_machine *m, const void *bytes, size_t size);
+/* At once, from the loop only: what a far side that keeps output says of it. */
+struct link *fake_link(struct fake_machine *m);
 void fake_end_stream(struct fake_machine *m);
 void fake_exit(struct fake_machine *m, struct machine_exit how);
 

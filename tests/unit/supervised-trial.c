@@ -37,6 +37,35 @@ static void on_leftover(void *data, enum stream stream, const char *bytes, size_
     add_text(h->leftover, bytes, size);
 }
 
+static void on_held(void *data, enum stream stream, uint64_t bytes, uint64_t lines)
+{
+    char text[96];
+
+    (void)snprintf(text, sizeof(text), "[%d:%llu:%llu]", stream, (unsigned long long)bytes,
+                   (unsigned long long)lines);
+    add_text(((struct host *)data)->output, text, strlen(text));
+}
+
+static void on_sample(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct host *h = data;
+
+    h->samples++;
+    if (!h->spawned) { /* when a real one comes nobody knows */
+        add_text(h->output, stream ? "(1:" : "(0:", 3);
+        add_text(h->output, bytes, size);
+        add_text(h->output, ")", 1);
+    }
+}
+
+static void on_kept(void *data, enum stream stream, uint64_t bytes)
+{
+    char text[64];
+
+    (void)snprintf(text, sizeof(text), "{%d:%llu}", stream, (unsigned long long)bytes);
+    add_text(((struct host *)data)->output, text, strlen(text));
+}
+
 static void on_display(void *data, const struct display *display)
 {
     struct host *h = data;
@@ -73,6 +102,9 @@ const struct kernel_events kernel_events = {
     .on_reply = on_reply,
     .on_broken = on_kernel_broken,
     .on_leftover = on_leftover,
+    .on_held = on_held,
+    .on_sample = on_sample,
+    .on_kept = on_kept,
 };
 
 /* ---- the supervised's events ---- */

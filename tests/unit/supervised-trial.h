@@ -27,7 +27,7 @@ struct host {
     char sent[TEXT_SIZE]; /* by a host without a process */
     size_t sent_size;
     bool start_at_once, attach_later;
-    int greetings, workers, exits, brokens, readies, replies, puts, progresses, leftovers;
+    int greetings, workers, exits, brokens, readies, replies, puts, progresses, leftovers, samples;
     struct link *link;
     struct machine_exit exit;
     struct changed changed; /* of that exit */

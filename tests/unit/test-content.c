@@ -101,6 +101,52 @@ static void cuts_between_characters(void **state)
     }
 }
 
+/* What is rendered of a stream whose middle never came, and was only counted, is byte for byte what
+ * is rendered when all of it came. */
+static void a_middle_that_never_came_is_as_one_that_was_dropped(void **state)
+{
+    enum { HALF = 200, LIMIT = 2 * HALF, SIZE = 5000 };
+    static const char *const lines[] = {"short\n", "ü🐍 und mehr als das\n", "a\001b\n", "x"};
+    char stream[SIZE + 64];
+    size_t used = 0;
+
+    (void)state;
+    for (unsigned i = 0; used < SIZE; i++) {
+        const char *line = lines[(i * 7 + i / 5) % 4];
+        memcpy(stream + used, line, strlen(line));
+        used += strlen(line);
+    }
+    for (size_t total = LIMIT + 1; total < SIZE; total += 17) {
+        struct capture all, part;
+        struct text texts[2];
+        json_t *shown[2];
+        uint64_t newlines = 0;
+        bool cut = false;
+
+        for (size_t i = HALF; i < total - HALF; i++) {
+            newlines += stream[i] == '\n';
+        }
+        capture_init(&all, HALF);
+        capture_init(&part, HALF);
+        for (size_t at = 0; at < total; at += 97) {
+            capture_append(&all, stream + at, total - at < 97 ? total - at : 97);
+        }
+        capture_append(&part, stream, HALF);
+        capture_skip(&part, total - (size_t)LIMIT, newlines);
+        capture_append(&part, stream + total - HALF, HALF);
+        texts[0] = capture_text(&all);
+        texts[1] = capture_text(&part);
+        for (int i = 0; i < 2; i++) {
+            shown[i] = text_render(&texts[i], LIMIT, TEXT_TAIL_HALF, &cut);
+        }
+        assert_string_equal(json_string_value(shown[0]), json_string_value(shown[1]));
+        json_decref(shown[0]);
+        json_decref(shown[1]);
+        capture_deinit(&all);
+        capture_deinit(&part);
+    }
+}
+
 /* Whatever the sizes of the chunks, the head and tail are the stream's and the counts are right. */
 static void captures_head_and_tail_of_any_stream(void **state)
 {
@@ -320,6 +366,7 @@ int main(void)
         cmocka_unit_test(cuts_on_lines_and_counts),
         cmocka_unit_test(cuts_between_characters),
         cmocka_unit_test(captures_head_and_tail_of_any_stream),
+        cmocka_unit_test(a_middle_that_never_came_is_as_one_that_was_dropped),
         cmocka_unit_test(writes_numbers_for_people),
         cmocka_unit_test(a_silent_run_has_no_blocks),
         cmocka_unit_test(orders_parts_and_numbers_arrivals),

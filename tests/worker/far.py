@@ -13,13 +13,13 @@ from io import BytesIO
 HERE = os.path.dirname(os.path.abspath(__file__))
 SOURCE = os.path.normpath(os.path.join(HERE, "../../backends/kernels/runner/worker"))
 HEADER = struct.Struct("<IB")
-SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH = range(0x20, 0x29)
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH, OUTPUT = range(0x20, 0x2A)
 RUN = 0x01
 NAMES = {
     0x10: "greeting", 0x11: "stdout", 0x12: "stderr", 0x13: "display", 0x14: "clear", 0x15: "note",
     0x16: "delayed", 0x17: "begin", 0x1F: "done", 0x30: "hello", 0x31: "started", 0x32: "begun",
     0x33: "exit", 0x34: "taken", 0x35: "put_done", 0x36: "file_bytes",
-    0x37: "file_done",
+    0x37: "file_done", 0x38: "held", 0x39: "sample", 0x3A: "kept",
 }
 LAUNCH = (
     "import sys\n"
@@ -63,7 +63,7 @@ class Far:
             return None
         data, self._buffer = self._buffer[HEADER.size:end], self._buffer[end:]
         name = NAMES[kind]
-        if name not in ("stdout", "stderr", "file_bytes"):
+        if name not in ("stdout", "stderr", "file_bytes", "sample"):
             data = json.loads(data.decode("utf-8") or "{}")
         return name, data
 

@@ -82,7 +82,7 @@ static void run(void *data)
 static void free_writer(struct tar_writer *w)
 {
     if (w->walk.archive) {
-        archive_write_free(w->walk.archive);
+        w->walk.library.write_free(w->walk.archive);
     }
     uv_cond_destroy(&w->taken);
     uv_mutex_destroy(&w->lock);
@@ -189,7 +189,7 @@ static int prepare(struct tar_writer *w, const struct tar_options *options)
     w->walk.space = malloc(TAR_PIECE);
     w->filling = malloc(TAR_PIECE);
     w->given = malloc(TAR_PIECE);
-    w->walk.archive = tar_archive_new(on_write, w);
+    w->walk.archive = tar_archive_new(&w->walk.library, on_write, w);
     if (!w->walk.options.name || !w->walk.space || !w->filling || !w->given || !w->walk.archive) {
         return -ENOMEM;
     }
@@ -207,6 +207,10 @@ struct tar_writer *tar_writer_new(uv_loop_t *loop, const struct share *share,
         return NULL;
     }
     uv_cond_init(&w->taken);
+    if (tar_library_load(&w->walk.library, err) < 0) {
+        free_writer(w);
+        return NULL;
+    }
     w->walk.share = share;
     w->events = *events;
     w->data = data;

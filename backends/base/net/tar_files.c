@@ -1,4 +1,3 @@
-#include <archive_entry.h>
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
@@ -26,37 +25,38 @@ static la_ssize_t on_write(struct archive *archive, void *data, const void *byte
     return (la_ssize_t)size;
 }
 
-static int write_file(struct archive *archive, const struct tar_file *file)
+static int write_file(const struct tar_library *library, struct archive *archive,
+                      const struct tar_file *file)
 {
-    struct archive_entry *entry = archive_entry_new();
+    struct archive_entry *entry = library->entry_new();
     if (!entry) {
         return -ENOMEM;
     }
-    archive_entry_copy_pathname(entry, file->name);
-    archive_entry_set_filetype(entry, AE_IFREG);
-    archive_entry_set_perm(entry, file->mode & 0777);
-    archive_entry_set_mtime(entry, 0, 0);
-    archive_entry_set_size(entry, (la_int64_t)file->size);
-    int r = archive_write_header(archive, entry);
-    archive_entry_free(entry);
+    library->entry_copy_pathname(entry, file->name);
+    library->entry_set_filetype(entry, AE_IFREG);
+    library->entry_set_perm(entry, file->mode & 0777);
+    library->entry_set_mtime(entry, 0, 0);
+    library->entry_set_size(entry, (la_int64_t)file->size);
+    int r = library->write_header(archive, entry);
+    library->entry_free(entry);
     if (r < ARCHIVE_WARN ||
-        archive_write_data(archive, file->bytes, file->size) != (la_ssize_t)file->size) {
+        library->write_data(archive, file->bytes, file->size) != (la_ssize_t)file->size) {
         return -EINVAL;
     }
     return 0;
 }
 
-static int write_all(struct memory *m, struct archive *archive, const struct tar_file *files,
-                     size_t count, struct error *err)
+static int write_all(const struct tar_library *library, struct memory *m, struct archive *archive,
+                     const struct tar_file *files, size_t count, struct error *err)
 {
     const char *name = "the end";
     int r = archive ? 0 : -ENOMEM;
     for (size_t i = 0; i < count && r == 0; i++) {
         name = files[i].name;
-        r = write_file(archive, &files[i]);
+        r = write_file(library, archive, &files[i]);
         r = r == 0 ? m->failed : r;
     }
-    if (r == 0 && archive_write_close(archive) < ARCHIVE_WARN) {
+    if (r == 0 && library->write_close(archive) < ARCHIVE_WARN) {
         r = -EINVAL;
     }
     r = r == 0 ? m->failed : r;
@@ -74,12 +74,16 @@ int tar_of_files(const struct tar_file *files, size_t count, char **ret, size_t 
                  struct error *err)
 {
     struct memory m = {0};
+    struct tar_library library;
+    if (tar_library_load(&library, err) < 0) {
+        return -1;
+    }
     buffer_init(&m.out, TAR_MEMORY_CAP);
-    struct archive *archive = tar_archive_new(on_write, &m);
-    int r = write_all(&m, archive, files, count, err);
+    struct archive *archive = tar_archive_new(&library, on_write, &m);
+    int r = write_all(&library, &m, archive, files, count, err);
     m.abandoned = r < 0;
     if (archive) {
-        archive_write_free(archive);
+        library.write_free(archive);
     }
     if (r < 0) {
         buffer_deinit(&m.out);

@@ -1,6 +1,5 @@
 #include "backends/base/net/tar_walk.h"
 
-#include <archive_entry.h>
 #include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -49,7 +48,7 @@ static int fail_limit(const struct tar_walk *walk, struct error *err)
 /* libarchive does not want to go on: we told it to stop, or its own reason. */
 static int fail_archive(const struct tar_walk *walk, struct error *err, const char *name)
 {
-    const char *reason = archive_error_string(walk->archive);
+    const char *reason = walk->library.error_string(walk->archive);
     if (walk->stop) {
         return error_set(err, ERROR_LOST, "copying %s: stopped", walk->share->source);
     }
@@ -138,23 +137,23 @@ static int read_link(int dir, const char *name, char target[PATH_MAX])
 static int write_head(struct tar_walk *walk, const struct stat *st, const char *name,
                       const char *link, struct error *err)
 {
-    struct archive_entry *entry = archive_entry_new();
+    struct archive_entry *entry = walk->library.entry_new();
     if (!entry) {
         return error_set(err, ERROR_INTERNAL, "copying %s: out of memory", walk->share->source);
     }
     mode_t own = S_ISDIR(st->st_mode) ? 0700 : 0600;
-    archive_entry_copy_pathname(entry, name);
-    archive_entry_set_filetype(entry, st->st_mode & S_IFMT);
-    archive_entry_set_perm(entry, link ? 0777 : (st->st_mode & 0777) | own);
-    archive_entry_set_uid(entry, walk->options.uid);
-    archive_entry_set_gid(entry, walk->options.gid);
-    archive_entry_set_mtime(entry, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
-    archive_entry_set_size(entry, S_ISREG(st->st_mode) ? st->st_size : 0);
+    walk->library.entry_copy_pathname(entry, name);
+    walk->library.entry_set_filetype(entry, st->st_mode & S_IFMT);
+    walk->library.entry_set_perm(entry, link ? 0777 : (st->st_mode & 0777) | own);
+    walk->library.entry_set_uid(entry, walk->options.uid);
+    walk->library.entry_set_gid(entry, walk->options.gid);
+    walk->library.entry_set_mtime(entry, st->st_mtim.tv_sec, st->st_mtim.tv_nsec);
+    walk->library.entry_set_size(entry, S_ISREG(st->st_mode) ? st->st_size : 0);
     if (link) {
-        archive_entry_copy_symlink(entry, link);
+        walk->library.entry_copy_symlink(entry, link);
     }
-    int r = archive_write_header(walk->archive, entry);
-    archive_entry_free(entry);
+    int r = walk->library.write_header(walk->archive, entry);
+    walk->library.entry_free(entry);
     /* ARCHIVE_WARN: an attribute is put down in another way. */
     return r < ARCHIVE_WARN ? fail_archive(walk, err, name) : 0;
 }
@@ -174,7 +173,7 @@ static int write_bytes(struct tar_walk *walk, int fd, const struct stat *st, con
         if (n == 0 && !walk->stop) {
             return fail_changed(walk, err, name);
         }
-        if (n == 0 || archive_write_data(walk->archive, walk->space, (size_t)n) != n) {
+        if (n == 0 || walk->library.write_data(walk->archive, walk->space, (size_t)n) != n) {
             return fail_archive(walk, err, name);
         }
         left -= (uint64_t)n;
@@ -304,26 +303,27 @@ int tar_walk(struct tar_walk *walk, struct error *err)
     int fd = open_source(walk->share, err);
     int r = fd < 0 ? -1 : write_open(walk, fd, walk->options.name, 0, err);
     take_up_privilege(before);
-    if (r == 0 && archive_write_close(walk->archive) < ARCHIVE_WARN) {
+    if (r == 0 && walk->library.write_close(walk->archive) < ARCHIVE_WARN) {
         r = fail_archive(walk, err, "the end");
     }
     walk->abandoned = r < 0;
     return r;
 }
 
-struct archive *tar_archive_new(archive_write_callback *write, void *data)
+struct archive *tar_archive_new(const struct tar_library *library, archive_write_callback *write,
+                                void *data)
 {
-    struct archive *archive = archive_write_new();
+    struct archive *archive = library->write_new();
     /* Names are bytes here: none is converted from one character set to another. */
-    if (archive && archive_write_set_format_pax(archive) == ARCHIVE_OK &&
-        archive_write_set_format_option(archive, "pax", "hdrcharset", "BINARY") == ARCHIVE_OK &&
-        archive_write_set_bytes_per_block(archive, 0) == ARCHIVE_OK &&
-        archive_write_set_bytes_in_last_block(archive, 1) == ARCHIVE_OK &&
-        archive_write_open(archive, data, NULL, write, NULL) == ARCHIVE_OK) {
+    if (archive && library->write_set_format_pax(archive) == ARCHIVE_OK &&
+        library->write_set_format_option(archive, "pax", "hdrcharset", "BINARY") == ARCHIVE_OK &&
+        library->write_set_bytes_per_block(archive, 0) == ARCHIVE_OK &&
+        library->write_set_bytes_in_last_block(archive, 1) == ARCHIVE_OK &&
+        library->write_open(archive, data, NULL, write, NULL) == ARCHIVE_OK) {
         return archive;
     }
     if (archive) {
-        archive_write_free(archive);
+        library->write_free(archive);
     }
     return NULL;
 }

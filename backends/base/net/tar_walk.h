@@ -1,17 +1,18 @@
 #ifndef CELLBLOCK_NET_TAR_WALK_H
 #define CELLBLOCK_NET_TAR_WALK_H
 
-#include <archive.h>
 #include <stdatomic.h>
 #include <stdint.h>
 
 #include "backends/base/net/tar.h"
+#include "backends/base/net/tar_library.h"
 
 /*
  * Between tar.c (threads and pace) and tar_files.c: what knows libarchive and the file system. All
  * of it blocks.
  */
 struct tar_walk {
+    struct tar_library library;
     struct archive *archive; /* of tar_archive_new, for tar_walk to write to */
     const struct share *share;
     struct tar_options options;
@@ -32,6 +33,7 @@ int tar_walk(struct tar_walk *walk, struct error *err);
  * failed write libarchive 3.6 does not free all of its memory. Only when the archive has been
  * abandoned it answers -1, so that freeing it does not fill up the entry that was being written.
  */
-struct archive *tar_archive_new(archive_write_callback *write, void *data);
+struct archive *tar_archive_new(const struct tar_library *library, archive_write_callback *write,
+                                void *data);
 
 #endif

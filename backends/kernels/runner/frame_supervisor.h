@@ -35,9 +35,17 @@
  * to supervisor  PUT_END    {"id":int,"whole":bool}: that was all of it, or it is given up
  * to supervisor  FILE       an operation on files: the object of files_wire.h and "id", which no
  *                            PUT has either; "size" bytes of pieces follow
+ * to supervisor  OUTPUT     {"path":"/…"|null,"after":bytes,"cap":bytes,"head":bytes,
+ *                            "tail":bytes}: of the RUN that comes next, and only where HELLO had
+ *                            "output". A stream of more than `after` bytes is kept at path with
+ *                            ".stdout" or ".stderr" behind it, up to `cap`: a new file, below the
+ *                            private folder where there is one. With a head (0: everything is
+ *                            wanted) only so many of its first bytes and the last `tail` ones come
+ *                            as STDOUT and STDERR, from each CLEAR on anew
  *
  * to server      HELLO      {"cellblock":1,"python":"3.11.2","implementation":"CPython",
- *                            "folder":"/…"|null,"pid":int}: the answer to SETUP, and to ATTACH with
+ *                            "folder":"/…"|null,"pid":int,"output":bool}: the answer to SETUP, and
+ *                            to ATTACH with
  *                            "worker":bool: what answers a START is there, or "end":"…" says what
  *                            became of it
  * to server      STARTED    {"pid":int}: the answer to START, or EXIT
@@ -56,6 +64,12 @@
  * to server      FILE_DONE  {"id":int,"more":bool,"error":null|{"kind":"…","text":"…",
  *                            "dest":bool}}: the end of the answer to FILE, also before its pieces'
  *                            end; with an error its bytes count for nothing
+ * to server      HELD       {"stream":"stdout"|"stderr","bytes":int,"lines":int}: so much of it was
+ *                            printed here and is not sent; lines are line ends
+ * to server      SAMPLE     u8 stream (0 stdout, 1 stderr), then raw bytes: the newest lines of
+ *                            what is not sent, to look at; at most 20 a second
+ * to server      KEPT       {"stdout":int,"stderr":int}: how many bytes of each are in its file;
+ *                            before the DONE or EXIT that ends the run, when there are any
  *
  * Frames of the worker (0x10–0x1f) pass unchanged; RUN, STDIN and SIGNAL pass to it. ACKs are
  * answered by the supervisor itself: it reads what was printed before it passes a frame on. Nothing
@@ -71,6 +85,7 @@ enum supervisor_frame {
     FRAME_PUT_END = 0x26,
     FRAME_FILE = 0x27,
     FRAME_ATTACH = 0x28,
+    FRAME_OUTPUT = 0x29,
     FRAME_HELLO = 0x30,
     FRAME_STARTED = 0x31,
     FRAME_BEGUN = 0x32,
@@ -79,6 +94,9 @@ enum supervisor_frame {
     FRAME_PUT_DONE = 0x35,
     FRAME_FILE_BYTES = 0x36,
     FRAME_FILE_DONE = 0x37,
+    FRAME_HELD = 0x38,
+    FRAME_SAMPLE = 0x39,
+    FRAME_KEPT = 0x3a,
 };
 
 enum {

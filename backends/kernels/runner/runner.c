@@ -1,6 +1,7 @@
 #include "backends/kernel.h"
 
 #include <errno.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -315,6 +316,39 @@ static void on_leftover(void *data, enum stream stream, const char *bytes, size_
     leave(r);
 }
 
+static void on_held(void *data, enum stream stream, uint64_t bytes, uint64_t lines)
+{
+    struct runner *r = data;
+
+    enter(r);
+    if (alive(r) && r->run[0] && r->events.on_held) {
+        r->events.on_held(r->data, stream, bytes, lines);
+    }
+    leave(r);
+}
+
+static void on_sample(void *data, enum stream stream, const char *bytes, size_t size)
+{
+    struct runner *r = data;
+
+    enter(r);
+    if (alive(r) && r->run[0] && r->events.on_sample) {
+        r->events.on_sample(r->data, stream, bytes, size);
+    }
+    leave(r);
+}
+
+static void on_kept(void *data, enum stream stream, uint64_t bytes)
+{
+    struct runner *r = data;
+
+    enter(r);
+    if (alive(r) && r->run[0] && r->events.on_kept) {
+        r->events.on_kept(r->data, stream, bytes);
+    }
+    leave(r);
+}
+
 static void on_end(void *data)
 {
     struct runner *r = data;
@@ -340,7 +374,8 @@ static struct kernel *runner_attach(struct link *link, const struct kernel_event
     buffer_init(&r->in, FRAME_HEADER + FRAME_PAYLOAD_CAP + FEED_SIZE);
     buffer_init(&r->late, FRAME_HEADER + FRAME_PAYLOAD_CAP + FEED_SIZE);
     buffer_init(&r->out, FRAME_HEADER + FRAME_PAYLOAD_CAP);
-    link->events = (struct link_events){on_frames, on_output, on_end, on_leftover};
+    link->events = (struct link_events){on_frames, on_output, on_end, on_leftover,
+                                        on_held,   on_sample, on_kept};
     link->data = r;
     return (struct kernel *)r;
 }
@@ -357,6 +392,32 @@ static int send_out(struct runner *r, int built)
     return n;
 }
 
+static bool runner_keeps(const struct kernel *k)
+{
+    const struct runner *r = (const struct runner *)k;
+
+    return alive(r) && r->link->ops->keeps && r->link->ops->keeps(r->link);
+}
+
+/* Tells the far side what becomes of the output, where it is to do anything about it. */
+static int plan_output(struct runner *r, const struct run_request *request)
+{
+    char path[sizeof(RUN_OUTPUT_FOLDER) + RUN_ID_SIZE + 1];
+    const struct output_plan plan = {
+        .path = request->keep_full_output ? path : NULL,
+        .after = RUN_SPOOL_AFTER,
+        .cap = RUN_SPOOL_CAP,
+        .head = request->output_head,
+        .tail = request->output_tail,
+    };
+
+    if (!runner_keeps((struct kernel *)r) || (!plan.path && plan.head == 0)) {
+        return 0;
+    }
+    (void)snprintf(path, sizeof(path), RUN_OUTPUT_FOLDER "/%s", request->id);
+    return r->link->ops->plan(r->link, &plan);
+}
+
 static int runner_run(struct kernel *k, const struct run_request *request)
 {
     struct runner *r = runner_of(k);
@@ -365,7 +426,8 @@ static int runner_run(struct kernel *k, const struct run_request *request)
     if (!alive(r)) {
         return -EPIPE;
     }
-    n = send_out(r, run_frame_build(&r->out, request));
+    n = run_frame_build(&r->out, request);
+    n = send_out(r, n < 0 ? n : plan_output(r, request));
     if (n < 0) {
         return n;
     }
@@ -418,11 +480,27 @@ static void no_end(void *data)
     (void)data;
 }
 
+static void no_count(void *data, enum stream stream, uint64_t bytes, uint64_t lines)
+{
+    (void)data;
+    (void)stream;
+    (void)bytes;
+    (void)lines;
+}
+
+static void no_kept(void *data, enum stream stream, uint64_t bytes)
+{
+    (void)data;
+    (void)stream;
+    (void)bytes;
+}
+
 static void runner_detach(struct kernel *k)
 {
     struct runner *r = runner_of(k);
 
-    r->link->events = (struct link_events){no_bytes, no_output, no_end, no_output};
+    r->link->events =
+        (struct link_events){no_bytes, no_output, no_end, no_output, no_count, no_output, no_kept};
     r->link->data = NULL;
     r->link = NULL;
     enter(r);
@@ -436,6 +514,7 @@ const struct kernel_ops runner_kernel = {
     .run = runner_run,
     .signal = runner_signal,
     .write = runner_write,
+    .keeps = runner_keeps,
     .drain = runner_drain,
     .detach = runner_detach,
 };

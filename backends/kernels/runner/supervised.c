@@ -50,7 +50,9 @@ static void forget_worker(struct supervised *s)
     s->worker = WORKER_NONE;
     s->kill_sent = false;
     s->runs_due = 0;
+    s->held = 0;
     buffer_reset(&s->early);
+    buffer_reset(&s->plan);
 }
 
 static void tell_lost(struct supervised *s, const char *message)
@@ -274,7 +276,7 @@ static bool header_ok(struct supervised *s, size_t size)
 {
     unsigned type = s->header[4];
     bool of_worker = type >= FRAME_GREETING && type <= FRAME_DONE;
-    bool known = of_worker || (type >= FRAME_HELLO && type <= FRAME_FILE_DONE);
+    bool known = of_worker || (type >= FRAME_HELLO && type <= FRAME_KEPT);
 
     if (!known || (s->phase == PHASE_HELLO && type != FRAME_HELLO) ||
         (of_worker && s->worker != WORKER_LIVE)) {
@@ -373,14 +375,14 @@ void supervised_feed(struct supervised *s, const char *bytes, size_t size)
 
 /* ---- the link ---- */
 
-static struct supervised *of_link(struct link *link)
+struct supervised *supervised_of_link(const struct link *link)
 {
     return (struct supervised *)((char *)link - offsetof(struct supervised, link));
 }
 
 static int link_send(struct link *link, const void *bytes, size_t size)
 {
-    struct supervised *s = of_link(link);
+    struct supervised *s = supervised_of_link(link);
     unsigned type = size >= FRAME_HEADER ? ((const unsigned char *)bytes)[4] : 0;
     int r;
 
@@ -390,12 +392,16 @@ static int link_send(struct link *link, const void *bytes, size_t size)
     if (type == FRAME_ACK) {
         return 0; /* answered over there */
     }
-    r = s->stream->write(s->stream, bytes, size);
-    s->runs_due += r == 0 && type == FRAME_RUN;
+    if (type != FRAME_RUN) {
+        return s->stream->write(s->stream, bytes, size);
+    }
+    r = supervised_send_run(s, bytes, size);
+    s->runs_due += r == 0;
     return r;
 }
 
-static const struct link_ops supervised_link = {.send = link_send, .may_delay = true};
+static const struct link_ops supervised_link = {
+    .send = link_send, .may_delay = true, .keeps = supervised_keeps, .plan = supervised_plan};
 
 void supervised_attached(struct supervised *s)
 {
@@ -513,6 +519,7 @@ struct supervised *supervised_new(uv_loop_t *loop, struct byte_stream *stream,
     buffer_init(&s->banner, SUPERVISED_BANNER_CAP);
     buffer_init(&s->frame, FRAME_SUPERVISOR_CAP);
     buffer_init(&s->early, SUPERVISED_EARLY_CAP);
+    buffer_init(&s->plan, FRAME_SUPERVISOR_CAP + FRAME_HEADER + FRAME_PAYLOAD_CAP);
     (void)uv_timer_init(loop, &s->greeting);
     (void)uv_timer_init(loop, &s->progress);
     (void)uv_idle_init(loop, &s->soon);
@@ -538,6 +545,7 @@ void supervised_maybe_free(struct supervised *s)
     buffer_deinit(&s->banner);
     buffer_deinit(&s->frame);
     buffer_deinit(&s->early);
+    buffer_deinit(&s->plan);
     supervised_free_options(s);
     free(s->banner_end);
     free(s->folder);

@@ -125,6 +125,7 @@ static void take_hello(struct supervised *s, const json_t *json)
     if (number(json, "pid", &pid) == 0 && pid > 0 && pid <= INT_MAX) {
         s->pid = (int)pid;
     }
+    s->keeps = json_is_true(json_object_get(json, "output"));
     s->folder = folder ? strdup(folder) : NULL;
     s->phase = PHASE_UP;
     (void)uv_timer_stop(&s->greeting);
@@ -140,6 +141,7 @@ static void take_started(struct supervised *s)
     }
     s->worker = WORKER_LIVE;
     s->runs_due = 0;
+    s->held = 0;
     buffer_reset(&s->early);
     if (!s->kill_sent) {
         s->events.on_worker(s->data, &s->link);
@@ -225,6 +227,7 @@ static void take_exit(struct supervised *s, const json_t *json)
     s->kill_sent = false;
     s->runs_due = 0;
     buffer_reset(&s->early);
+    buffer_reset(&s->plan);
     s->events.on_worker_exit(s->data, &frame.exit);
     free(frame.text);
 }
@@ -297,6 +300,12 @@ static void take_object(struct supervised *s, unsigned type, const json_t *json)
     case FRAME_FILE_DONE:
         take_file_done(s, json);
         break;
+    case FRAME_HELD:
+        supervised_held(s, json);
+        break;
+    case FRAME_KEPT:
+        supervised_kept(s, json);
+        break;
     default:
         take_put_done(s, json);
         break;
@@ -313,6 +322,10 @@ void supervised_take_frame(struct supervised *s, const struct frame *frame)
     }
     if (frame->type == FRAME_FILE_BYTES) {
         supervised_file_bytes(s, frame->payload, frame->size);
+        return;
+    }
+    if (frame->type == FRAME_SAMPLE) {
+        supervised_sample(s, frame->payload, frame->size);
         return;
     }
     json = load(frame);

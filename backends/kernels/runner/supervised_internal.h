@@ -48,6 +48,10 @@ enum {
     SUPERVISED_EARLY_CAP = 1024 * 1024, /* of what a worker sends before somebody has attached */
 };
 
+/* Bytes that a worker in its whole life may have printed and not sent: what is past any doubt a
+ * lie, and small enough that no sum of counts runs over. */
+#define SUPERVISED_HELD_CAP ((uint64_t)1 << 50)
+
 /* The package as bytecode (tools/compile_worker.py), by the magic number of the Python that built
  * us. */
 extern const struct embedded_file embedded_worker[];
@@ -82,8 +86,11 @@ struct supervised {
     struct link link;
     enum worker_state worker;
     bool kill_sent;
-    bool lost;         /* an exit is due: the start came when all was over */
-    unsigned runs_due; /* runs sent that the supervisor has not taken in yet */
+    bool lost;          /* an exit is due: the start came when all was over */
+    bool keeps;         /* it keeps the output of runs: */
+    struct buffer plan; /* … the OUTPUT frame that goes with the next one */
+    uint64_t held;      /* bytes of the worker's that were not sent */
+    unsigned runs_due;  /* runs sent that the supervisor has not taken in yet */
 
     struct put *puts;   /* the first is the one that is going */
     unsigned number;    /* of the last put or errand */
@@ -110,6 +117,7 @@ void supervised_free_options(struct supervised *s);
 int supervised_send_package(struct supervised *s, const char *magic);
 
 /* supervised.c */
+struct supervised *supervised_of_link(const struct link *link);
 int supervised_send(struct supervised *s, enum supervisor_frame type, const void *payload,
                     size_t size);
 int supervised_send_json(struct supervised *s, enum supervisor_frame type, json_t *json_owned);
@@ -122,6 +130,16 @@ void supervised_show_progress(struct supervised *s, bool show);
 
 /* supervised_frames.c: a whole frame of the supervisor's own. */
 void supervised_take_frame(struct supervised *s, const struct frame *frame);
+
+/* supervised_output.c: what the far side keeps of the output; `link` has the ops. */
+bool supervised_keeps(const struct link *link);
+int supervised_plan(struct link *link, const struct output_plan *plan);
+/* Sends a RUN, with the plan for its output before it in one piece: on a stream with Nagle's
+ * algorithm on (RFC 896) the second of two small ones would wait. 0 or -errno. */
+int supervised_send_run(struct supervised *s, const void *bytes, size_t size);
+void supervised_held(struct supervised *s, const json_t *json);
+void supervised_sample(struct supervised *s, const char *bytes, size_t size);
+void supervised_kept(struct supervised *s, const json_t *json);
 
 /* supervised_put.c */
 void supervised_puts_go_on(struct supervised *s); /* starts the next one if one is due */

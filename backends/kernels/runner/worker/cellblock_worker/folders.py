@@ -1,4 +1,5 @@
-"""The private folder of a far side that has no file system of its own: made, measured, removed."""
+"""The private folder of a far side that has no file system of its own: made, measured, removed; and
+a way to a folder that follows no link."""
 
 import fcntl
 import os
@@ -147,6 +148,32 @@ def remove(path):
         os.rmdir(path)
     except OSError:
         pass
+
+
+def _enter(folder, name):
+    """Opens the folder `name` in `folder`, made when missing."""
+    try:
+        return os.open(name, _OPEN, dir_fd=folder)
+    except FileNotFoundError:
+        pass
+    try:
+        os.mkdir(name, 0o755, dir_fd=folder)
+    except FileExistsError:
+        pass
+    return os.open(name, _OPEN, dir_fd=folder)
+
+
+def open_parent(root, path):
+    """The folder of `path` below the folder `root`, made as far as it is missing, and its name."""
+    parts = [part for part in path.split("/") if part]
+    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    for part in parts[:-1]:
+        try:
+            inner = _enter(folder, part)
+        finally:
+            os.close(folder)
+        folder = inner
+    return folder, parts[-1]
 
 
 class Count:

@@ -17,13 +17,14 @@ import time
 
 from cellblock_worker import cgroups, changes, family, folders, frames, session
 from cellblock_worker.errands import PENDING_CAP, Errands
+from cellblock_worker.keeping import Keeper
 from cellblock_worker.offspring import PIPE_SIZE, Setup, Worker, add_usual_paths
 from cellblock_worker.streams import keep_high
 from cellblock_worker.wires import Enough, Over, Queue, object_of, read_some, split_frames
 
-SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH = range(0x20, 0x29)
+SETUP, START, INTERRUPT, KILL, PUT, PIECE, PUT_END, FILE, ATTACH, OUTPUT = range(0x20, 0x2A)
 HELLO, STARTED, BEGUN, EXIT = range(0x30, 0x34)
-STDOUT, STDERR = 0x11, 0x12
+STDOUT = 0x11  # and the next one is STDERR
 FROM_WORKER = frozenset(
     (
         frames.GREETING,
@@ -68,6 +69,8 @@ class Supervisor(Errands):
         self._to_worker = None
         self._from_worker = bytearray()
         self._busy = False
+        self._plan = None  # for the output of the run that comes next
+        self._keeper = None  # of the run that is going
         self._begun = 0  # by the clock of files: when the run that is going came
         self._starting = False  # the worker has not greeted yet
         self._delayed = False  # the worker gets ready: a run that comes now has to wait
@@ -92,6 +95,7 @@ class Supervisor(Errands):
             PIECE: self._take_piece,
             PUT_END: self._take_put_end,
             FILE: self._take_file,
+            OUTPUT: self._take_output,
             frames.RUN: self._take_run,
             frames.ACK: self._take_ack,
             frames.STDIN: self._take_for_worker,
@@ -120,6 +124,8 @@ class Supervisor(Errands):
         self._watch()
         if self._attic is not None:
             self._wait_for_somebody()
+        if self._keeper is not None and self._out.size < OUT_HIGH:
+            self._keeper.show(self._out)
         if self._out.size and not self._may_wait():
             self._flush_at = None
             self._out.write()
@@ -148,9 +154,9 @@ class Supervisor(Errands):
             yield self._out.fd, select.POLLOUT
         worker = self._worker
         if worker is not None:
-            if room:
-                yield worker.out, select.POLLIN
-                yield worker.err, select.POLLIN
+            for number, fd in enumerate((worker.out, worker.err)):
+                if room or (self._keeper is not None and self._keeper.holds(number)):
+                    yield fd, select.POLLIN
             events = select.POLLIN if room else 0
             yield worker.frames, events | (select.POLLOUT if self._to_worker.size else 0)
         for number, taker in self._takers.items():
@@ -191,6 +197,10 @@ class Supervisor(Errands):
                 times.append(self._next_watch)
             if self._closed_at is not None:
                 times.append(self._closed_at + CLOSED_GRACE)
+            if self._keeper is not None and self._out.size < OUT_HIGH:
+                due = self._keeper.next_time()
+                if due is not None:
+                    times.append(due)
         if self._attic is not None:
             times.append(self._door.next_time())
             if self._grace_at is not None:
@@ -258,7 +268,7 @@ class Supervisor(Errands):
 
     def _greet(self, **more):
         hello = {"cellblock": VERSION, **session.interpreter(), "folder": self._setup.folder,
-                 "pid": os.getpid()}
+                 "pid": os.getpid(), "output": True}
         self._send(HELLO, {**hello, **more})
 
     def _take_attach(self, frame):
@@ -307,6 +317,7 @@ class Supervisor(Errands):
     def _take_run(self, frame):
         """What was printed before it is not the run's: it goes first, and BEGUN says so."""
         if self._worker is None:
+            self._plan = None
             return
         self._drain_output()
         self._out.add(HEADER.pack(0, BEGUN))
@@ -317,8 +328,15 @@ class Supervisor(Errands):
             self._begun = changes.now()
             if self._next_watch is not None:
                 self._next_watch = time.monotonic() + WATCH_BUSY
+        if self._plan is not None:
+            self._finish_output()
+            self._keeper, self._plan = Keeper(self._plan, self._setup.root()), None
         self._to_worker.add(frame)
         self._feed_worker()
+
+    def _take_output(self, frame):
+        """How the output of the run that comes next is to be kept."""
+        self._plan = object_of(frame)
 
     def _take_for_worker(self, frame):
         """It is the worker's to know which run it is about."""
@@ -358,7 +376,10 @@ class Supervisor(Errands):
         if self._attic is None:
             self._out = self._attic = Attic()
         self._found = False
-        self._flush_at = self._grace_at = None
+        self._flush_at = self._grace_at = self._plan = None
+        if self._keeper is not None:
+            self._keeper.close()
+            self._keeper = None
         for taker in list(self._takers.values()):
             self._close_taker(taker)
             taker.stop()
@@ -444,20 +465,37 @@ class Supervisor(Errands):
                 self._delayed = kind == frames.DELAYED
                 if not self._busy:
                     continue  # no run waits
-            self._out.add(frame)
+            self._pass_on(kind, frame)
             if kind == frames.DONE:
                 self._busy = False
             elif kind in (frames.DISPLAY, frames.CLEAR) and frame.endswith(SYNC):
                 self._to_worker.add(ACK)
                 self._feed_worker()
 
+    def _pass_on(self, kind, frame):
+        """One frame of the worker: what is held of the output comes before it where it counts."""
+        if kind == frames.DONE:
+            self._finish_output()
+        elif kind == frames.CLEAR and self._keeper is not None:
+            self._keeper.start_again(self._out)
+        self._out.add(frame)
+
+    def _finish_output(self):
+        """The run is over: all that is still to be told of its output."""
+        keeper, self._keeper = self._keeper, None
+        if keeper is not None:
+            keeper.finish(self._out)
+
     def _read_output(self, fd):
         """What one pipe holds, as a frame; at its end it is closed."""
         data = read_some(fd, PIPE_SIZE)
         worker = self._worker
         if data:
-            kind = STDOUT if fd == worker.out else STDERR
-            self._out.add(HEADER.pack(len(data), kind), data)
+            number = 0 if fd == worker.out else 1
+            if self._keeper is not None:
+                self._keeper.take(number, data, self._out)
+            else:
+                self._out.add(HEADER.pack(len(data), STDOUT + number), data)
         elif data is not None:
             self._forget(fd)
             os.close(fd)
@@ -577,9 +615,11 @@ class Supervisor(Errands):
             self._drain_output()
             for kind, frame in found:
                 if kind in FROM_WORKER:
-                    self._out.add(frame)
+                    self._pass_on(kind, frame)
             for _ in range(4):
                 self._drain_output()
+            self._finish_output()
+            self._plan = None
         finally:
             self._worker = None
 
@@ -596,6 +636,8 @@ class Supervisor(Errands):
         if self._next_watch is None or now < self._next_watch:
             return
         over = self._past_memory() or self._past_disk()
+        if over and over["how"] == "disk" and self._keeper is not None and self._keeper.give_back():
+            over = None  # a run is not ended for what is kept of its output: it is added up again
         if over:
             self._end_worker(over)
             return

@@ -11,7 +11,7 @@ import os
 import struct
 import tarfile
 
-from cellblock_worker.folders import remove_in
+from cellblock_worker.folders import open_parent, remove_in
 
 TEMPORARY = ".cellblock-copy-in-progress"
 FILES_CAP = 1000000
@@ -78,32 +78,6 @@ class Pieces:
         """Reads what is left; only a stream that says that it has ended is a whole one."""
         while not self.ended:
             self.read(CHUNK)
-
-
-def _enter(folder, name):
-    """Opens the folder `name` in `folder`, made when missing."""
-    try:
-        return os.open(name, _FOLDER, dir_fd=folder)
-    except FileNotFoundError:
-        pass
-    try:
-        os.mkdir(name, 0o755, dir_fd=folder)
-    except FileExistsError:
-        pass
-    return os.open(name, _FOLDER, dir_fd=folder)
-
-
-def open_parent(root, path):
-    """The folder of `path` below the folder `root`, made as far as it is missing, and its name."""
-    parts = [part for part in path.split("/") if part]
-    folder = os.open(root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    for part in parts[:-1]:
-        try:
-            inner = _enter(folder, part)
-        finally:
-            os.close(folder)
-        folder = inner
-    return folder, parts[-1]
 
 
 def _exists(folder, name):
