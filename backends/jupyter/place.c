@@ -2,8 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 struct jupyter_machine {
     struct machine base;
@@ -355,75 +353,7 @@ static const char *machine_folder(const struct machine *base)
     return m->session ? jupyter_session_folder(m->session) : NULL;
 }
 
-/* ---- shares ---- */
-
-static int share_check(struct place *base, const struct share *share, struct error *err)
-{
-    struct stat st;
-
-    (void)base;
-    if (strncmp(share->dest, "/workspace/", 11) != 0 && strncmp(share->dest, "/tmp/", 5) != 0) {
-        return error_set(
-            err, ERROR_UNSUPPORTED,
-            "dest %s: in a session on a Jupyter server only /workspace and /tmp, which "
-            "are folders of its own, can be copied to",
-            share->dest);
-    }
-    char path[64];
-    (void)snprintf(path, sizeof(path), "/proc/self/fd/%d", share->fd);
-    /* The owner of the machine may be root, who reads everything: a mode that lets nobody read is
-     * meant all the same. */
-    if (fstat(share->fd, &st) == 0 && !S_ISLNK(st.st_mode) &&
-        ((st.st_mode & 0444) == 0 || access(path, R_OK) < 0)) {
-        return error_set(err, ERROR_REFUSED,
-                         "cellblock may not read %s: give it the right (chmod), or share something "
-                         "else",
-                         share->source);
-    }
-    return 0;
-}
-
 /* ---- the place ---- */
-
-static int check_settings(const struct environment *env, struct error *err)
-{
-    if (env->network != NETWORK_ALL) {
-        return error_set(
-            err, ERROR_UNSUPPORTED,
-            "the backend jupyter cannot hold back the network of a Jupyter server: say "
-            "--network all (\"network\": \"all\") with it, or use the backend local or "
-            "docker");
-    }
-    if (env->kernel == KERNEL_RUNNER) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "kernel: the backend jupyter runs code in kernels of a Jupyter server; "
-                         "\"runner\" is for other backends");
-    }
-    if (!env->url && !env->own_server) {
-        return error_set(err, ERROR_INVALID,
-                         "the backend jupyter needs a server: its address in \"url\" (with "
-                         "\"token\", or ?token= in it), or the backend local-jupyter, which starts "
-                         "one here");
-    }
-    if (env->url && env->own_server) {
-        return error_set(err, ERROR_INVALID,
-                         "url: the backend local-jupyter starts a server of its own; for one that "
-                         "is there already use the backend jupyter");
-    }
-    if (env->kernel_id && (env->own_server || env->mode == MODE_EPHEMERAL)) {
-        return error_set(err, ERROR_INVALID,
-                         "kernel_id: a kernel that is there already cannot be used %s",
-                         env->own_server ? "on a server that is only started here"
-                                         : "in ephemeral mode, where each run gets a fresh one");
-    }
-    if (env->keep && (env->own_server || env->kernel_id)) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "keep: %s; leave out \"keep\", or use the backend jupyter with a url",
-                         env->own_server ? "the server that local-jupyter starts ends with this one"
-                                         : "a kernel that \"kernel_id\" names is not ours to keep");
-    }
-    return 0;
-}
 
 static void on_kernel(void *data, const char *id, bool there)
 {
@@ -486,7 +416,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
 {
     struct jupyter_place *place;
 
-    if (check_settings(env, err) < 0) {
+    if (jupyter_check_settings(env, err) < 0) {
         return -1;
     }
     place = calloc(1, sizeof(*place));
@@ -591,7 +521,7 @@ const struct place_ops jupyter_module_ops = {
     .warm = warm,
     .check = jupyter_check,
     .close = close_place,
-    .share_check = share_check,
+    .share_check = jupyter_check_share,
     .machine_new = machine_new,
     .machine_start = machine_start,
     .machine_put = machine_put,

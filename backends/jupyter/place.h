@@ -47,7 +47,11 @@ void place_orphans_swept(struct jupyter_place *place);
 /* orphans.c. True while sessions should wait for it: place_go_on follows. */
 bool orphans_sweep(struct jupyter_place *place);
 
-/* check.c */
+/* settings.c: what a server at a URL, or of our own, cannot do. 0, or -1 with the reason. */
+int jupyter_check_settings(const struct environment *env, struct error *err);
+int jupyter_check_share(struct place *base, const struct share *share, struct error *err);
+
+/* check.c: for doctor. */
 void jupyter_check(struct place *place, void (*each)(void *data, const struct place_check *check),
                    void *data);
 

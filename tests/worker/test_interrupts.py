@@ -89,6 +89,23 @@ def test_interrupts_at_any_moment(fresh):
     assert fresh.run("'alive'").text == "'alive'"
 
 
+AT_THE_END = """import os, signal, sys
+def at(frame, event, _):
+    if event == "call" and frame.f_code.co_name == "leave":
+        sys.setprofile(None)
+        os.kill(os.getpid(), signal.SIGINT)
+sys.setprofile(at)
+"""
+
+
+def test_interrupt_at_the_very_end_of_a_run(fresh):
+    """It arrives as the run is left, before the worker has turned deaf to it."""
+    fresh.run(AT_THE_END)
+    fresh.interrupt()  # nothing is going: nothing happens
+    time.sleep(0.05)
+    assert fresh.run("'alive'").text == "'alive'"
+
+
 def test_code_that_swallows_the_interrupt(worker):
     start(worker, "import time\ntry:\n    time.sleep(60)\nexcept KeyboardInterrupt: pass\n'on'")
     worker.interrupt()

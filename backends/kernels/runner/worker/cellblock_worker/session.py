@@ -279,6 +279,7 @@ class Worker:
         except frames.Closed:
             raise
         except BaseException as error:
+            interrupts.leave()  # a signal may have cut it off at its first step
             self._end_of_child(error)
             if outcome is None:
                 outcome = outcome_of(error, had_stdin)
