@@ -34,6 +34,9 @@ enum {
     GATEWAY_PORT = 8888,
     GATEWAY_READY_MS = 60 * 1000, /* the container runs → the gateway answers */
     GATEWAY_PROBE_MS = 50,
+    GATEWAY_ASK_MS = 5000,
+    GATEWAY_LOOK_MS = 100, /* between two looks whether what was left still runs something */
+    GATEWAY_LOOKS = 100,
     GATEWAY_LOST_MS = 2000,   /* the server is gone: the container's end, which says why, is waited
                                * for */
     GATEWAY_THREADS = 18,     /* that the gateway and an idle kernel have, beyond the code's own */
