@@ -5,7 +5,7 @@
 
 /* Sandboxes of Modal. What the program knows of it without its module, which serves both rows. */
 enum {
-    MODAL_EPHEMERAL_CAPABILITIES = CAP_EPHEMERAL | CAP_SHELL | CAP_COPY | CAP_CLOUD | CAP_STDIN |
+    MODAL_EPHEMERAL_CAPABILITIES = CAP_EPHEMERAL | CAP_SHELL | CAP_COPY | CAP_MOUNT_COPY | CAP_CLOUD | CAP_STDIN |
                                    CAP_NETWORK_NONE | CAP_NETWORK_ALL | CAP_NETWORK_HOSTS |
                                    CAP_MEMORY_LIMIT | CAP_DISK_LIMIT | CAP_PROCESS_LIMIT |
                                    CAP_INTERRUPT | CAP_EXIT_STATUS | CAP_KEEPS_FILES | CAP_USAGE |
