@@ -10,9 +10,9 @@ struct blob_put;
 
 struct blob_put_order {
     uv_loop_t *loop;
-    bool local;      /* http is allowed */
-    const char *url; /* copied */
-    bool completion; /* a POST of `text` instead, whose answer must hold `expected` */
+    bool local;                  /* http is allowed */
+    const char *url;             /* copied */
+    bool completion;             /* a POST of `text` instead, whose answer must hold `expected` */
     const char *text, *expected; /* borrowed */
     int fd;
     uint64_t offset, size;

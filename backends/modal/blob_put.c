@@ -55,7 +55,7 @@ void blob_base64(const unsigned char *bytes, size_t size, char *ret)
 
 int modal_blob_split(const char *url, bool local, char **ret_base, const char **ret_path)
 {
-    size_t scheme = strncmp(url, "https://", 8) == 0 ? 8
+    size_t scheme = strncmp(url, "https://", 8) == 0           ? 8
                     : strncmp(url, "http://", 7) == 0 && local ? 7
                                                                : 0;
     size_t host = scheme ? strcspn(url + scheme, "/?#@\\ ") : 0;
@@ -234,8 +234,9 @@ static int check_reply(struct blob_put *p, const struct http_reply *reply, struc
     if (p->order.completion) {
         return strstr(reply->body, p->order.expected)
                    ? 0
-                   : error_set(err, ERROR_LOST, "the store put the parts together to something "
-                                                "else than was sent");
+                   : error_set(err, ERROR_LOST,
+                               "the store put the parts together to something "
+                               "else than was sent");
     }
     MD5Final(p->digest, &p->md5);
     hex_write(p->digest, sizeof(p->digest), md5);

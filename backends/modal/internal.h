@@ -270,7 +270,7 @@ struct modal_place {
     struct modal_client *client; /* NULL: nobody has wanted a sandbox, or nobody knows who we are */
     struct modal_resources *resources;
     struct mount_store mounts; /* what was uploaded */
-    char *who; /* where the credentials were found, for doctor */
+    char *who;                 /* where the credentials were found, for doctor */
     bool jupyter;
     struct websocket_context *websockets; /* NULL until a gateway is reached by one */
     bool ephemeral;                       /* the row modal-ephemeral, or the mode */

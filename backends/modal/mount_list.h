@@ -26,11 +26,11 @@
 enum {
     MOUNT_FILES_CAP = 50000,
     MOUNT_DEPTH_CAP = 64,
-    MOUNT_PATH_CAP = 4096,                 /* bytes of a path in the sandbox */
-    MOUNT_INLINE_CAP = 4 * 1024 * 1024,    /* a file of so many bytes or more goes as a blob */
-    MOUNT_HASH_STEP = 32 * 1024 * 1024,    /* bytes that one call of mount_hash reads */
-    MOUNT_SETTLED_MS = 2000,               /* see mount_file.settled */
-    MOUNT_PIECE = 256 * 1024,              /* bytes of a read */
+    MOUNT_PATH_CAP = 4096,              /* bytes of a path in the sandbox */
+    MOUNT_INLINE_CAP = 4 * 1024 * 1024, /* a file of so many bytes or more goes as a blob */
+    MOUNT_HASH_STEP = 32 * 1024 * 1024, /* bytes that one call of mount_hash reads */
+    MOUNT_SETTLED_MS = 2000,            /* see mount_file.settled */
+    MOUNT_PIECE = 256 * 1024,           /* bytes of a read */
 };
 #define MOUNT_BYTES_CAP ((uint64_t)16 << 30) /* of all files of a share */
 

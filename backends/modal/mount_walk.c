@@ -117,17 +117,15 @@ static int take_file(struct walk *w, const struct stat *st, struct error *err)
     struct mount_list *list = w->list;
     struct mount_file *file;
 
-    if (list->count == MOUNT_FILES_CAP ||
-        (uint64_t)st->st_size > MOUNT_BYTES_CAP - list->bytes) {
+    if (list->count == MOUNT_FILES_CAP || (uint64_t)st->st_size > MOUNT_BYTES_CAP - list->bytes) {
         return fail_limit(w, err);
     }
     file = add_file(list);
     if (!file) {
         return error_set(err, ERROR_INTERNAL, "mounting %s: out of memory", w->share->source);
     }
-    *file = (struct mount_file){.path = strdup(w->path),
-                                .mode = (uint32_t)st->st_mode & 0777,
-                                .earlier = SIZE_MAX};
+    *file = (struct mount_file){
+        .path = strdup(w->path), .mode = (uint32_t)st->st_mode & 0777, .earlier = SIZE_MAX};
     if (!file->path) {
         return error_set(err, ERROR_INTERNAL, "mounting %s: out of memory", w->share->source);
     }

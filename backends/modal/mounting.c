@@ -334,8 +334,8 @@ static void on_walk(uv_work_t *it)
 {
     struct modal_mounting *m = it->data;
 
-    m->worked = mount_list_walk(m->list, m->share, m->earlier ? m->earlier->list : NULL,
-                                &m->failure);
+    m->worked =
+        mount_list_walk(m->list, m->share, m->earlier ? m->earlier->list : NULL, &m->failure);
 }
 
 static void on_walk_done(uv_work_t *it, int status)

@@ -19,12 +19,12 @@
 enum {
     MODAL_MOUNT_ASKS = 4, /* at once, of MODAL_MOUNT_BATCH files each */
     MODAL_MOUNT_BATCH = 64,
-    MODAL_MOUNT_PUTS = 32,                  /* files at once, */
-    MODAL_MOUNT_BLOBS = 4,                  /* of which so many are blobs, */
+    MODAL_MOUNT_PUTS = 32,                 /* files at once, */
+    MODAL_MOUNT_BLOBS = 4,                 /* of which so many are blobs, */
     MODAL_MOUNT_MEMORY = 16 * 1024 * 1024, /* and the others at most so many bytes */
-    MODAL_MOUNT_TELL_MS = 500,              /* between two lines of progress */
-    MODAL_MOUNT_PUT_MS = 300 * 1000,        /* one attempt to send a file */
-    MODAL_MOUNT_AGAIN_MS = 1000,            /* the service took it and does not have it yet */
+    MODAL_MOUNT_TELL_MS = 500,             /* between two lines of progress */
+    MODAL_MOUNT_PUT_MS = 300 * 1000,       /* one attempt to send a file */
+    MODAL_MOUNT_AGAIN_MS = 1000,           /* the service took it and does not have it yet */
     MODAL_MOUNT_AGAIN = 60,
 };
 

@@ -22,8 +22,8 @@ static size_t one_of(const struct mount_file *files, const size_t *order, size_t
 {
     size_t best = order[first], end = first;
 
-    for (; end < count && memcmp(files[order[end]].sha256, files[best].sha256,
-                                 SHA256_DIGEST_LENGTH) == 0;
+    for (; end < count &&
+           memcmp(files[order[end]].sha256, files[best].sha256, SHA256_DIGEST_LENGTH) == 0;
          end++) {
         if (files[order[end]].there) {
             best = order[end];
@@ -113,9 +113,8 @@ static void start(struct modal_mounting *m, struct mounting_ask *ask)
     };
     struct error err = {0};
 
-    *ask = (struct mounting_ask){.m = m,
-                                 .first = m->next,
-                                 .count = left < MODAL_MOUNT_BATCH ? left : MODAL_MOUNT_BATCH};
+    *ask = (struct mounting_ask){
+        .m = m, .first = m->next, .count = left < MODAL_MOUNT_BATCH ? left : MODAL_MOUNT_BATCH};
     for (size_t i = 0; i < ask->count; i++) {
         hex_write(m->list->files[m->needed[ask->first + i]].sha256, SHA256_DIGEST_LENGTH,
                   hashes[i]);

@@ -58,7 +58,7 @@ struct modal_mounting {
     uv_timer_t life;       /* its handle is closed last: nothing is freed inside of a callback's
                             * caller */
     bool life_over;
-    bool over;             /* `done` was called */
+    bool over; /* `done` was called */
     bool gone;
 };
 

@@ -36,9 +36,10 @@ many sandboxes may run; -1 any), `image` ("" or the text that the next builds fa
 `schedule_seconds` (a V1 sandbox has no task id before), `chunk` (bytes of a stream's messages),
 `stores` (addresses for each blob), `part_bytes` (0, or a blob goes in parts of so many).
 
-State: {"sandboxes": […], "images": […], "volumes": […], "secrets": […], "mounts": {ID: [files]}, "calls": {RPC: count},
-"log": [{"rpc", "metadata"}…], "connections": n}. A sandbox has id, name, task, tags, app, status,
-definition (as JSON), env, execs ([{id, argv, pid, status}]), processes (host pids).
+State: {"sandboxes": […], "images": […], "volumes": […], "secrets": […], "mounts": {ID: [files]},
+"calls": {RPC: count}, "log": [{"rpc", "metadata"}…], "connections": n}. A sandbox has id, name,
+task, tags, app, status, definition (as JSON), env, execs ([{id, argv, pid, status}]), processes
+(host pids).
 """
 
 import asyncio
