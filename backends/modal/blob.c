@@ -206,7 +206,7 @@ static void start_put(struct modal_blob *b, const struct blob_put_order *given)
 static void put_whole(struct modal_blob *b)
 {
     const struct blob_put_order order = {
-        .url = b->to->upload_urls->items[b->store], .text = b->md5, .size = b->order.size};
+        .url = b->to->upload_urls->items[b->store], .content_md5 = b->md5, .size = b->order.size};
 
     start_put(b, &order);
 }
@@ -254,7 +254,7 @@ static char *completion_of(const struct modal_blob *b, size_t count)
 static void complete(struct modal_blob *b, const Modal__Client__MultiPartUpload *parts)
 {
     struct error err = {0};
-    struct blob_put_order order = {.url = parts->completion_url, .completion = true};
+    struct blob_put_order order = {.url = parts->completion_url};
 
     set_etag(b, parts->n_upload_urls);
     free(b->completion);
@@ -265,7 +265,7 @@ static void complete(struct modal_blob *b, const Modal__Client__MultiPartUpload 
         error_clear(&err);
         return;
     }
-    order.text = b->completion;
+    order.completion = b->completion;
     order.expected = b->etag;
     start_put(b, &order);
 }
@@ -276,8 +276,7 @@ static void put_part(struct modal_blob *b, const Modal__Client__MultiPartUpload 
     uint64_t left = b->order.size - offset;
     const struct blob_put_order order = {.url = parts->upload_urls[b->part],
                                          .offset = offset,
-                                         .size = left < length ? left : length,
-                                         .part = true};
+                                         .size = left < length ? left : length};
 
     start_put(b, &order);
 }

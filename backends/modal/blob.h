@@ -21,6 +21,7 @@ enum {
     MODAL_BLOB_AGAIN_MS = 300, /* doubled each time */
     MODAL_BLOB_PIECE = 1024 * 1024,
     MODAL_BLOB_PARTS = 10000,
+    MODAL_BLOB_URL_CAP = 16 * 1024,
 };
 
 struct modal_blob;

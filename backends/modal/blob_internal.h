@@ -10,13 +10,15 @@ struct blob_put;
 
 struct blob_put_order {
     uv_loop_t *loop;
-    bool local;                  /* http is allowed */
-    const char *url;             /* copied */
-    bool completion;             /* a POST of `text` instead, whose answer must hold `expected` */
-    const char *text, *expected; /* borrowed */
+    bool local;              /* http is allowed */
+    const char *url;         /* copied */
+    const char *content_md5; /* base64, of the whole file; NULL: it is a part of one, and neither
+                              * this nor its type is said. Borrowed */
     int fd;
     uint64_t offset, size;
-    bool part; /* of several: its type is not said */
+    /* Instead of a stretch of the file: the body of a POST, and what its answer must hold. Both are
+     * borrowed. */
+    const char *completion, *expected;
     void (*on_moved)(void *data, int64_t bytes);
     /* Once, from the loop. `md5` is of what was sent. */
     void (*done)(void *data, const unsigned char *md5, const struct error *err);

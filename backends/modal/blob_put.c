@@ -10,6 +10,7 @@
 
 enum {
     ANSWER_CAP = 64 * 1024,
+    PAD = 64, /* of base64 */
     MD5_TEXT = MD5_DIGEST_LENGTH * 2 + 1,
 };
 
@@ -38,7 +39,8 @@ struct blob_put {
 
 void blob_base64(const unsigned char *bytes, size_t size, char *ret)
 {
-    static const char digits[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+    static const char digits[] =
+        "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/=";
 
     for (size_t i = 0; i < size; i += 3, ret += 4) {
         unsigned n = (unsigned)bytes[i] << 16;
@@ -47,8 +49,8 @@ void blob_base64(const unsigned char *bytes, size_t size, char *ret)
         n |= i + 2 < size ? bytes[i + 2] : 0;
         ret[0] = digits[n >> 18];
         ret[1] = digits[n >> 12 & 63];
-        ret[2] = i + 1 < size ? digits[n >> 6 & 63] : '=';
-        ret[3] = i + 2 < size ? digits[n & 63] : '=';
+        ret[2] = digits[i + 1 < size ? n >> 6 & 63 : PAD];
+        ret[3] = digits[i + 2 < size ? n & 63 : PAD];
     }
     *ret = '\0';
 }
@@ -58,18 +60,18 @@ int modal_blob_split(const char *url, bool local, char **ret_base, const char **
     size_t scheme = strncmp(url, "https://", 8) == 0           ? 8
                     : strncmp(url, "http://", 7) == 0 && local ? 7
                                                                : 0;
-    size_t host = scheme ? strcspn(url + scheme, "/?#@\\ ") : 0;
+    size_t host = scheme ? strcspn(url + scheme, "/?#@\\ ") : 0, size = strlen(url);
     char *copy;
 
-    if (host == 0 || url[scheme + host] != '/' || strlen(url) > 16 * 1024) {
+    if (host == 0 || url[scheme + host] != '/' || size > MODAL_BLOB_URL_CAP) {
         return -1;
     }
-    copy = calloc(1, strlen(url) + 2);
+    copy = calloc(1, size + 2);
     if (!copy) {
         return -1;
     }
     memcpy(copy, url, scheme + host); /* a NUL, and then the path */
-    strcpy(copy + scheme + host + 1, url + scheme + host);
+    memcpy(copy + scheme + host + 1, url + scheme + host, size - scheme - host);
     *ret_base = copy;
     *ret_path = copy + scheme + host + 1;
     return 0;
@@ -206,7 +208,7 @@ static void on_again(uv_timer_t *timer)
 static void failed(struct blob_put *p, const struct error *err)
 {
     if (p->tries < MODAL_BLOB_TRIES && !p->failed) {
-        uv_timer_start(&p->timer, on_again, MODAL_BLOB_AGAIN_MS << (p->tries - 1), 0);
+        uv_timer_start(&p->timer, on_again, (uint64_t)MODAL_BLOB_AGAIN_MS << (p->tries - 1), 0);
     } else {
         finish(p, err);
     }
@@ -290,24 +292,29 @@ static bool takes_md5(const char *base)
 
 static void start_request(struct blob_put *p, struct error *err)
 {
-    char *md5 = p->order.text && !p->order.completion && takes_md5(p->base)
-                    ? string_format("Content-MD5: %s", p->order.text)
+    const struct blob_put_order *order = &p->order;
+    char *md5 = order->content_md5 && takes_md5(p->base)
+                    ? string_format("Content-MD5: %s", order->content_md5)
                     : NULL;
     const char *const headers[] = {md5, NULL};
     struct http_call call = {
-        .method = p->order.completion ? "POST" : "PUT",
+        .method = "PUT",
         .path = p->path,
         .headers = headers,
-        .content_type = p->order.completion || p->order.part ? "" : "application/octet-stream",
-        .body = p->order.completion ? p->order.text : NULL,
-        .body_size = p->order.completion ? strlen(p->order.text) : 0,
-        .read_body = p->order.completion ? NULL : read_body,
-        .read_size = p->order.size,
+        .content_type = order->content_md5 ? "application/octet-stream" : "",
         .body_cap = ANSWER_CAP,
         .done = on_done,
         .data = p,
     };
 
+    if (order->completion) {
+        call.method = "POST";
+        call.body = order->completion;
+        call.body_size = strlen(order->completion);
+    } else {
+        call.read_body = read_body;
+        call.read_size = order->size;
+    }
     p->request = http_start(p->http, &call, err);
     free(md5);
 }
@@ -335,30 +342,40 @@ static void attempt(struct blob_put *p)
     error_clear(&err);
 }
 
+/* Its address, its connection and its memory. */
+static int prepare(struct blob_put *p, const struct blob_put_order *order, struct error *err)
+{
+    struct http_options options = {.use_proxy = !order->local};
+
+    if (modal_blob_split(order->url, order->local, &p->base, &p->path) < 0) {
+        return error_set(err, ERROR_LOST,
+                         "the service's answer names no address that a file can be uploaded to");
+    }
+    p->space = order->completion ? NULL : malloc(MODAL_BLOB_PIECE);
+    if (!p->space && !order->completion) {
+        return error_set(err, ERROR_INTERNAL, "out of memory");
+    }
+    options.base = p->base;
+    p->http = http_new(order->loop, &options, err);
+    return p->http ? 0 : -1;
+}
+
 struct blob_put *blob_put_start(const struct blob_put_order *order, struct error *err)
 {
     struct blob_put *p = calloc(1, sizeof(*p));
-    char *space = order->completion ? NULL : malloc(MODAL_BLOB_PIECE);
 
-    if (!p || (!space && !order->completion)) {
+    if (!p) {
         error_set(err, ERROR_INTERNAL, "out of memory");
-    } else if (modal_blob_split(order->url, order->local, &p->base, &p->path) < 0) {
-        error_set(err, ERROR_LOST,
-                  "the service's answer names no address that a file can be uploaded to");
-    } else {
-        struct http_options options = {.base = p->base, .use_proxy = !order->local};
-
-        p->http = http_new(order->loop, &options, err);
+        return NULL;
     }
-    if (!p || !p->http) {
-        free(space);
-        free(p ? p->base : NULL);
+    if (prepare(p, order, err) < 0) {
+        free(p->space);
+        free(p->base);
         free(p);
         return NULL;
     }
     p->order = *order;
     p->order.url = NULL;
-    p->space = space;
     uv_timer_init(order->loop, &p->timer);
     p->timer.data = p;
     uv_timer_start(&p->timer, on_again, 0, 0);

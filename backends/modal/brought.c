@@ -158,19 +158,21 @@ static void on_mounted(void *data, const char *mount_id, const struct error *err
 {
     struct modal_bringing *b = data;
     const struct share *share = b->order.shares[b->next];
-    char *copy = mount_id ? strdup(mount_id) : NULL;
 
     modal_mounting_free(b->mounting);
     b->mounting = NULL;
     if (err) {
         fail(b, share, err);
-    } else if (!copy) {
-        fail_memory(b, share);
-    } else {
-        b->mount_ids[b->mount_count++] = copy;
-        b->next++;
-        go_on(b);
+        return;
     }
+    b->mount_ids[b->mount_count] = strdup(mount_id);
+    if (!b->mount_ids[b->mount_count]) {
+        fail_memory(b, share);
+        return;
+    }
+    b->mount_count++;
+    b->next++;
+    go_on(b);
 }
 
 static void on_line(void *data, const char *line)

@@ -21,7 +21,7 @@ static void take_out(struct mount_store *store, unsigned index)
     mount_kept_drop(store->kept[index]);
     store->count--;
     memmove(&store->kept[index], &store->kept[index + 1],
-            (store->count - index) * sizeof(store->kept[0]));
+            (store->count - index) * sizeof(struct mount_kept *));
 }
 
 static int find(const struct mount_store *store, dev_t dev, ino_t ino, const char *dest)
@@ -71,7 +71,7 @@ void mount_store_keep(struct mount_store *store, struct mount_list *list_owned, 
     } else if (store->count == MOUNT_STORE_CAP) {
         take_out(store, MOUNT_STORE_CAP - 1);
     }
-    memmove(&store->kept[1], &store->kept[0], store->count * sizeof(store->kept[0]));
+    memmove(&store->kept[1], &store->kept[0], store->count * sizeof(struct mount_kept *));
     store->kept[0] = kept;
     store->count++;
 }

@@ -25,12 +25,13 @@ static void free_it(struct modal_mounting *m)
 
 bool mounting_ended(struct modal_mounting *m)
 {
-    bool over = m->over;
-
+    if (!m->over) {
+        return false;
+    }
     if (m->gone && m->life_over && !m->working && m->busy == 0 && !m->rpc && !mounting_asks(m)) {
         free_it(m);
     }
-    return over;
+    return true;
 }
 
 static void give_up(struct modal_mounting *m)
@@ -218,7 +219,7 @@ void mounting_make(struct modal_mounting *m)
 {
     const size_t count = m->list->count;
     Modal__Client__MountFile *files = calloc(count, sizeof(*files));
-    Modal__Client__MountFile **list = calloc(count, sizeof(*list));
+    Modal__Client__MountFile **list = calloc(count, sizeof(Modal__Client__MountFile *));
     bool ok = files && list;
 
     for (size_t i = 0; ok && i < count; i++) {
@@ -230,13 +231,9 @@ void mounting_make(struct modal_mounting *m)
     } else {
         fail_memory(m);
     }
-    for (size_t i = 0; files && i < count && list && list[i]; i++) {
-        if (files[i].filename != (char *)protobuf_c_empty_string) {
-            free(files[i].filename);
-        }
-        if (files[i].sha256_hex != (char *)protobuf_c_empty_string) {
-            free(files[i].sha256_hex);
-        }
+    for (size_t i = 0; files && list && i < count && list[i]; i++) {
+        free(files[i].filename);
+        free(files[i].sha256_hex);
     }
     free(files);
     free(list);
