@@ -5,6 +5,7 @@ What is sent and what is not, what it is in the sandbox, and what goes wrong on 
 import hashlib
 import json
 import os
+import signal
 import time
 
 import pytest
@@ -64,7 +65,8 @@ def launch(server, tmp_path):
 
     yield begin
     for client in made:
-        client.close(timeout=30)
+        if client.process.poll() is None:
+            client.close(timeout=30)
 
 
 def mount(client, folder, dest="/data/in", **more):
@@ -344,24 +346,41 @@ def test_a_mount_that_is_gone_is_made_again(server, launch, folder):
     assert calls(server, "MountGetOrCreate") == 2
 
 
-def test_a_run_that_is_cancelled_while_it_is_uploaded(server, launch, folder):
-    """Nothing is made for it; the next one has all."""
-    server.fault("MountPutFile", "hang", seconds=30)
+@pytest.mark.parametrize("rpc", ["MountPutFile", "BlobCreate", "MountGetOrCreate"])
+def test_a_reset_while_it_is_uploaded(server, launch, folder, rpc):
+    """The run is answered, the upload is given up, and the next one has all."""
+    (folder / "big").write_bytes(os.urandom(BIG))
+    server.fault(rpc, "hang", seconds=3600)
     client = launch()
     mount(client, folder)
-    id_ = client.begin_tool("run_code", {"code": "1"}, token="it")
-    wait_for(lambda: calls(server, "MountPutFile") == 1, "it is not sent")
-    client.cancel(id_)
+    id_ = client.begin_tool("run_code", {"code": "1"})
+    wait_for(lambda: calls(server, rpc) >= 1, "it is not sent")
+    assert not client.tool("reset_session", {}).is_error
+    assert client.tool_result(id_).cause == "cancelled"
     assert value(client, "open('/data/in/its-own').read()") == repr(str(folder))
     assert calls(server, "SandboxCreateV2") == 1
 
 
-def test_the_server_ends_while_it_is_uploaded(server, launch, folder):
+def test_a_run_that_is_cancelled_while_it_is_uploaded(server, launch, folder):
+    """It is not answered; the upload goes on, for the session's next run."""
+    server.fault("MountPutFile", "hang", seconds=1)
+    client = launch()
+    mount(client, folder)
+    id_ = client.begin_tool("run_code", {"code": "1"})
+    wait_for(lambda: calls(server, "MountPutFile") == 1, "it is not sent")
+    client.cancel(id_)
+    assert value(client, "open('/data/in/its-own').read()") == repr(str(folder))
+    assert client.answers(id_) == [] and calls(server, "MountPutFile") == 1
+
+
+def test_a_cellblock_that_is_ended_while_it_uploads(server, launch, folder):
+    """Nothing is made any more, and it does not wait for what hangs."""
     (folder / "big").write_bytes(os.urandom(BIG))
-    server.fault("BlobCreate", "hang", seconds=30)
+    server.fault("BlobCreate", "hang", seconds=3600)
     client = launch()
     mount(client, folder)
     client.begin_tool("run_code", {"code": "1"})
     wait_for(lambda: calls(server, "BlobCreate") == 1, "it is not sent")
-    client.close(timeout=30)
+    client.signal(signal.SIGTERM)
+    client.wait_exit(20)
     assert calls(server, "SandboxCreateV2") == 0
