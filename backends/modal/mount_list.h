@@ -26,6 +26,7 @@
 enum {
     MOUNT_FILES_CAP = 50000,
     MOUNT_DEPTH_CAP = 64,
+    MOUNT_NAMES_CAP = 16 * 1024 * 1024, /* bytes of all paths */
     MOUNT_PATH_CAP = 4096,              /* bytes of a path in the sandbox */
     MOUNT_INLINE_CAP = 4 * 1024 * 1024, /* a file of so many bytes or more goes as a blob */
     MOUNT_HASH_STEP = 32 * 1024 * 1024, /* bytes that one call of mount_hash reads */
@@ -60,6 +61,7 @@ struct mount_list {
     struct mount_file *files; /* by path */
     size_t count, room;
     uint64_t bytes;
+    size_t names; /* bytes of paths */
     unsigned empty_folders;
     dev_t dev; /* of the source */
     ino_t ino;

@@ -47,6 +47,16 @@ struct mount_kept *mount_store_find(struct mount_store *store, const struct shar
     return store->kept[index];
 }
 
+static size_t count_files(const struct mount_store *store)
+{
+    size_t count = 0;
+
+    for (unsigned i = 0; i < store->count; i++) {
+        count += store->kept[i]->list->count;
+    }
+    return count;
+}
+
 void mount_store_keep(struct mount_store *store, struct mount_list *list_owned, const char *dest,
                       const char *app_id, const char *id)
 {
@@ -74,6 +84,9 @@ void mount_store_keep(struct mount_store *store, struct mount_list *list_owned, 
     memmove(&store->kept[1], &store->kept[0], store->count * sizeof(struct mount_kept *));
     store->kept[0] = kept;
     store->count++;
+    while (store->count > 1 && count_files(store) > MOUNT_STORE_FILES) {
+        take_out(store, store->count - 1);
+    }
 }
 
 void mount_store_forget(struct mount_store *store)

@@ -4,11 +4,15 @@
 #include "backends/modal/mount_list.h"
 
 /*
- * What this process has uploaded: of the newest MOUNT_STORE_CAP mounts the list of files, what the
+ * What this process has uploaded: of the newest MOUNT_STORE_CAP mounts (fewer, when they hold more
+ * than MOUNT_STORE_FILES files) the list of files, what the
  * service has of them, and the mount's id. So the next sandbox with the same share costs a walk
  * over the folder, and no call where nothing has changed.
  */
-enum { MOUNT_STORE_CAP = 16 };
+enum {
+    MOUNT_STORE_CAP = 16,
+    MOUNT_STORE_FILES = 2 * MOUNT_FILES_CAP,
+};
 
 struct mount_kept {
     unsigned refs;

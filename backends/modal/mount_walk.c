@@ -88,10 +88,10 @@ static int fail_link(const struct walk *w, int code, struct error *err)
 static int fail_limit(const struct walk *w, struct error *err)
 {
     return error_set(err, ERROR_LIMIT,
-                     "mounting %s: it holds more than %d files or %llu GiB, the most that a mount "
-                     "on Modal is uploaded with; share a smaller folder, or keep the data in a "
-                     "volume",
-                     w->share->source, MOUNT_FILES_CAP,
+                     "mounting %s: it holds more than %d files, %d MiB of names or %llu GiB, the "
+                     "most that a mount on Modal is uploaded with; share a smaller folder, or keep "
+                     "the data in a volume",
+                     w->share->source, MOUNT_FILES_CAP, MOUNT_NAMES_CAP >> 20,
                      (unsigned long long)(MOUNT_BYTES_CAP >> 30));
 }
 

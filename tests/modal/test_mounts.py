@@ -189,23 +189,25 @@ def test_a_file_of_the_same_size_that_changed_at_once(launch, folder):
 
 def test_each_ephemeral_run_has_it_and_only_the_first_sends_it(server, launch, folder):
     """A pooled sandbox has no mount: it is not taken."""
-    old = time.time() - 60
-    for name in ("its-own", "big"):
-        with open(folder / name, "ab") as file:
-            file.write(os.urandom(BIG) if name == "big" else b"")
-        os.utime(folder / name, (old, old))
+    (folder / "big").write_bytes(os.urandom(BIG))
     time.sleep(2.1)  # their times are past: they tell of a change
     client = launch(backend="modal-ephemeral", pool=1)
     look = "import os; sorted(os.listdir('/data/in'))"
     assert value(client, "1 + 1") == "2"
     mount(client, folder)
-    assert value(client, look) == "['big', 'its-own']"
-    sent, made = uploads(server), calls(server, "MountGetOrCreate")
-    assert sent == (2, 1) and made == 1
-    for _ in range(2):
+    for _ in range(3):
         assert value(client, look) == "['big', 'its-own']"
-    assert uploads(server) == sent and calls(server, "MountGetOrCreate") == made
-    assert calls(server, "MountBatchedCheckExistence") == 1
+    assert uploads(server) == (2, 1)
+    asked = "MountBatchedCheckExistence"
+    assert (calls(server, asked), calls(server, "MountGetOrCreate")) == (1, 1)
+    (folder / "small").symlink_to("its-own")  # nothing to send, and nothing to ask for
+    (folder / "big").unlink()
+    assert value(client, look) == "['its-own', 'small']"
+    assert (calls(server, asked), calls(server, "MountGetOrCreate")) == (1, 2)
+    (folder / "small").unlink()
+    server.fault("MountGetOrCreate", "error", status="NOT_FOUND")  # it had it, it says now
+    assert value(client, "import os; os.listdir('/data/in')") == "['its-own']"
+    assert (calls(server, asked), calls(server, "MountGetOrCreate")) == (2, 4)
 
 
 def test_what_the_service_has_is_not_sent(server, launch, folder):
@@ -224,6 +226,10 @@ def test_a_thousand_files(server, launch, folder):
         (folder / f"{n}").write_text(f"{n} {folder}")
     client = launch()
     mount(client, folder)
+    id_ = client.begin_tool("run_code", {"code": "1"}, token="it")
+    client.wait_notification("notifications/progress", lambda p: "mounting /data/in: " in p.get(
+        "message", "") and "of 1001 files" in p["message"], 20)
+    assert client.tool_result(id_).cause == "ok"
     assert eval(value(client, "import os; len(os.listdir('/data/in')), "
                               "open('/data/in/999').read()")) == (1001, f"999 {folder}")
     assert uploads(server) == (1001, 0)
