@@ -219,7 +219,7 @@ static void no_link_leads_out(void **state)
 static void what_is_no_mount_is_refused(void **state)
 {
     struct trial *t = *state;
-    char path[256], deep[3 * (MOUNT_DEPTH_CAP + 1)] = "";
+    char path[256], deep[3 * (MOUNT_DEPTH_CAP + 1)];
 
     assert_refused(t, ERROR_INVALID, "holds no file");
     folder_at(t->shared, "empty");
@@ -232,9 +232,11 @@ static void what_is_no_mount_is_refused(void **state)
     assert_refused(t, ERROR_INVALID, "not UTF-8");
     (void)snprintf(path, sizeof(path), "%s/\xff", t->shared);
     assert_int_equal(unlink(path), 0);
-    for (int i = 0; i <= MOUNT_DEPTH_CAP; i++) {
-        (void)strcat(deep, i ? "/d" : "d");
+    for (size_t i = 0; i <= MOUNT_DEPTH_CAP; i++) { /* d, d/d, d/d/d … */
+        deep[i * 2] = 'd';
+        deep[i * 2 + 1] = '\0';
         folder_at(t->shared, deep);
+        deep[i * 2 + 1] = '/';
     }
     assert_refused(t, ERROR_LIMIT, "nested deeper");
 }
