@@ -113,7 +113,7 @@ static void succeed(struct modal_mounting *m, const char *id)
 {
     struct mount_store *store = m->order.store;
     struct mount_list *list = m->list;
-    char *copy = strdup(id); /* the list's place in the store may be the id's own */
+    char *copy = strdup(id); /* it may be of what the list takes the place of */
 
     for (size_t i = 0; i < list->count; i++) {
         list->files[i].there = true;
@@ -346,9 +346,12 @@ static void on_walk_done(uv_work_t *it, int status)
     }
     if (m->worked < 0) {
         mounting_fail(m, &m->failure);
-    } else {
-        work(m, on_hash, on_hash_done);
+        return;
     }
+    if (m->list->empty_folders > 0) {
+        mounting_tell(m, "folders without a file are left out: %u", m->list->empty_folders);
+    }
+    work(m, on_hash, on_hash_done);
 }
 
 /* Not in the start itself: it cannot fail at once. */
