@@ -340,7 +340,7 @@ const char *capability_name(unsigned index, enum capability *ret)
         "memory_limit", "disk_limit",   "process_limit", "interrupt",     "exit_status",
         "keeps_files",  "kernelspecs",  "usage",         "files",         "commands",
         "signal",       "stdin_stream", "reattach",      "network_hosts", "stdin_code",
-        "snapshot",
+        "snapshot",     "mount_copy",
     };
 
     if (index >= sizeof(names) / sizeof(names[0])) {

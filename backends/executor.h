@@ -53,7 +53,7 @@ enum capability {
     CAP_EPHEMERAL = 1u << 1,   /* a fresh sandbox for each run */
     CAP_SHELL = 1u << 2,       /* language "shell" */
     CAP_COPY = 1u << 3,        /* copy shares, at any time */
-    CAP_MOUNT = 1u << 4,       /* mount shares, before the first run */
+    CAP_MOUNT = 1u << 4,       /* mount shares, before the first run: the source itself */
     CAP_MOUNT_WRITE = 1u << 5, /* read_only: false on a mount */
     CAP_CLOUD = 1u << 6,       /* bucket shares */
     CAP_STDIN = 1u << 7,       /* stdin of a run */
@@ -75,6 +75,8 @@ enum capability {
     CAP_NETWORK_HOSTS = 1u << 23, /* network may be a list of hosts */
     CAP_STDIN_CODE = 1u << 24,    /* run_request.stdin_open and run_write, of code */
     CAP_SNAPSHOT = 1u << 25,      /* executor_snapshot and environment.snapshot: files */
+    CAP_MOUNT_COPY = 1u << 26,    /* instead of CAP_MOUNT: a mount is an uploaded, read-only copy of
+                                   * what the source is when the sandbox is started */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */

@@ -294,3 +294,27 @@ int place_needs(const struct place *place, enum capability needed, const char *w
     free(others);
     return -1;
 }
+
+int place_takes_share(const struct place *place, enum share_type type, bool read_only,
+                      struct error *err)
+{
+    if (type == SHARE_COPY) {
+        return place_needs(place, CAP_COPY, "a share of type copy", err);
+    }
+    if (type == SHARE_CLOUD) {
+        return place_needs(place, CAP_CLOUD, "a share of type cloud", err);
+    }
+    if (!(place_capabilities(place) & CAP_MOUNT_COPY) &&
+        place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
+        return -1;
+    }
+    if (read_only) {
+        return 0;
+    }
+    return place_needs(place, CAP_MOUNT_WRITE,
+                       place_copies_mounts(place)
+                           ? "a mount there is an uploaded copy, which nothing comes back from: "
+                             "one with read_only false"
+                           : "a mount with read_only false",
+                       err);
+}

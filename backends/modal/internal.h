@@ -96,7 +96,7 @@ struct sandbox {
                    * used */
     struct start_request request; /* what it points at is borrowed until it is created */
 
-    struct modal_bringing *bringing; /* what opens its buckets is looked up */
+    struct modal_bringing *bringing; /* its shares are: mounts, and what opens its buckets */
     const struct modal_brought *brought;
     struct modal_rpc *rpc;  /* of the start: create, look-up, task id; or of the end: terminate */
     struct modal_rpc *wait; /* SandboxWait */
@@ -230,7 +230,8 @@ struct modal_place {
     struct place base;
     struct modal_client *client; /* NULL: nobody has wanted a sandbox, or nobody knows who we are */
     struct modal_resources *resources;
-    char *who; /* where the credentials were found, for doctor */
+    struct mount_store mounts; /* what was uploaded */
+    char *who;                 /* where the credentials were found, for doctor */
     bool jupyter;
     struct websocket_context *websockets; /* NULL until a gateway is reached by one */
     bool ephemeral;                       /* the row modal-ephemeral, or the mode */

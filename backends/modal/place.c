@@ -82,6 +82,7 @@ static void maybe_free(struct modal_place *place)
     if (place->client || place->resources || place->websockets) {
         return;
     }
+    mount_store_deinit(&place->mounts);
     free(place->orphans.failed);
     free(place->who);
     free(place->left);

@@ -296,6 +296,9 @@ static void add_mounts(struct maker *m, Modal__Client__Sandbox *sandbox,
     for (unsigned i = 0; brought && i < brought->bucket_count; i++) {
         add_bucket(m, sandbox, &brought->buckets[i]);
     }
+    for (unsigned i = 0; brought && i < brought->mount_count; i++) {
+        add_text(m, &sandbox->mount_ids, &sandbox->n_mount_ids, brought->mount_ids[i]);
+    }
 }
 
 /* ---- the definition ---- */

@@ -36,6 +36,8 @@ struct modal_bucket {
 struct modal_brought {
     const struct modal_bucket *buckets;
     unsigned bucket_count;
+    const char *const *mount_ids;
+    unsigned mount_count;
 };
 
 struct modal_spec {

@@ -24,7 +24,7 @@ class TestOnASession:
         box.ok("with open('/workspace/f', 'w') as f: f.write('changed')")
         assert box.value("open('/workspace/f').read()", ephemeral=True) == "'shared'"
 
-    @pytest.mark.needs("mount")
+    @pytest.mark.needs("mount|mount_copy")
     def test_it_has_the_sessions_mounts(self, box, host):
         (host / "f").write_text("mounted")
         box.bring(host, "/mnt/host", "mount")

@@ -6,7 +6,7 @@ import time
 import pytest
 
 COPY = pytest.mark.needs("copy")
-MOUNT = pytest.mark.needs("mount")
+MOUNT = pytest.mark.needs("mount|mount_copy")
 
 
 def tree(folder):
@@ -198,6 +198,8 @@ class TestCopies:
 
 @MOUNT
 class TestMounts:
+    @pytest.mark.needs("mount")
+    @pytest.mark.lacking("mount_copy")
     def test_is_the_folder_itself_read_only(self, box, host):
         (host / "f").write_text("before")
         box.bring(tree(host), "/mnt/host", "mount")
@@ -207,6 +209,22 @@ class TestMounts:
         result = box.run("open('/mnt/host/f', 'w')")
         assert result.outcome["error"]["etype"] in ("OSError", "PermissionError")
         assert (host / "f").read_text() == "after"
+
+    @pytest.mark.needs("mount_copy")
+    @pytest.mark.lacking("mount")
+    def test_is_an_uploaded_copy_of_the_start(self, box, host):
+        (host / "f").write_text("before")
+        assert "uploaded" in box.bring(tree(host), "/mnt/host", "mount").text()
+        assert box.value("open('/mnt/host/f').read()") == "'before'"
+        (host / "f").write_text("after")
+        assert box.value("open('/mnt/host/f').read()") == "'before'"
+        result = box.run("open('/mnt/host/f', 'w')")
+        assert result.outcome["error"]["etype"] in ("OSError", "PermissionError")
+        assert (host / "f").read_text() == "after"
+        assert box.shell("/mnt/host/tool; cat /mnt/host/link").text("stdout") == (
+            "tool ran\ncontent")
+        box.reset()
+        assert box.value("open('/mnt/host/f').read()") == "'after'"
 
     @pytest.mark.needs("mount_write")
     def test_writable_when_asked(self, box, host):
@@ -246,6 +264,7 @@ class TestMounts:
         box.bring(host, "/mnt/late", "mount")
         assert box.value("open('/mnt/late/f').read()") == "'now'"
 
+    @pytest.mark.needs("mount")
     def test_a_mounted_session_behaves_like_another(self, box, host):
         box.bring(host, "/mnt/host", "mount")
         box.ok("kept = 1")

@@ -4,6 +4,7 @@ Run by test_python_sdk.py in a process of its own; prints the names of the steps
 The server is MODAL_SERVER_URL's; CA is the file of its certificate authority.
 """
 
+import hashlib
 import os
 import re
 import socket
@@ -222,6 +223,26 @@ def local_files(stage):
     sandbox = modal.Sandbox.create("cat", "/brought/file.txt", app=stage.app, image=image)
     sandbox.wait()
     assert sandbox.stdout.read() == "brought\n", sandbox.stderr.read()
+
+
+@step
+def local_folders(stage):
+    os.makedirs("folder/deep", exist_ok=True)
+    large = bytes(range(256)) * (5 << 12)  # 5 MiB: it goes as a blob
+    with open("folder/deep/large", "wb") as file:
+        file.write(large)
+    with open("folder/tool", "w", encoding="ascii") as file:
+        file.write("#!/bin/sh\necho it ran\n")
+    os.chmod("folder/tool", 0o755)
+    image = stage.image.add_local_dir("folder", "/brought/folder")
+    script = ("/brought/folder/tool; sha256sum < /brought/folder/deep/large; "
+              "touch /brought/folder/new || echo refused; >> /brought/folder/tool || echo refused")
+    for _ in range(2):
+        sandbox = modal.Sandbox.create("bash", "-c", script, app=stage.app, image=image)
+        sandbox.wait(raise_on_termination=False)
+        digest = hashlib.sha256(large).hexdigest()
+        assert sandbox.stdout.read() == f"it ran\n{digest}  -\nrefused\nrefused\n", (
+            sandbox.stderr.read())
 
 
 @step

@@ -72,6 +72,9 @@ class Sandboxes:
         faults = self.world.faults
         if app not in self.world.apps:
             missing("app", app)
+        for mount in definition.mount_ids:
+            if mount not in self.world.mounts.all:
+                missing("mount", mount)
         access = definition.network_access
         if access.network_access_type == Network.BLOCKED and (
                 definition.open_ports.ports or access.allowed_cidrs):
