@@ -198,11 +198,9 @@ VARIANTS = (
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
     Variant("modal", "modal", engine="modal", prepare=on_modal, plain_user=False,
             lacks=frozenset({"kernelspecs"})),
-    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal,
-            files=("test_ephemeral", "test_output")),
+    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal),
     Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
-            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status", "reattach"}),
-            files=("test_output", "test_state")),
+            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status", "reattach"})),
 )
 
 # On a real account, which costs money: only when named, as modal-live.sh does.
