@@ -80,6 +80,19 @@ class TestMode:
         result = fresh.run("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
         assert len(result.images()) == 1
 
+    @pytest.mark.needs("files")
+    def test_what_it_made_is_there_afterwards(self, fresh):
+        """Its sandbox is gone, the small files that it made are not."""
+        link, = fresh.run("with open('made', 'w') as f: f.write('x')").parts("artifact")
+        contents, = fresh.request("resources/read", {"uri": link["uri"]})["contents"]
+        assert link["name"] == "made" and contents["text"] == "x"
+
+    @pytest.mark.needs("usage")
+    def test_what_it_used(self, fresh):
+        code = "import time\nend = time.process_time() + 0.1\nwhile time.process_time() < end: 0"
+        used = fresh.run(code).outcome
+        assert 90 <= used["cpu_ms"] < 20000 and used["peak_rss_kib"] > 1000
+
     @pytest.mark.parametrize("code, cause", [
         ("1 / 0", "error"), ("import sys; sys.exit(3)", "exit"),
         ("import os; os.kill(os.getpid(), 11)", "killed")])

@@ -198,17 +198,26 @@ VARIANTS = (
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
     Variant("modal", "modal", engine="modal", prepare=on_modal, plain_user=False,
             lacks=frozenset({"kernelspecs"})),
-    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal),
-    Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
-            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status", "reattach"})),
+    Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal,
+            plain_user=False),
+    # Through the exec's own stream, as the network is cut; the other one through a tunnel.
+    Variant("modal-jupyter", "modal", environment={"kernel": "jupyter"}, engine="modal",
+            prepare=on_modal, plain_user=False, lacks=frozenset({"exit_status", "reattach"})),
+    Variant("modal-tunnel", "modal", environment={"kernel": "jupyter", "network": "all"},
+            engine="modal", prepare=on_modal, plain_user=False, files=REACHED,
+            lacks=frozenset({"exit_status", "reattach"})),
 )
 
 # On a real account, which costs money: only when named, as modal-live.sh does.
 LIVE = (
     Variant("modal-live", "modal", prepare=on_account, plain_user=False,
-            lacks=frozenset({"kernelspecs"}), files=MOST),
-    Variant("modal-live-ephemeral", "modal-ephemeral", prepare=on_account,
+            lacks=frozenset({"kernelspecs"}), files=(*MOST, "test_reattach")),
+    Variant("modal-live-ephemeral", "modal-ephemeral", prepare=on_account, plain_user=False,
             files=("test_ephemeral", "test_output")),
+    # Through a tunnel of the service; another image, which costs a build.
+    Variant("modal-live-jupyter", "modal", prepare=on_account, plain_user=False,
+            environment={"kernel": "jupyter", "network": "all"}, files=(*REACHED, "test_display"),
+            lacks=frozenset({"exit_status", "reattach"})),
 )
 
 
