@@ -73,6 +73,7 @@ def test_the_result_can_be_polled_again(session):
     assert session.value("kept") == "7"
 
 
+@pytest.mark.needs("stateful")
 def test_only_the_newest_output_is_kept_and_the_rest_is_counted(session):
     run = begin(session, "for i in range(50_000): print(f'{i:099}')")
     session.ok("None")  # waits behind it, so that all of it has come

@@ -279,6 +279,7 @@ class Sandbox:
                 "env": self.env, "generation": self.generation,
                 "definition": MessageToDict(self.definition, preserving_proto_field_name=True),
                 "network": MessageToDict(self.network, preserving_proto_field_name=True),
+                "tunnels": self.tunnels.open if self.tunnels else {},
                 "root": str(self.root), "execs": [e.describe() for e in self.execs.values()],
                 "processes": descendants(self.cell.process.pid) if self.cell and
                 self.cell.process and self.result is None else []}
