@@ -118,7 +118,6 @@ static void ports_of_three_kinds(void **state)
     set_list(&t->env.ports, "[80]");
     set_list(&t->env.unencrypted_ports, "[22]");
     set_list(&t->env.h2_ports, "[50051]");
-    ports = definition(t)->open_ports->ports;
     assert_int_equal(definition(t)->open_ports->n_ports, 3);
     ports = definition(t)->open_ports->ports;
     assert_true(ports[0]->port == 80 && !ports[0]->unencrypted && ports[0]->tunnel_type == 0);
