@@ -16,7 +16,7 @@ modal.Secret.objects.create("ecr", {"AWS_ROLE_ARN": "r", "AWS_REGION": "e"})
 """
 PRIVATE = {"image": "private.example/it:1", "registry_secret": "login"}
 GENERATIONS = pytest.mark.parametrize("v1", [{}, {"gpu": "H100"}], ids=["v2", "v1"])
-LATE = ["sh", "-c", "sleep 0.4; touch /tmp/ready; exec sleep 1000"]
+LATE = ["sh", "-c", "sleep 0.8; touch /tmp/ready; exec sleep 1000"]
 
 
 @pytest.fixture(scope="module")
