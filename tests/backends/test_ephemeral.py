@@ -138,6 +138,16 @@ class TestMode:
         fresh.tool("reset_session", {"session": result.session, "keep_shares": False})
         assert fresh.run("open('f')").cause == "error"
 
+    def test_a_reset_cancels_what_is_going(self, fresh):
+        session = fresh.run("1").session
+        id_ = fresh.begin_tool("run_code", {"code": "import time; print('x'); time.sleep(60)",
+                                            "session": session}, "going")
+        fresh.wait_notification("notifications/progress",
+                                lambda p: "x" in p.get("message", ""), 20)
+        assert not fresh.tool("reset_session", {"session": session}).is_error
+        assert fresh.tool_result(id_).cause == "cancelled"
+        assert fresh.run("1 + 1", session=session).text("result") == "2"
+
     def test_runs_are_beside_each_other(self, fresh):
         results = [None] * 4
 
