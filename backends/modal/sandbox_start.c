@@ -312,7 +312,7 @@ static void send_create(struct sandbox *s, const ProtobufCMessage *message)
 
 static void create_with(struct sandbox *s, const struct modal_ids *ids)
 {
-    static const char *const argv[] = {"sleep", SANDBOX_SLEEP, NULL};
+    static const char *const waiting[] = {"sleep", SANDBOX_SLEEP, NULL};
     const struct environment *env = s->place->base.env;
     struct owner_tags tags;
     const struct modal_spec spec = {
@@ -320,7 +320,8 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         .ids = ids,
         .name = s->name,
         .tags = tags.list,
-        .argv = argv,
+        .argv = waiting,
+        .command = env->sandbox_command,
         .timeout_secs = modal_spec_lifetime(env, s->place->ephemeral),
         .idle_timeout_secs = s->base.tag ? 0 : place_idle_limit(s->place),
         .brought = s->brought,

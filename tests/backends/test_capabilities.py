@@ -113,6 +113,12 @@ def test_files(box):
     assert box.value("1 + 1") == "2"
 
 
+@pytest.mark.lacking("stateful")
+def test_a_state(launch):
+    with launch(environment={"mode": "stateful"}) as client:
+        refused(client.run("1"), "stateful")
+
+
 @pytest.mark.lacking("shell")
 def test_shell(box):
     refused(box.shell("echo x"), "shell")

@@ -31,7 +31,7 @@ struct gateway {
     uv_loop_t *loop;
     struct websocket_context *websockets;
     json_t *env;
-    json_int_t data_limit;
+    json_int_t data_limit, disk_limit, processes;
     struct occupant_events events;
     void *data;
     char token[2 * TOKEN_BYTES + 1];
@@ -180,6 +180,12 @@ static json_t *configuration(const struct gateway *g)
         "JUPYTER_DATA_DIR", OWN_FOLDER "/data", "JUPYTER_RUNTIME_DIR", OWN_FOLDER "/runtime",
         "KG_AUTH_TOKEN", g->token, "PIP_TARGET", "/workspace/.local/cellblock-packages", "port",
         GATEWAY_PORT, "data", g->data_limit);
+    if (config && g->disk_limit > 0) {
+        json_object_set_new(config, "disk", json_integer(g->disk_limit));
+    }
+    if (config && g->processes > 0) {
+        json_object_set_new(config, "processes", json_integer(g->processes));
+    }
     if (config && g->tag) {
         json_object_set_new(config, "keep", json_integer(g->keep_seconds));
     }
@@ -516,6 +522,8 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     g->websockets = options->websockets;
     g->env = json_incref(options->env);
     g->data_limit = (json_int_t)(options->memory_mib + GATEWAY_STACKS_MIB) * 1024 * 1024;
+    g->disk_limit = (json_int_t)options->disk_mib * 1024 * 1024;
+    g->processes = (json_int_t)options->processes;
     g->tag = options->tag ? strdup(options->tag) : NULL;
     g->where = json_incref(options->where);
     g->keep_seconds = (json_int_t)options->keep_seconds;

@@ -13,6 +13,7 @@ from . import ids
 from .images import VERSION
 from .rpc import fail, missing
 
+PROXY_ID = "pr-Tests0123456789abcdefg"
 MAIN = "main"  # the environment whose name may be left out
 TOKEN_ID, TOKEN_SECRET = "ak-cellblocktests", "as-cellblocktests"
 # What asks for the token that AuthTokenGet gives out; the first generation's calls don't.
@@ -42,6 +43,8 @@ class World:
         self.tokens = tokens
         self.environments = {MAIN}
         self.apps, self.secrets, self.volumes, self.shares = {}, {}, {}, {}
+        # Made by hand at the service, so there is one.
+        self.proxies = {PROXY_ID: Thing(PROXY_ID, "a-proxy")}
         self.mounts = None
         self._tasks = set()
 
@@ -174,6 +177,13 @@ class Control:
         thing = self._get("secret", self.world.secrets, request.secret_id)
         return api_pb2.SecretGetInfoResponse(
             metadata=api_pb2.SecretMetadata(name=thing.name, keys=list(thing.content)))
+
+    async def ProxyGet(self, request, _call):
+        """A proxy by its name."""
+        thing = find(self.world.proxies, request.name,
+                     self.world.environment(request.environment_name))
+        return api_pb2.ProxyGetResponse(proxy=api_pb2.Proxy(
+            name=request.name, proxy_id=thing.id if thing else missing("proxy", request.name)))
 
     async def SecretDelete(self, request, _call):
         """Takes it away."""

@@ -38,8 +38,8 @@ many sandboxes may run; -1 any), `image` ("" or the text that the next builds fa
 
 State: {"sandboxes": […], "images": […], "volumes": […], "secrets": […], "mounts": {ID: [files]},
 "calls": {RPC: count}, "log": [{"rpc", "metadata"}…], "connections": n}. A sandbox has id, name,
-task, tags, app, status, definition (as JSON), env, execs ([{id, argv, pid, status}]), processes
-(host pids).
+task, tags, app, status, definition (as JSON), env, execs ([{id, argv, pid, status}]), tunnels
+({port: [port of this machine, encrypted]}), processes (host pids).
 """
 
 import asyncio

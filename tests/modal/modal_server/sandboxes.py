@@ -1,6 +1,7 @@
 """The control plane's sandboxes, of both generations: V2's methods are those of V1 and a little."""
 
 import asyncio
+import ipaddress
 import time
 
 from google.protobuf.empty_pb2 import Empty
@@ -77,8 +78,16 @@ class Sandboxes:
                 missing("mount", mount)
         access = definition.network_access
         if access.network_access_type == Network.BLOCKED and (
-                definition.open_ports.ports or access.allowed_cidrs):
+                definition.open_ports.ports or access.allowed_cidrs
+                or definition.inbound_cidr_allowlist):
             fail(Status.INVALID_ARGUMENT, "ports or an allowlist with a blocked network")
+        for cidr in definition.inbound_cidr_allowlist:
+            try:
+                ipaddress.ip_network(cidr)
+            except ValueError:
+                fail(Status.INVALID_ARGUMENT, f"{cidr!r} is no range of addresses")
+        if definition.proxy_id and definition.proxy_id not in self.world.proxies:
+            missing("proxy", definition.proxy_id)
         if definition.workdir and not definition.workdir.startswith("/"):
             fail(Status.INVALID_ARGUMENT, "workdir must be absolute")
         if not 0 < definition.timeout_secs <= LONGEST:
