@@ -596,6 +596,7 @@ int session_reset(struct session *s, const json_t *roots, bool keep_shares, exec
     }
     s->executor = fresh;
     s->own_shares = own;
+    s->shares_unknown = false;
     closing->done = done;
     closing->data = data;
     close_executor(s, old, closing);

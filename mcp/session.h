@@ -92,6 +92,8 @@ struct session *sessions_create(struct sessions *sessions, const struct session_
 struct session *sessions_attach(struct sessions *sessions, const char *id, json_t *variables,
                                 struct error *err);
 bool session_is_sought(const struct session *s);
+/* It was attached, and not reset since: what had been brought into it before is not known here. */
+bool session_shares_unknown(const struct session *s);
 /* Starts its sandbox, or reaches it, by a run of nothing, which may be cancelled until `done`; that
  * is called before the session is not in use any more. NULL with an error. */
 struct session_start {

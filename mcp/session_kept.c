@@ -332,6 +332,9 @@ static struct session *create(struct sessions *sessions, json_t *record, struct 
                                              &derived, err) == 0) {
         s = sessions_create(sessions, &options, err);
     }
+    if (s) {
+        s->shares_unknown = true;
+    }
     derived_deinit(&derived);
     kept_release(hold, false);
     return s;
@@ -373,6 +376,11 @@ struct session *sessions_attach(struct sessions *sessions, const char *id, json_
     s = attach(sessions, id, variables, 0, err);
     sessions_sweep(sessions);
     return s;
+}
+
+bool session_shares_unknown(const struct session *s)
+{
+    return s->shares_unknown;
 }
 
 bool session_is_sought(const struct session *s)

@@ -110,13 +110,14 @@ struct session {
     struct closing *last_closing; /* had in store, so that closing cannot fail */
     struct kept_hold *kept;       /* of one that may outlive us; NULL: it ends with us */
     char nonce[SESSION_NONCE_SIZE];
-    char tag[MAC_SIZE]; /* what its sandbox shows */
-    json_t *wishes;     /* what its environment was derived from, or NULL */
-    bool consented;     /* … beyond the policy, by a person */
-    json_t *where;      /* its sandbox; NULL: there is none */
-    bool seeking;       /* … which was left, and has not been reached */
-    unsigned to_end;    /* … and is only to be ended; seconds that this may take */
-    bool left;          /* its sandbox goes on without us */
+    char tag[MAC_SIZE];  /* what its sandbox shows */
+    json_t *wishes;      /* what its environment was derived from, or NULL */
+    bool consented;      /* … beyond the policy, by a person */
+    json_t *where;       /* its sandbox; NULL: there is none */
+    bool seeking;        /* … which was left, and has not been reached */
+    unsigned to_end;     /* … and is only to be ended; seconds that this may take */
+    bool left;           /* its sandbox goes on without us */
+    bool shares_unknown; /* it was attached: what another server had brought in */
 };
 
 enum session_end {

@@ -10,6 +10,7 @@ struct reset_call {
     struct call *call;
     struct session *session; /* NULL until the reset has begun */
     bool keep_shares;
+    bool shares_unknown;
 };
 
 static struct session *find(struct call *call, struct error *err)
@@ -30,26 +31,34 @@ static struct session *find(struct call *call, struct error *err)
     return sessions_resolve(sessions, call_era(call), name, NULL, &made, err);
 }
 
+static const char *what_was_done(const struct reset_call *rc)
+{
+    if (!rc->keep_shares) {
+        return "The session is as new: variables, files and shares are gone, a run that was going "
+               "was cancelled. Mounts may be added until the next run.";
+    }
+    if (rc->shares_unknown) {
+        return "The session is as new: variables and files are gone, a run that was going was "
+               "cancelled. Shares of its environment, and those added since it was attached, come "
+               "back with the next run; what was added before is not known to this server: bring "
+               "it in again with add_share. Mounts may be added until the next run.";
+    }
+    return "The session is as new: variables and files are gone, a run that was going was "
+           "cancelled. Its shares come back with the next run; mounts may be added until then.";
+}
+
 static void on_reset(void *data, const struct error *err)
 {
     struct reset_call *rc = data;
     struct session *s = rc->session;
     struct call *call = rc->call;
-    bool kept = rc->keep_shares;
 
-    free(rc);
     if (err) {
         call_fail_in(call, s, err, NULL);
     } else {
-        call_finish_text(call, s,
-                         kept ? "The session is as new: variables and files are gone, a run that "
-                                "was going was cancelled. Its shares come back with the next run; "
-                                "mounts may be added until then."
-                              : "The session is as new: variables, files and shares are gone, a "
-                                "run that was going was cancelled. Mounts may be added until the "
-                                "next run.",
-                         NULL);
+        call_finish_text(call, s, what_was_done(rc), NULL);
     }
+    free(rc);
     session_end(s);
 }
 
@@ -66,6 +75,7 @@ static void on_roots(void *data, const json_t *paths, const struct error *roots_
         free(rc);
     } else {
         rc->session = s;
+        rc->shares_unknown = session_shares_unknown(s);
         session_begin(s);
         if (session_reset(s, paths, rc->keep_shares, on_reset, rc, &err) < 0) {
             on_reset(rc, &err);

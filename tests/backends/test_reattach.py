@@ -93,6 +93,9 @@ def test_a_session_goes_on(another):
             assert rows(third)[box.id]["state"] == "attached elsewhere"
             refused = attach(third, box.id)
             assert refused.is_error and str(second.pid) in refused.text(), refused
+        reset = again.call("reset_session")
+        assert "not known to this server" in reset.text(), reset  # what had been brought in
+        assert "Its shares come back" in again.call("reset_session").text()
         ended = again.call("end_session")
         assert not ended.is_error and box.id not in rows(second)
     with another() as last:
