@@ -225,7 +225,7 @@ LIVE = (
     # Through a tunnel of the service; another image, which costs a build.
     Variant("modal-live-jupyter", "modal", prepare=with_kernels, plain_user=False,
             environment={"kernel": "jupyter", "network": "all"}, files=(*REACHED, "test_display"),
-            lacks=frozenset({"exit_status", "reattach"})),
+            lacks=frozenset({"exit_status"})),
 )
 
 
