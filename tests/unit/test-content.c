@@ -113,8 +113,9 @@ static void a_middle_that_never_came_is_as_one_that_was_dropped(void **state)
     (void)state;
     for (unsigned i = 0; used < SIZE; i++) {
         const char *line = lines[(i * 7 + i / 5) % 4];
-        memcpy(stream + used, line, strlen(line));
-        used += strlen(line);
+        while (*line) {
+            stream[used++] = *line++;
+        }
     }
     for (size_t total = LIMIT + 1; total < SIZE; total += 17) {
         struct capture all, part;
