@@ -238,6 +238,11 @@ static void list_variables(struct strings *vars, const struct launch *launch)
         NULL,
     };
     strings_add_all(vars, fixed);
+    if (strcmp(launch->python->implementation, "PyPy") == 0) {
+        /* Else it is as large as the processor's cache makes it, hundreds of MiB on a big machine,
+         * and that counts towards the limit. */
+        strings_add(vars, "PYPY_GC_NURSERY=16M");
+    }
     for (const char *const *name = passed_variables; *name; name++) {
         if (getenv(*name)) {
             strings_add_format(vars, "%s=%s", *name, getenv(*name));

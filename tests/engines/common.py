@@ -118,8 +118,8 @@ class Engine:
         """Waits until ready() is true; a process that has died meanwhile is told with its log."""
         deadline = time.monotonic() + seconds
         while True:
-            with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError):
-                if ready():
+            with contextlib.suppress(OSError, subprocess.SubprocessError, ValueError, EngineError):
+                if ready():  # a command that fails is one that does not yet work
                     return
             status = process.poll()
             if status is not None or time.monotonic() > deadline:
