@@ -79,6 +79,7 @@ enum setting {
     SETTING_TAGS = 1ull << 31,
     SETTING_VOLUMES = 1ull << 32,
     SETTING_SNAPSHOT = 1ull << 33,
+    SETTING_MEMORY_SNAPSHOTS = 1ull << 34,
 };
 
 struct environment {
@@ -107,6 +108,7 @@ struct environment {
     uint64_t memory_limit_mib;    /* modal: likewise; 0: memory_mib */
     char *app_name;               /* modal: the app that its sandboxes belong to; NULL: ours */
     char *sandbox_name;           /* modal: NULL: one of our own making */
+    bool memory_snapshots;        /* modal: sandboxes are made so that their memory can be kept */
     json_t *dockerfile_commands;  /* modal: array of strings; never NULL */
     json_t *modal_secrets;        /* modal: array of names of the service's secrets; never NULL */
     json_t *volumes;              /* modal: array of {name?, dest, read_only?, create?}; one without

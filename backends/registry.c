@@ -22,7 +22,7 @@ enum { NAMES_MAX = 64 };
      SETTING_KERNEL | SETTING_MEMORY_LIMIT_MIB | SETTING_MEMORY_MIB | SETTING_MODAL_SECRETS |      \
      SETTING_NETWORK_FILE_SYSTEMS | SETTING_PACKAGES | SETTING_POOL | SETTING_PORTS |              \
      SETTING_PROCESSES | SETTING_PYTHON | SETTING_REGION | SETTING_SANDBOX_NAME |                  \
-     SETTING_SNAPSHOT | SETTING_TAGS | SETTING_VOLUMES)
+     SETTING_SNAPSHOT | SETTING_MEMORY_SNAPSHOTS | SETTING_TAGS | SETTING_VOLUMES)
 
 /* What the program knows of the backends that are modules; their `open` is in the module. */
 static const char *const languages[] = {"python", "shell", NULL};
@@ -82,7 +82,7 @@ const struct backend backends[] = {
      "name it in \"packages\": it is built into the image, once"},
     {"modal-ephemeral", "a sandbox in Modal's cloud for each run, and never for a second one",
      no_aliases, &modal_ephemeral_place_ops,
-     MODAL_SETTINGS & ~(SETTING_KERNEL | SETTING_SANDBOX_NAME),
+     MODAL_SETTINGS & ~(SETTING_KERNEL | SETTING_SANDBOX_NAME | SETTING_MEMORY_SNAPSHOTS),
      "starts a sandbox in the cloud for each run, a second or more, or takes one that is kept "
      "ready; the first start may build an image",
      "name it in \"packages\": it is built into the image, once",
@@ -97,6 +97,7 @@ static const char *const setting_names[] = {
     "read_only_root", "runtime", "token", "url", "user", "gpu", "app_name", "cpu_limit",
     "dockerfile_commands", "memory_limit_mib", "modal_secrets", "network_file_systems", "ports",
     "region", "sandbox_name", "tags", "volumes", "snapshot",
+    "memory_snapshots",
 };
 /* clang-format on */
 

@@ -163,7 +163,7 @@ static unsigned pool_size(const struct place *base)
 {
     const struct environment *env = base->env;
 
-    return env->given & SETTING_POOL && !env->sandbox_name ? env->pool : 0;
+    return env->given & SETTING_POOL && !env->sandbox_name && !env->snapshot ? env->pool : 0;
 }
 
 static const struct crates_ops crates_ops = {"sandbox", sandbox_new, needs_own, pool_size,
@@ -184,6 +184,26 @@ static void warm(struct place *base)
 
 static const struct place_ops ephemeral_ops;
 
+/* A snapshot of memory needs a sandbox that is made for it, and is told with what is in it. */
+static int check_memory(const struct environment *env, struct error *err)
+{
+    if (!env->snapshot || strncmp(env->snapshot, "sn-", 3) != 0) {
+        return 0;
+    }
+    if (!env->memory_snapshots) {
+        return error_set(err, ERROR_INVALID,
+                         "snapshot: \"%.100s\" has the memory of a sandbox; only an environment "
+                         "with \"memory_snapshots\": true can begin with it",
+                         env->snapshot);
+    }
+    return memory_is_id(env->snapshot)
+               ? 0
+               : error_set(err, ERROR_INVALID,
+                           "snapshot: \"%.100s\" is no memory snapshot of ours: their ids end in "
+                           "a dot and a number, as create_snapshot tells them",
+                           env->snapshot);
+}
+
 static int open_place(uv_loop_t *loop, const struct environment *env, struct place **ret,
                       struct error *err)
 {
@@ -191,7 +211,8 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     struct modal_place *place;
     uint64_t random;
 
-    if (modal_spec_check(env, err) < 0 || modal_recipe_check(env, err) < 0) {
+    if (check_memory(env, err) < 0 || modal_spec_check(env, err) < 0 ||
+        modal_recipe_check(env, err) < 0) {
         return -1;
     }
     place = calloc(1, sizeof(*place));
@@ -204,11 +225,15 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->ephemeral = ephemeral || env->mode == MODE_EPHEMERAL;
     place->jupyter = modal_spec_is_jupyter(env);
     place->v1 = modal_spec_needs_v1(env);
+    place->memory = env->memory_snapshots;
     if (place->jupyter) {
         place->base.kernel = &jupyter_kernel;
         place->base.lacks = CAP_EXIT_STATUS;
     } else {
         place->base.lacks = CAP_KERNELSPECS;
+    }
+    if (!place->memory) {
+        place->base.lacks |= CAP_SNAPSHOT_MEMORY;
     }
     (void)snprintf(place->server, sizeof(place->server), "%016llx", (unsigned long long)random);
     crates_init(&place->crates, &crates_ops, &place->base);

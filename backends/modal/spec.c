@@ -315,6 +315,7 @@ static void fill(struct maker *m, Modal__Client__Sandbox *sandbox, const struct 
     set_text(m, &sandbox->name, spec->name);
     sandbox->timeout_secs = spec->timeout_secs;
     sandbox->idle_timeout_secs = spec->idle_timeout_secs;
+    sandbox->enable_snapshot = env->memory_snapshots;
     sandbox->resources = resources_of(m, env);
     sandbox->network_access = network_of(m, env);
     if (json_array_size(env->region) > 0) {

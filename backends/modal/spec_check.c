@@ -251,6 +251,38 @@ static int check_sharing(const struct environment *env, struct error *err)
     return 0;
 }
 
+static int refuse_memory(struct error *err, const char *with, const char *why)
+{
+    return error_set(err, ERROR_INVALID, "memory_snapshots: not with %s: %s; leave one of them out",
+                     with, why);
+}
+
+static int check_memory(const struct environment *env, struct error *err)
+{
+    if (!env->memory_snapshots) {
+        return 0;
+    }
+    if (env->gpu) {
+        return refuse_memory(err, "gpu", "Modal keeps no memory of a sandbox that has a GPU");
+    }
+    if (json_array_size(env->network_file_systems) > 0) {
+        return refuse_memory(err, "network_file_systems",
+                             "only Modal's older sandboxes have them, whose memory is not kept");
+    }
+    if (env->kernel == KERNEL_JUPYTER) {
+        return refuse_memory(err, "kernel \"jupyter\"",
+                             "what Modal restores is a sandbox's first process, which the kernel "
+                             "is not");
+    }
+    if (env->mode == MODE_EPHEMERAL) {
+        return refuse_memory(err, "mode \"ephemeral\"", "no variable outlives its run");
+    }
+    if (env->keep) {
+        return refuse_memory(err, "keep", "its sessions end with their server");
+    }
+    return 0;
+}
+
 int modal_spec_check(const struct environment *env, struct error *err)
 {
     if (env->workdir && env->workdir[0] != '/') {
@@ -259,7 +291,7 @@ int modal_spec_check(const struct environment *env, struct error *err)
     }
     return check_names(env, err) < 0 || check_tags(env, err) < 0 || check_env(env, err) < 0 ||
                    check_limits(env, err) < 0 || check_network(env, err) < 0 ||
-                   check_sharing(env, err) < 0 ||
+                   check_sharing(env, err) < 0 || check_memory(env, err) < 0 ||
                    check_storage("volumes", env->volumes, env->volumes, err) < 0 ||
                    check_storage("network_file_systems", env->network_file_systems,
                                  env->network_file_systems, err) < 0 ||

@@ -1,4 +1,4 @@
-"""Memory snapshots as far as a machine without them can play them: the processes themselves are kept.
+"""Memory snapshots as far as they can be played: the processes themselves are kept.
 
 What a snapshot holds are the processes of the sandbox's entrypoint, stopped where they were, with
 their files. The first restore lets the same processes go on in another sandbox; for a second one
