@@ -210,9 +210,6 @@ int modal_snapshot_delete(struct place *place, const char *id, executor_done don
 
 /* ---- memory.c: sandboxes whose memory can be kept ---- */
 
-/* Is this the id of a snapshot with memory? They are told with what is to be found in them:
- * "sn-Ab12.17", where 17 is the supervisor's process. */
-bool memory_is_id(const char *id);
 /* Gives it what its door is opened with, and what it is to be made of. -1: it has failed. */
 int memory_prepare(struct sandbox *s);
 /* The argv of the sandbox's first process, and of what leads to it; NULL-ended. The first is to be

@@ -26,11 +26,7 @@
  * process that the snapshot's id names (see memory_is_id).
  */
 
-#define DIGITS "0123456789"
-#define LETTERS "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 #define DOOR "/tmp/.cellblock-entry"
-
-enum { ID_PREFIX = 3, PROCESS_DIGITS = 9 };
 
 /* Waits for who brings the source, and becomes what reads it. Its argument is that program. */
 static const char entry_program[] = "import os,socket,struct,sys\n"
@@ -104,15 +100,6 @@ const char *const *memory_carrier(const struct sandbox *s, const char *space[6])
 }
 
 /* ---- what it is found by ---- */
-
-bool memory_is_id(const char *id)
-{
-    size_t n = strncmp(id, "sn-", ID_PREFIX) == 0 ? strspn(id + ID_PREFIX, DIGITS LETTERS) : 0;
-    const char *process = id + ID_PREFIX + n;
-    size_t digits = n > 0 && process[0] == '.' ? strspn(process + 1, DIGITS) : 0;
-
-    return digits > 0 && digits <= PROCESS_DIGITS && process[1 + digits] == '\0';
-}
 
 static char *door_tag(const struct modal_place *place)
 {

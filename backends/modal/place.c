@@ -184,26 +184,6 @@ static void warm(struct place *base)
 
 static const struct place_ops ephemeral_ops;
 
-/* A snapshot of memory needs a sandbox that is made for it, and is told with what is in it. */
-static int check_memory(const struct environment *env, struct error *err)
-{
-    if (!env->snapshot || strncmp(env->snapshot, "sn-", 3) != 0) {
-        return 0;
-    }
-    if (!env->memory_snapshots) {
-        return error_set(err, ERROR_INVALID,
-                         "snapshot: \"%.100s\" has the memory of a sandbox; only an environment "
-                         "with \"memory_snapshots\": true can begin with it",
-                         env->snapshot);
-    }
-    return memory_is_id(env->snapshot)
-               ? 0
-               : error_set(err, ERROR_INVALID,
-                           "snapshot: \"%.100s\" is no memory snapshot of ours: their ids end in "
-                           "a dot and a number, as create_snapshot tells them",
-                           env->snapshot);
-}
-
 static int open_place(uv_loop_t *loop, const struct environment *env, struct place **ret,
                       struct error *err)
 {
@@ -211,8 +191,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     struct modal_place *place;
     uint64_t random;
 
-    if (check_memory(env, err) < 0 || modal_spec_check(env, err) < 0 ||
-        modal_recipe_check(env, err) < 0) {
+    if (modal_spec_check(env, err) < 0 || modal_recipe_check(env, err) < 0) {
         return -1;
     }
     place = calloc(1, sizeof(*place));

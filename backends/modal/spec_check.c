@@ -10,6 +10,8 @@ enum {
     NAME_MOST = 64, /* characters of a name at the service */
     TAG_MOST = 63,
     APP_ID_DIGITS = 22,
+    ID_PREFIX = 3,
+    PROCESS_DIGITS = 9,
     GPU_MOST = 64, /* of one kind; the service has its own limit below */
 };
 
@@ -251,6 +253,36 @@ static int check_sharing(const struct environment *env, struct error *err)
     return 0;
 }
 
+bool memory_is_id(const char *id)
+{
+    size_t n = strncmp(id, "sn-", ID_PREFIX) == 0 ? strspn(id + ID_PREFIX, DIGITS LETTERS) : 0;
+    const char *process = id + ID_PREFIX + n;
+    size_t digits = n > 0 && process[0] == '.' ? strspn(process + 1, DIGITS) : 0;
+
+    return digits > 0 && digits <= PROCESS_DIGITS && process[1 + digits] == '\0';
+}
+
+/* A snapshot of memory needs a sandbox that is made for it, and is told with what is in it. */
+static int check_memory_of(const struct environment *env, struct error *err)
+{
+    if (!env->snapshot || strncmp(env->snapshot, "sn-", 3) != 0) {
+        return 0;
+    }
+    if (!env->memory_snapshots) {
+        return error_set(err, ERROR_INVALID,
+                         "snapshot: \"%.100s\" has the memory of a sandbox; only an environment "
+                         "with \"memory_snapshots\": true can begin with it",
+                         env->snapshot);
+    }
+    if (!memory_is_id(env->snapshot)) {
+        return error_set(err, ERROR_INVALID,
+                         "snapshot: \"%.100s\" is no memory snapshot of ours: their ids end in a "
+                         "dot and a number, as create_snapshot tells them",
+                         env->snapshot);
+    }
+    return 0;
+}
+
 static int refuse_memory(struct error *err, const char *with, const char *why)
 {
     return error_set(err, ERROR_INVALID, "memory_snapshots: not with %s: %s; leave one of them out",
@@ -259,6 +291,9 @@ static int refuse_memory(struct error *err, const char *with, const char *why)
 
 static int check_memory(const struct environment *env, struct error *err)
 {
+    if (check_memory_of(env, err) < 0) {
+        return -1;
+    }
     if (!env->memory_snapshots) {
         return 0;
     }
