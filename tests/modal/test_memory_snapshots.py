@@ -11,8 +11,6 @@ from test_snapshots import launch as launch  # noqa: PLC0414
 from test_snapshots import server as server  # noqa: PLC0414
 from test_snapshots import shared as shared  # noqa: PLC0414
 
-DRAW = "print(random.random(), numpy.random.random())"
-
 
 def taken(client, session, **arguments):
     """A memory snapshot's text."""
