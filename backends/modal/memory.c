@@ -148,6 +148,14 @@ int memory_prepare(struct sandbox *s)
     if (!s->base.tag) {
         s->base.tag = door_tag(s->place);
     }
+    if (s->place->base.env->snapshot && memory_is_id(s->place->base.env->snapshot) &&
+        s->request.mount_count > 0) {
+        sandbox_fail(s, ERROR_UNSUPPORTED,
+                     "no bucket can be mounted in a sandbox that is restored from a memory "
+                     "snapshot; begin with files (create_snapshot without memory), or without the "
+                     "cloud share");
+        return -1;
+    }
     if (!s->base.tag || take_snapshot_of_env(s) < 0) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
         return -1;

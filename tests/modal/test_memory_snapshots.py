@@ -5,8 +5,7 @@ another one with it, the first is ended before its next run.
 """
 
 import pytest
-from test_snapshots import (LIVE, calls, create, eventually, refused, says, snapshots,
-                            tool)
+from test_snapshots import LIVE, calls, create, eventually, refused, says, snapshots, tool
 from test_snapshots import launch as launch  # noqa: PLC0414
 from test_snapshots import server as server  # noqa: PLC0414
 from test_snapshots import shared as shared  # noqa: PLC0414
@@ -64,6 +63,34 @@ def test_another_session_begins_with_it(server, launch):
     assert one["tags"]["cellblock-sandbox"]
     result = client.run("print(x)", session=create(client, snapshot="s"))
     assert result.is_error and "only once" in result.text()
+
+
+def test_it_is_queued_as_a_run_is(server, launch):
+    client = launch(memory_snapshots=True)
+    session = create(client)
+    says(client, "x = []", session)
+    begun = [client.begin_tool("run_code", {
+        "session": session, "code": "import time; time.sleep(0.3); x.append('before')"})]
+    begun.append(client.begin_tool("create_snapshot", {"session": session, "memory": True}))
+    begun.append(client.begin_tool("run_code", {"session": session, "code": "x.append('after')"}))
+    begun.append(client.begin_tool("create_snapshot", {"session": session}))
+    for number in begun:
+        result = client.tool_result(number)
+        assert not result.is_error, result.text()
+    assert says(client, "print(x)", session) == "['before', 'after']\n"
+    assert len(live(server)) == 1 and len(snapshots(client)) == 2
+
+
+def test_buckets(launch):
+    """They stay mounted where the session goes on; no other can be mounted in a restored one."""
+    share = {"type": "cloud", "bucket": "b", "dest": "/bucket", "read_only": False}
+    client = launch(memory_snapshots=True, shares=[share])
+    session = create(client)
+    says(client, "x = 41; open('/bucket/f', 'w').write('there')", session)
+    taken(client, session, name="s")
+    assert says(client, "print(x, open('/bucket/f').read())", session) == "41 there\n"
+    result = client.run("1", session=create(client, snapshot="s"))
+    assert result.is_error and "no bucket" in result.text()
 
 
 def test_what_cannot_be(launch):

@@ -1,4 +1,4 @@
-"""Where random numbers begin, for those who were copied: forks, and sandboxes that were restored."""
+"""Where random numbers begin, for those who were copied: forks, sandboxes that were restored."""
 
 import sys
 
