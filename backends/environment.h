@@ -88,11 +88,12 @@ struct environment {
     char *backend;  /* a registry row's name, aliases resolved */
     uint64_t given; /* of enum setting: those that were given outright */
     enum kernel_choice kernel;
-    bool own_server; /* jupyter: starts a server of its own (alias local-jupyter) */
-    char *snapshot;  /* what its sandboxes begin with, which has what `image`, `packages` and so on
-                      * name: an id at the backend (CAP_SNAPSHOT). Only of an environment that was
-                      * derived for a session; NULL: none */
-    char *image;     /* docker: what runs, or with the jupyter kernel what is built upon */
+    bool memory_snapshots; /* modal: sandboxes are made so that their memory can be kept */
+    bool own_server;       /* jupyter: starts a server of its own (alias local-jupyter) */
+    char *snapshot; /* what its sandboxes begin with, which has what `image`, `packages` and so on
+                     * name: an id at the backend (CAP_SNAPSHOT). Only of an environment that was
+                     * derived for a session; NULL: none */
+    char *image;    /* docker: what runs, or with the jupyter kernel what is built upon */
     json_t *packages, *apt_packages; /* arrays of strings; never NULL. Of an image that is built */
     double cpu;                      /* processors, 0: no limit of our own */
     char *runtime;                   /* docker: an OCI runtime the engine knows ("runsc") */
@@ -108,7 +109,6 @@ struct environment {
     uint64_t memory_limit_mib;    /* modal: likewise; 0: memory_mib */
     char *app_name;               /* modal: the app that its sandboxes belong to; NULL: ours */
     char *sandbox_name;           /* modal: NULL: one of our own making */
-    bool memory_snapshots;        /* modal: sandboxes are made so that their memory can be kept */
     json_t *dockerfile_commands;  /* modal: array of strings; never NULL */
     json_t *modal_secrets;        /* modal: array of names of the service's secrets; never NULL */
     json_t *volumes;              /* modal: array of {name?, dest, read_only?, create?}; one without

@@ -24,9 +24,9 @@
  *   sandbox   a crate (remote/crate.h): one sandbox at the service, from its creation to its
  *             termination
  *
- * The sandbox's first process only waits (`sleep`); what runs code is the runner's supervisor, an
- * exec of its own, whose stdin and stdout go through the sandbox's task command router. So nothing
- * listens in the sandbox, and it works with the network cut.
+ * The sandbox's first process only waits (`sleep`; memory.c has another one); what runs code is the
+ * runner's supervisor, an exec of its own, whose stdin and stdout go through the sandbox's task
+ * command router. So nothing listens in the sandbox, and it works with the network cut.
  *
  *   PREPARING ─ ids, mounts ─► CREATING ─ sandbox id ─► PLACING ─ task id ─► STARTING ─ the exec
  *   began ─► GREETING ─► UP ─ its end, or its stream's ─► ENDED ─ the reason ─► CLOSING
@@ -115,11 +115,12 @@ struct sandbox {
     struct snapshot_op *snapshots;         /* that are being made */
     void (*last_ended)(struct sandbox *s); /* when the end of the last one is told */
     enum nap nap;                          /* memory.c */
-    bool told;                             /* its owner knows that it sleeps, or is about to */
-    bool woken;                            /* it is to be woken as soon as it can be */
-    bool parting;                          /* occupant, exec and router are being closed */
-    int process;                           /* what its supervisor is there, while it sleeps */
-    char *restore;                         /* the snapshot that it is to be made of; NULL: none */
+    bool anew;     /* it is one that was restored: random numbers are seeded anew */
+    bool told;     /* its owner knows that it sleeps, or is about to */
+    bool woken;    /* it is to be woken as soon as it can be */
+    bool parting;  /* occupant, exec and router are being closed */
+    int process;   /* what its supervisor is there, while it sleeps */
+    char *restore; /* the snapshot that it is to be made of; NULL: none */
     bool v1;
     bool getting; /* resources are */
 
@@ -151,6 +152,7 @@ void sandbox_close(struct crate *crate);
 
 /* Between the files. */
 void sandbox_prepare(struct sandbox *s);
+void sandbox_tick(struct sandbox *s); /* what is waited for is said now and then, until it is up */
 void sandbox_phase(struct sandbox *s, enum crate_state state, const char *what);
 void sandbox_made(struct sandbox *s, const char *id);
 void sandbox_place_it(struct sandbox *s);   /* asks for the task until it has one */

@@ -220,6 +220,9 @@ static void restored(struct sandbox *s, const Modal__Client__SandboxRestoreV2Res
 {
     memcpy(s->id, a->sandbox_id, strlen(a->sandbox_id) + 1);
     s->unsure = false;
+    s->anew = true;
+    free(s->restore); /* what comes is newer */
+    s->restore = NULL;
     if (sandbox_is_id(a->task_id)) {
         memcpy(s->task_id, a->task_id, strlen(a->task_id) + 1);
     }
@@ -308,12 +311,14 @@ static void wake(struct sandbox *s)
     s->nap = NAP_NONE;
     s->woken = s->parting = s->told = false;
     free_access(s);
+    sandbox_tick(s);
     if (seek(s) < 0) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
     } else if (s->restore) {
         forget_old(s);
         memory_restore(s);
     } else {
+        s->anew = false;
         s->base.state = CRATE_PLACING;
         s->over = false; /* it is asked again */
         sandbox_watch(s);

@@ -23,6 +23,11 @@ static void on_tick(uv_timer_t *timer)
     }
 }
 
+void sandbox_tick(struct sandbox *s)
+{
+    uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+}
+
 static void name_it(struct sandbox *s)
 {
     struct modal_place *place = s->place;
@@ -65,7 +70,7 @@ struct crate *sandbox_new(struct place *base, const struct start_request *reques
     uv_timer_init(base->loop, &s->again);
     s->timer.data = s->tick.data = s->again.data = s;
     s->open_timers = 3;
-    uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+    sandbox_tick(s);
     sandbox_prepare(s);
     return &s->base;
 }
@@ -164,7 +169,7 @@ static struct occupant *new_runner(struct sandbox *s, const struct occupant_even
         .warm = s->base.warm,
         .env = env->env,
         .keep_seconds = env->max_lifetime_seconds,
-        .restored = s->restore != NULL,
+        .restored = s->anew,
     };
 
     if (s->place->memory) {

@@ -123,13 +123,14 @@ def test_a_strangers(launch):
     assert says(two, "print(x)", create(two, snapshot=id_)) == "41\n"
 
 
-@pytest.mark.parametrize("what", ["error", "reset", "close"])
-def test_an_answer_that_is_lost(server, launch, what):
+@pytest.mark.parametrize("what, when", [("error", "before"), ("error", "after"),
+                                        ("reset", "after"), ("close", "after")])
+def test_an_answer_that_is_lost(server, launch, what, when):
     client = launch(memory_snapshots=True)
     session = create(client)
     says(client, "x = 41", session)
-    server.fault("TaskSnapshotMemory", what, when="after")
-    server.fault("SandboxRestoreV2", what, when="after")
+    server.fault("TaskSnapshotMemory", what, when=when)
+    server.fault("SandboxRestoreV2", what, when=when)
     taken(client, session)
     assert calls(server, "TaskSnapshotMemory") == 2
     assert says(client, "print(x)", session) == "41\n"
@@ -147,6 +148,11 @@ def test_one_that_fails_leaves_the_session_as_it_was(server, launch):
     assert says(client, "print(x)", session) == "41\n"
     after, = live(server)
     assert after["id"] == before["id"]
+    taken(client, session)
+    says(client, "x += 1", session)
+    server.fault("TaskSnapshotMemory", "error", status="FAILED_PRECONDITION", message="odd memory")
+    refused(client, "create_snapshot", session=session, memory=True)
+    assert says(client, "print(x)", session) == "42\n"
 
 
 def test_a_restore_that_fails_says_what_is_lost(server, launch):

@@ -341,7 +341,8 @@ class Sandboxes:
             definition.name = request.sandbox_name_override
         if not old.frozen:
             fail(Status.UNIMPLEMENTED, "the played Modal can restore a memory snapshot only once")
-        sandbox = self._new(old.generation, old.app, definition, tag_protos(old.tags), old.env)
+        # Nothing says that tags come with a snapshot, so none do.
+        sandbox = self._new(old.generation, old.app, definition, (), old.env)
         old.frozen = False
         await asyncio.sleep(self.world.faults.create_seconds)
         await sandbox.thaw(old)
