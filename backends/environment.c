@@ -56,14 +56,17 @@ static const struct vocabulary kernel_vocabulary = {"kernel", kernel_words, 3};
 
 /* The fields that hold memory of their own, by their place in the structure. */
 static const size_t text_fields[] = {
-    offsetof(struct environment, name),         offsetof(struct environment, title),
-    offsetof(struct environment, backend),      offsetof(struct environment, python),
-    offsetof(struct environment, image),        offsetof(struct environment, runtime),
-    offsetof(struct environment, user),         offsetof(struct environment, host),
-    offsetof(struct environment, url),          offsetof(struct environment, token),
-    offsetof(struct environment, kernel_id),    offsetof(struct environment, workdir),
-    offsetof(struct environment, gpu),          offsetof(struct environment, app_name),
-    offsetof(struct environment, sandbox_name), offsetof(struct environment, snapshot),
+    offsetof(struct environment, name),          offsetof(struct environment, title),
+    offsetof(struct environment, backend),       offsetof(struct environment, python),
+    offsetof(struct environment, image),         offsetof(struct environment, runtime),
+    offsetof(struct environment, user),          offsetof(struct environment, host),
+    offsetof(struct environment, url),           offsetof(struct environment, token),
+    offsetof(struct environment, kernel_id),     offsetof(struct environment, workdir),
+    offsetof(struct environment, gpu),           offsetof(struct environment, app_name),
+    offsetof(struct environment, sandbox_name),  offsetof(struct environment, registry_secret),
+    offsetof(struct environment, registry_auth), offsetof(struct environment, cloud),
+    offsetof(struct environment, proxy),         offsetof(struct environment, custom_domain),
+    offsetof(struct environment, snapshot),
 };
 static const size_t value_fields[] = {
     offsetof(struct environment, env),
@@ -80,6 +83,11 @@ static const size_t value_fields[] = {
     offsetof(struct environment, region),
     offsetof(struct environment, ports),
     offsetof(struct environment, tags),
+    offsetof(struct environment, h2_ports),
+    offsetof(struct environment, unencrypted_ports),
+    offsetof(struct environment, inbound_cidr_allowlist),
+    offsetof(struct environment, sandbox_command),
+    offsetof(struct environment, readiness_probe),
     offsetof(struct environment, network_hosts),
 };
 
@@ -140,6 +148,11 @@ int environment_init(struct environment *env, const char *name, const char *back
         .region = json_array(),
         .ports = json_array(),
         .tags = json_object(),
+        .h2_ports = json_array(),
+        .unencrypted_ports = json_array(),
+        .inbound_cidr_allowlist = json_array(),
+        .sandbox_command = json_array(),
+        .readiness_probe = json_object(),
         .network_hosts = json_array(),
     };
     if (!env->name || !env->backend || !has_values(env)) {

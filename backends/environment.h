@@ -78,8 +78,19 @@ enum setting {
     SETTING_SANDBOX_NAME = 1u << 30,
     SETTING_TAGS = 1ull << 31,
     SETTING_VOLUMES = 1ull << 32,
-    SETTING_SNAPSHOT = 1ull << 33,
-    SETTING_MEMORY_SNAPSHOTS = 1ull << 34,
+    SETTING_CLOUD = 1ull << 33,
+    SETTING_CUSTOM_DOMAIN = 1ull << 34,
+    SETTING_H2_PORTS = 1ull << 35,
+    SETTING_INBOUND_CIDR_ALLOWLIST = 1ull << 36,
+    SETTING_INCLUDE_OIDC_IDENTITY_TOKEN = 1ull << 37,
+    SETTING_PROXY = 1ull << 38,
+    SETTING_READINESS_PROBE = 1ull << 39,
+    SETTING_REGISTRY_AUTH = 1ull << 40,
+    SETTING_REGISTRY_SECRET = 1ull << 41,
+    SETTING_SANDBOX_COMMAND = 1ull << 42,
+    SETTING_UNENCRYPTED_PORTS = 1ull << 43,
+    SETTING_SNAPSHOT = 1ull << 44,
+    SETTING_MEMORY_SNAPSHOTS = 1ull << 45,
 };
 
 struct environment {
@@ -96,7 +107,8 @@ struct environment {
     char *image;    /* docker: what runs, or with the jupyter kernel what is built upon */
     json_t *packages, *apt_packages; /* arrays of strings; never NULL. Of an image that is built */
     double cpu;                      /* processors, 0: no limit of our own */
-    char *runtime;                   /* docker: an OCI runtime the engine knows ("runsc") */
+    char *runtime;                   /* docker: an OCI runtime the engine knows ("runsc"); modal:
+                                      * "gvisor" or "vm" */
     char *user;          /* docker: who code runs as, "uid[:gid]" or a name of the image */
     bool read_only_root; /* docker: true unless told otherwise */
     char *host;          /* docker: the engine, as DOCKER_HOST has it; NULL: looked for */
@@ -117,6 +129,22 @@ struct environment {
     json_t *region;               /* modal: array of strings; never NULL */
     json_t *ports;                /* modal: array of integers, tunnels to them; never NULL */
     json_t *tags;                 /* modal: object of strings, of its sandboxes; never NULL */
+    json_t *h2_ports;             /* modal: like `ports`, for HTTP/2; never NULL */
+    json_t *unencrypted_ports;    /* modal: like `ports`, without TLS; never NULL */
+    json_t *inbound_cidr_allowlist; /* modal: array of addresses and ranges that its ports are
+                                     * reached from, empty: any; never NULL */
+    json_t *sandbox_command;        /* modal: array of strings, the first process of a sandbox;
+                                     * empty: one that only waits. Never NULL */
+    json_t *readiness_probe;        /* modal: {port | command, interval_ms?, timeout_seconds?}: a
+                                     * start waits for it; empty: for nothing. Never NULL */
+    char *registry_secret;          /* modal: the name of the service's secret that opens the
+                                     * registry of `image`; NULL: none */
+    char *registry_auth;            /* modal: "aws", "gcp" or "static"; NULL: as the secret's
+                                     * variables say */
+    char *cloud;                    /* modal: whose machines ("aws"); NULL: any */
+    char *proxy;                    /* modal: the name of a proxy of the service; NULL: none */
+    char *custom_domain;            /* modal: what the tunnels' names are below; NULL: Modal's */
+    bool identity_token;            /* modal: MODAL_IDENTITY_TOKEN is among its variables */
     enum mode mode;
     char *python;  /* path of the interpreter as the user gave it, NULL: found by the backend */
     char *workdir; /* absolute: where runs and commands begin, made when it is missing; NULL: as the

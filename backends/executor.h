@@ -53,7 +53,7 @@ enum capability {
     CAP_EPHEMERAL = 1u << 1,   /* a fresh sandbox for each run */
     CAP_SHELL = 1u << 2,       /* language "shell" */
     CAP_COPY = 1u << 3,        /* copy shares, at any time */
-    CAP_MOUNT = 1u << 4,       /* mount shares, before the first run */
+    CAP_MOUNT = 1u << 4,       /* mount shares, before the first run: the source itself */
     CAP_MOUNT_WRITE = 1u << 5, /* read_only: false on a mount */
     CAP_CLOUD = 1u << 6,       /* bucket shares */
     CAP_STDIN = 1u << 7,       /* stdin of a run */
@@ -63,19 +63,21 @@ enum capability {
     CAP_DISK_LIMIT = 1u << 11,
     CAP_PROCESS_LIMIT = 1u << 12,
     CAP_INTERRUPT = 1u << 13, /* a time-out keeps the variables when the code can be interrupted */
-    CAP_EXIT_STATUS = 1u << 14,     /* how the interpreter's process ended is told: code, signal */
-    CAP_KEEPS_FILES = 1u << 15,     /* files outlive an interpreter that was killed or crashed */
-    CAP_KERNELSPECS = 1u << 16,     /* language may also name any kernelspec of the server */
-    CAP_USAGE = 1u << 17,           /* cpu_ms and peak_rss_kib of a run */
-    CAP_FILES = 1u << 18,           /* files.h */
-    CAP_COMMANDS = 1u << 19,        /* run_request.argv and workdir */
-    CAP_SIGNAL = 1u << 20,          /* run_signal to a command; SIGINT to any run */
-    CAP_STDIN_STREAM = 1u << 21,    /* run_request.stdin_open and run_write, of a command */
-    CAP_REATTACH = 1u << 22,        /* executor_keep: a sandbox outlives this process */
-    CAP_NETWORK_HOSTS = 1u << 23,   /* network may be a list of hosts */
-    CAP_STDIN_CODE = 1u << 24,      /* run_request.stdin_open and run_write, of code */
-    CAP_SNAPSHOT = 1u << 25,        /* executor_snapshot and environment.snapshot: files */
-    CAP_SNAPSHOT_MEMORY = 1u << 26, /* … and variables: snapshot_request.memory */
+    CAP_EXIT_STATUS = 1u << 14,   /* how the interpreter's process ended is told: code, signal */
+    CAP_KEEPS_FILES = 1u << 15,   /* files outlive an interpreter that was killed or crashed */
+    CAP_KERNELSPECS = 1u << 16,   /* language may also name any kernelspec of the server */
+    CAP_USAGE = 1u << 17,         /* cpu_ms and peak_rss_kib of a run */
+    CAP_FILES = 1u << 18,         /* files.h */
+    CAP_COMMANDS = 1u << 19,      /* run_request.argv and workdir */
+    CAP_SIGNAL = 1u << 20,        /* run_signal to a command; SIGINT to any run */
+    CAP_STDIN_STREAM = 1u << 21,  /* run_request.stdin_open and run_write, of a command */
+    CAP_REATTACH = 1u << 22,      /* executor_keep: a sandbox outlives this process */
+    CAP_NETWORK_HOSTS = 1u << 23, /* network may be a list of hosts */
+    CAP_STDIN_CODE = 1u << 24,    /* run_request.stdin_open and run_write, of code */
+    CAP_SNAPSHOT = 1u << 25,      /* executor_snapshot and environment.snapshot: files */
+    CAP_MOUNT_COPY = 1u << 26,    /* instead of CAP_MOUNT: a mount is an uploaded, read-only copy of
+                                   * what the source is when the sandbox is started */
+    CAP_SNAPSHOT_MEMORY = 1u << 27, /* as CAP_SNAPSHOT, and variables: snapshot_request.memory */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */

@@ -7,7 +7,7 @@
 
 /* What a run's end means, made of the worker's word, the system's word and our own timer. */
 
-#define KEPT "Its variables are kept."
+#define KEPT " Its variables are kept."
 #define GONE                                                                                       \
     "The sandbox was ended; variables and files in it are gone, the next run starts afresh with "  \
     "the shares brought in again."
@@ -39,6 +39,17 @@ static void set_note(struct outcome *o, const char *format, ...)
         o->note = NULL;
     }
     va_end(args);
+}
+
+/* Where each run has a sandbox of its own nothing of it is there for the next one. */
+static bool keeps_state(const struct run *run)
+{
+    return place_capabilities(run->executor->place) & CAP_STATEFUL;
+}
+
+static bool keeps_files(const struct run *run)
+{
+    return keeps_state(run) && !run->outcome.files_lost;
 }
 
 /* ---- stopped by us ---- */
@@ -79,7 +90,8 @@ static void stopped_by_interrupt(struct run *run)
     char space[64];
 
     set_stop_cause(run);
-    set_note(&run->outcome, "The run %s and was interrupted. " KEPT, stop_words(run, space));
+    set_note(&run->outcome, "The run %s and was interrupted.%s", stop_words(run, space),
+             keeps_state(run) ? KEPT : "");
 }
 
 static void stopped_by_end(struct run *run)
@@ -90,7 +102,7 @@ static void stopped_by_end(struct run *run)
     set_note(&run->outcome, "The run %s%s %s", stop_words(run, space),
              run->killed ? " and did not stop when it was interrupted."
                          : ", was interrupted, and its process ended.",
-             run->outcome.files_lost ? GONE : GONE_BUT_FILES);
+             keeps_files(run) ? GONE_BUT_FILES : GONE);
 }
 
 /* ---- by reply ---- */
@@ -118,7 +130,8 @@ static void exited_by_reply(struct run *run, const struct kernel_reply *reply)
     run->outcome.cause = CAUSE_EXIT;
     set_note(&run->outcome,
              run_is_command(run) ? "The command exited with code %d."
-                                 : "The code exited with code %d. " KEPT,
+             : keeps_state(run)  ? "The code exited with code %d." KEPT
+                                 : "The code exited with code %d.",
              reply->exit_code);
 }
 
@@ -268,7 +281,7 @@ void outcome_of_exit(struct run *run, const struct box *box, const struct machin
     set_exit_cause(o, box, exit);
     how = exit_sentence(box, exit);
     set_note(o, "The run did not finish: %s. %s", how ? how : "its sandbox ended",
-             o->files_lost ? GONE : GONE_BUT_FILES);
+             keeps_files(run) ? GONE_BUT_FILES : GONE);
     free(how);
 }
 

@@ -290,22 +290,6 @@ static bool contains(const char *outer, const char *inner)
     return strncmp(outer, inner, n) == 0 && (inner[n] == '\0' || inner[n] == '/');
 }
 
-static int check_supported(const struct place *place, const struct share *share, struct error *err)
-{
-    if (share->type == SHARE_COPY) {
-        return place_needs(place, CAP_COPY, "a share of type copy", err);
-    }
-    if (share->type == SHARE_CLOUD) {
-        return place_needs(place, CAP_CLOUD, "a share of type cloud", err);
-    }
-    if (place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
-        return -1;
-    }
-    return share->read_only
-               ? 0
-               : place_needs(place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
-}
-
 /* What the place itself has to say about this very source and dest; asked last. */
 static int check_by_place(struct place *place, const struct share *share, struct error *err)
 {
@@ -326,7 +310,7 @@ int executor_check_shares(struct place *place, struct share *const *shares, unsi
                           struct error *err)
 {
     for (unsigned i = 0; i < count; i++) {
-        if (check_supported(place, shares[i], err) < 0) {
+        if (place_takes_share(place, shares[i]->type, shares[i]->read_only, err) < 0) {
             return -1;
         }
         for (unsigned j = 0; j < i; j++) {
@@ -346,7 +330,7 @@ static int check_share(const struct executor *e, const struct share *share, stru
     if (e->closing) {
         return error_set(err, ERROR_LOST, "the session is being closed");
     }
-    if (check_supported(e->place, share, err) < 0) {
+    if (place_takes_share(e->place, share->type, share->read_only, err) < 0) {
         return -1;
     }
     if (share->type != SHARE_COPY && executor_started(e)) {

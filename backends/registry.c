@@ -17,12 +17,16 @@ enum { NAMES_MAX = 64 };
 
 /* What both of Modal's rows know. */
 #define MODAL_SETTINGS                                                                             \
-    (SETTING_APP_NAME | SETTING_APT_PACKAGES | SETTING_CPU | SETTING_CPU_LIMIT |                   \
-     SETTING_DISK_MIB | SETTING_DOCKERFILE_COMMANDS | SETTING_GPU | SETTING_IMAGE |                \
-     SETTING_KERNEL | SETTING_MEMORY_LIMIT_MIB | SETTING_MEMORY_MIB | SETTING_MODAL_SECRETS |      \
+    (SETTING_APP_NAME | SETTING_APT_PACKAGES | SETTING_CLOUD | SETTING_CPU | SETTING_CPU_LIMIT |   \
+     SETTING_CUSTOM_DOMAIN | SETTING_DISK_MIB | SETTING_DOCKERFILE_COMMANDS | SETTING_GPU |        \
+     SETTING_H2_PORTS | SETTING_IMAGE | SETTING_INBOUND_CIDR_ALLOWLIST |                           \
+     SETTING_INCLUDE_OIDC_IDENTITY_TOKEN | SETTING_KERNEL | SETTING_MEMORY_LIMIT_MIB |             \
+     SETTING_MEMORY_MIB | SETTING_MEMORY_SNAPSHOTS | SETTING_MODAL_SECRETS |                       \
      SETTING_NETWORK_FILE_SYSTEMS | SETTING_PACKAGES | SETTING_POOL | SETTING_PORTS |              \
-     SETTING_PROCESSES | SETTING_PYTHON | SETTING_REGION | SETTING_SANDBOX_NAME |                  \
-     SETTING_SNAPSHOT | SETTING_MEMORY_SNAPSHOTS | SETTING_TAGS | SETTING_VOLUMES)
+     SETTING_PROCESSES | SETTING_PROXY | SETTING_PYTHON | SETTING_READINESS_PROBE |                \
+     SETTING_REGION | SETTING_REGISTRY_AUTH | SETTING_REGISTRY_SECRET | SETTING_RUNTIME |          \
+     SETTING_SANDBOX_COMMAND | SETTING_SANDBOX_NAME | SETTING_SNAPSHOT | SETTING_TAGS |            \
+     SETTING_UNENCRYPTED_PORTS | SETTING_VOLUMES)
 
 /* What the program knows of the backends that are modules; their `open` is in the module. */
 static const char *const languages[] = {"python", "shell", NULL};
@@ -96,7 +100,9 @@ static const char *const setting_names[] = {
     "kernel", "kernel_id", "memory_mib", "packages", "pool", "processes", "python",
     "read_only_root", "runtime", "token", "url", "user", "gpu", "app_name", "cpu_limit",
     "dockerfile_commands", "memory_limit_mib", "modal_secrets", "network_file_systems", "ports",
-    "region", "sandbox_name", "tags", "volumes", "snapshot",
+    "region", "sandbox_name", "tags", "volumes", "cloud", "custom_domain", "h2_ports",
+    "inbound_cidr_allowlist", "include_oidc_identity_token", "proxy", "readiness_probe",
+    "registry_auth", "registry_secret", "sandbox_command", "unencrypted_ports", "snapshot",
     "memory_snapshots",
 };
 /* clang-format on */
@@ -294,4 +300,28 @@ int place_needs(const struct place *place, enum capability needed, const char *w
     free(who);
     free(others);
     return -1;
+}
+
+int place_takes_share(const struct place *place, enum share_type type, bool read_only,
+                      struct error *err)
+{
+    if (type == SHARE_COPY) {
+        return place_needs(place, CAP_COPY, "a share of type copy", err);
+    }
+    if (type == SHARE_CLOUD) {
+        return place_needs(place, CAP_CLOUD, "a share of type cloud", err);
+    }
+    if (!(place_capabilities(place) & CAP_MOUNT_COPY) &&
+        place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
+        return -1;
+    }
+    if (read_only) {
+        return 0;
+    }
+    return place_needs(place, CAP_MOUNT_WRITE,
+                       place_copies_mounts(place)
+                           ? "a mount there is an uploaded copy, which nothing comes back from: "
+                             "one with read_only false"
+                           : "a mount with read_only false",
+                       err);
 }

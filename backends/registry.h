@@ -49,4 +49,14 @@ char *backends_with(enum capability capability);
 int place_needs(const struct place *place, enum capability needed, const char *what,
                 struct error *err);
 
+/* Is a mount there an uploaded copy of the moment (CAP_MOUNT_COPY), and not the source itself? */
+static inline bool place_copies_mounts(const struct place *place)
+{
+    return (place_capabilities(place) & (CAP_MOUNT | CAP_MOUNT_COPY)) == CAP_MOUNT_COPY;
+}
+
+/* 0 when the place can have shares of this type, or -1 as place_needs does. */
+int place_takes_share(const struct place *place, enum share_type type, bool read_only,
+                      struct error *err);
+
 #endif

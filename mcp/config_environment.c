@@ -7,6 +7,7 @@
 #include "backends/registry.h"
 #include "backends/share.h"
 #include "mcp/cloud_share.h"
+#include "mcp/config_modal.h"
 
 #define KERNEL_ID_CHARACTERS "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-"
 /* token of RFC 9110, section 5.6.2. */
@@ -498,17 +499,22 @@ static const struct key {
     {"apt_packages", set_apt_packages, SETTING_APT_PACKAGES},
     {"backend", set_backend},
     {"cells", set_cells, SETTING_CELLS},
+    {"cloud", config_set_cloud, SETTING_CLOUD},
     {"command", set_command, SETTING_COMMAND},
     {"cpu", set_cpu, SETTING_CPU},
     {"cpu_limit", set_cpu_limit, SETTING_CPU_LIMIT},
+    {"custom_domain", config_set_custom_domain, SETTING_CUSTOM_DOMAIN},
     {"disk_mib", set_disk, SETTING_DISK_MIB},
     {"dockerfile_commands", set_dockerfile_commands, SETTING_DOCKERFILE_COMMANDS},
     {"env", set_env},
     {"gpu", set_gpu, SETTING_GPU},
+    {"h2_ports", config_set_h2_ports, SETTING_H2_PORTS},
     {"headers", set_headers, SETTING_HEADERS},
     {"host", set_host, SETTING_HOST},
     {"idle_timeout_seconds", set_idle_timeout},
     {"image", set_image, SETTING_IMAGE},
+    {"inbound_cidr_allowlist", config_set_inbound_cidr_allowlist, SETTING_INBOUND_CIDR_ALLOWLIST},
+    {"include_oidc_identity_token", config_set_identity_token, SETTING_INCLUDE_OIDC_IDENTITY_TOKEN},
     {"isolation", set_isolation, SETTING_ISOLATION},
     {"keep", set_keep},
     {"kernel", set_kernel, SETTING_KERNEL},
@@ -526,10 +532,15 @@ static const struct key {
     {"pool", set_pool, SETTING_POOL},
     {"ports", set_ports, SETTING_PORTS},
     {"processes", set_processes, SETTING_PROCESSES},
+    {"proxy", config_set_proxy, SETTING_PROXY},
     {"python", set_python, SETTING_PYTHON},
     {"read_only_root", set_read_only_root, SETTING_READ_ONLY_ROOT},
+    {"readiness_probe", config_set_readiness_probe, SETTING_READINESS_PROBE},
     {"region", set_region, SETTING_REGION},
+    {"registry_auth", config_set_registry_auth, SETTING_REGISTRY_AUTH},
+    {"registry_secret", config_set_registry_secret, SETTING_REGISTRY_SECRET},
     {"runtime", set_runtime, SETTING_RUNTIME},
+    {"sandbox_command", config_set_sandbox_command, SETTING_SANDBOX_COMMAND},
     {"sandbox_name", set_sandbox_name, SETTING_SANDBOX_NAME},
     {"secrets", set_secrets},
     {"shares", set_shares},
@@ -537,6 +548,7 @@ static const struct key {
     {"timeout_seconds", set_timeout},
     {"title", set_title},
     {"token", set_token, SETTING_TOKEN},
+    {"unencrypted_ports", config_set_unencrypted_ports, SETTING_UNENCRYPTED_PORTS},
     {"url", set_url, SETTING_URL},
     {"user", set_user, SETTING_USER},
     {"volumes", set_volumes, SETTING_VOLUMES},

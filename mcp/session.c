@@ -591,6 +591,9 @@ int session_reset(struct session *s, const json_t *roots, bool keep_shares, exec
         return out_of_memory(err);
     }
     session_forget_where(s);
+    if (s->env->mode == MODE_EPHEMERAL) {
+        session_ephemerals_close(s); /* all its runs are in them */
+    }
     s->executor = fresh;
     s->own_shares = own;
     closing->done = done;

@@ -69,6 +69,15 @@ void ephemeral_close(struct ephemeral *e)
     }
 }
 
+void session_ephemerals_close(struct session *s)
+{
+    for (struct ephemeral *e = s->owner->ephemerals; e; e = e->next) {
+        if (e->session == s) {
+            ephemeral_close(e);
+        }
+    }
+}
+
 void session_ephemeral_close(struct session *s, struct executor *executor)
 {
     for (struct ephemeral *e = s->owner->ephemerals; e; e = e->next) {

@@ -174,6 +174,8 @@ void session_handle(char id[SESSION_ID_SIZE], char kind, uint64_t bits);
 void session_close(struct session *s);
 void session_free(struct session *s);
 void ephemeral_close(struct ephemeral *e);
+/* All that runs of it are in: those runs end as cancelled. */
+void session_ephemerals_close(struct session *s);
 
 /* sessions.c: something has ended; goes on with whatever waited for it. */
 void place_slot_release(struct sessions *owner, struct place_slot *slot);

@@ -127,21 +127,11 @@ static void remember_end(struct session *s, enum session_end how)
 
 /* --- the end of one --- */
 
-/* Fresh sandboxes that runs of it are in. */
-static void close_ephemerals(struct session *s)
-{
-    for (struct ephemeral *e = s->owner->ephemerals; e; e = e->next) {
-        if (e->session == s) {
-            ephemeral_close(e);
-        }
-    }
-}
-
 static void end_now(struct session *s, enum session_end how)
 {
     remember_end(s, how);
     s->owner->live--;
-    close_ephemerals(s);
+    session_ephemerals_close(s);
     session_close(s);
 }
 

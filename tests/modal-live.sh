@@ -2,7 +2,7 @@
 # Runs the backend suite on a real Modal account: tests/modal-live.sh --yes [pytest's options].
 #
 # The account is the official client's (modal token new, or MODAL_TOKEN_ID and MODAL_TOKEN_SECRET).
-# It costs money: some dozens of small sandboxes that live for minutes, and one image. They are
+# It costs money: some dozens of small sandboxes that live for minutes, and two images. They are
 # ended as they go; `modal app list` shows the app "cellblock", and `cellblock doctor --backend
 # modal` what was left.
 set -euo pipefail
@@ -14,5 +14,5 @@ fi
 shift
 [ -x .venv/bin/python ] || { echo "no .venv: tests/run.sh --install makes it" >&2; exit 2; }
 export CELLBLOCK=${CELLBLOCK:-$PWD/build/cellblock}
-CELLBLOCK_VARIANTS=modal-live,modal-live-ephemeral \
+CELLBLOCK_VARIANTS=modal-live,modal-live-ephemeral,modal-live-jupyter \
     exec .venv/bin/python -m pytest tests/backends "$@"

@@ -4,17 +4,19 @@
 #include <string.h>
 
 #include "api.pb-c.h"
+#include "backends/modal/mounting.h"
 
 struct modal_bringing {
-    struct modal_client *client;
-    struct share *const *shares;
-    unsigned count, next;
-    void (*done)(void *data, const struct modal_brought *brought, const struct error *err);
-    void *data;
+    struct modal_bringing_order order;
+    char *app_id;
+    unsigned next;
     struct modal_rpc *rpc;
+    struct modal_mounting *mounting;
     uv_timer_t timer; /* one share after the other, each begun from the loop */
     struct modal_bucket *buckets;
     unsigned bucket_count;
+    char **mount_ids;
+    unsigned mount_count;
     struct modal_brought brought;
     bool gone;       /* nobody waits for it: it is freed when nothing calls back any more */
     bool timer_over; /* its handle is closed */
@@ -25,7 +27,12 @@ static void free_it(struct modal_bringing *b)
     for (unsigned i = 0; i < b->bucket_count; i++) {
         free((char *)b->buckets[i].secret_id);
     }
+    for (unsigned i = 0; i < b->mount_count; i++) {
+        free(b->mount_ids[i]);
+    }
     free(b->buckets);
+    free(b->mount_ids);
+    free(b->app_id);
     free(b);
 }
 
@@ -41,15 +48,18 @@ static void on_timer_closed(uv_handle_t *handle)
 
 static void finish(struct modal_bringing *b, const struct error *err)
 {
-    b->brought = (struct modal_brought){b->buckets, b->bucket_count};
-    b->done(b->data, err ? NULL : &b->brought, err);
+    b->brought = (struct modal_brought){.buckets = b->buckets,
+                                        .bucket_count = b->bucket_count,
+                                        .mount_ids = (const char *const *)b->mount_ids,
+                                        .mount_count = b->mount_count};
+    b->order.done(b->order.data, err ? NULL : &b->brought, err);
 }
 
 static void fail(struct modal_bringing *b, const struct share *share, const struct error *err)
 {
     struct error told = {0};
 
-    if (err->kind == ERROR_NOT_FOUND) {
+    if (err->kind == ERROR_NOT_FOUND && share->type == SHARE_CLOUD) {
         error_set(&told, ERROR_NOT_FOUND,
                   "the share at %s: Modal keeps no secret that is called \"%.100s\", which is to "
                   "open the bucket %.100s. `modal secret list` shows those that are there",
@@ -68,15 +78,23 @@ static void go_on(struct modal_bringing *b)
     uv_timer_start(&b->timer, on_next, 0, 0);
 }
 
-static void add_bucket(struct modal_bringing *b, const struct share *share, const char *secret_id)
+static void fail_memory(struct modal_bringing *b, const struct share *share)
 {
     struct error err = {0};
+
+    error_set(&err, ERROR_INTERNAL, "out of memory");
+    fail(b, share, &err);
+    error_clear(&err);
+}
+
+/* ---- a bucket ---- */
+
+static void add_bucket(struct modal_bringing *b, const struct share *share, const char *secret_id)
+{
     char *copy = secret_id ? strdup(secret_id) : NULL;
 
     if (secret_id && !copy) {
-        error_set(&err, ERROR_INTERNAL, "out of memory");
-        fail(b, share, &err);
-        error_clear(&err);
+        fail_memory(b, share);
         return;
     }
     b->buckets[b->bucket_count++] = (struct modal_bucket){share, copy};
@@ -100,7 +118,7 @@ static void on_secret(void *data, const ProtobufCMessage *answer, enum grpc_stat
         }
         return;
     }
-    share = b->shares[b->next];
+    share = b->order.shares[b->next];
     if (!answer) {
         fail(b, share, err);
     } else if (!secret->secret_id[0]) {
@@ -126,21 +144,73 @@ static void ask_for_secret(struct modal_bringing *b, const struct share *share)
     struct error err = {0};
 
     request.deployment_name = (char *)share->cloud.secret;
-    request.environment_name = (char *)modal_client_environment(b->client);
-    b->rpc = modal_rpc_start(b->client, &call, &err);
+    request.environment_name = (char *)modal_client_environment(b->order.client);
+    b->rpc = modal_rpc_start(b->order.client, &call, &err);
     if (!b->rpc) {
         fail(b, share, &err);
     }
     error_clear(&err);
 }
 
+/* ---- a mount ---- */
+
+static void on_mounted(void *data, const char *mount_id, const struct error *err)
+{
+    struct modal_bringing *b = data;
+    const struct share *share = b->order.shares[b->next];
+
+    modal_mounting_free(b->mounting);
+    b->mounting = NULL;
+    if (err) {
+        fail(b, share, err);
+        return;
+    }
+    b->mount_ids[b->mount_count] = strdup(mount_id);
+    if (!b->mount_ids[b->mount_count]) {
+        fail_memory(b, share);
+        return;
+    }
+    b->mount_count++;
+    b->next++;
+    go_on(b);
+}
+
+static void on_line(void *data, const char *line)
+{
+    const struct modal_bringing *b = data;
+
+    if (b->order.on_line) {
+        b->order.on_line(b->order.data, line);
+    }
+}
+
+static void mount(struct modal_bringing *b, const struct share *share)
+{
+    const struct modal_mounting_order order = {.client = b->order.client,
+                                               .store = b->order.store,
+                                               .app_id = b->app_id,
+                                               .share = share,
+                                               .on_line = on_line,
+                                               .done = on_mounted,
+                                               .data = b};
+
+    b->mounting = modal_mounting_start(&order);
+    if (!b->mounting) {
+        fail_memory(b, share);
+    }
+}
+
+/* ---- all of them ---- */
+
 static void on_next(uv_timer_t *timer)
 {
     struct modal_bringing *b = timer->data;
-    const struct share *share = b->next < b->count ? b->shares[b->next] : NULL;
+    const struct share *share = b->next < b->order.count ? b->order.shares[b->next] : NULL;
 
     if (!share) {
         finish(b, NULL);
+    } else if (share->type == SHARE_MOUNT) {
+        mount(b, share);
     } else if (share->cloud.secret) {
         ask_for_secret(b, share);
     } else {
@@ -148,29 +218,25 @@ static void on_next(uv_timer_t *timer)
     }
 }
 
-struct modal_bringing *modal_bringing_start(
-    struct modal_client *client, uv_loop_t *loop, struct share *const *shares, unsigned count,
-    void (*done)(void *data, const struct modal_brought *brought, const struct error *err),
-    void *data)
+struct modal_bringing *modal_bringing_start(const struct modal_bringing_order *order)
 {
     struct modal_bringing *b = calloc(1, sizeof(*b));
+    size_t room = (size_t)order->count + 1;
 
     if (!b) {
         return NULL;
     }
     *b = (struct modal_bringing){
-        .client = client,
-        .shares = shares,
-        .count = count,
-        .done = done,
-        .data = data,
-        .buckets = calloc((size_t)count + 1, sizeof(*b->buckets)),
+        .order = *order,
+        .app_id = strdup(order->app_id),
+        .buckets = calloc(room, sizeof(*b->buckets)),
+        .mount_ids = calloc(room, sizeof(*b->mount_ids)),
     };
-    if (!b->buckets) {
+    if (!b->app_id || !b->buckets || !b->mount_ids) {
         free_it(b);
         return NULL;
     }
-    uv_timer_init(loop, &b->timer);
+    uv_timer_init(modal_client_loop(order->client), &b->timer);
     b->timer.data = b;
     go_on(b);
     return b;
@@ -182,6 +248,8 @@ void modal_bringing_free(struct modal_bringing *b)
         return;
     }
     b->gone = true;
+    modal_mounting_free(b->mounting);
+    b->mounting = NULL;
     if (b->rpc) {
         modal_rpc_cancel(b->rpc);
     }

@@ -180,7 +180,7 @@ static void on_body(void *data, const char *bytes, size_t size)
 static void hold(struct grpc_call *call, const struct http_reply *reply, const struct error *err)
 {
     call->held = *reply;
-    call->held.content_type = "";
+    call->held.content_type = call->held.etag = "";
     call->held.body = "";
     call->held.size = 0;
     if (err) {

@@ -301,6 +301,10 @@ static int ask_layer(struct modal_image *image, struct error *err)
     definition.n_dockerfile_commands = layer->commands.count;
     definition.gpu_config = &gpu; /* empty, both, as the official client sends them */
     definition.image_registry_config = &registry;
+    if (layer->from_registry && image->order.registry.secret_id) {
+        registry.registry_auth_type = (Modal__Client__RegistryAuthType)image->order.registry.auth;
+        registry.secret_id = (char *)image->order.registry.secret_id;
+    }
     if (image->base_id) {
         base.docker_tag = "base";
         base.image_id = image->base_id;

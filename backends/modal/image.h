@@ -16,10 +16,17 @@ enum {
     MODAL_IMAGE_LAYER_MS = 60 * 60 * 1000, /* the longest that a layer may take */
 };
 
+/* How the registry of the base layer is opened. */
+struct modal_registry {
+    int auth;              /* of RegistryAuthType; 0: anybody may fetch the image */
+    const char *secret_id; /* NULL: none */
+};
+
 struct modal_image_order {
     const char *app_id;
     const char *builder;               /* version of the service's image builder */
     const struct modal_recipe *recipe; /* all of these are borrowed until `done` */
+    struct modal_registry registry;
     /* Lines for people: "building the image: Collecting numpy". May be NULL. */
     void (*on_line)(void *data, const char *line);
     /* Once, from the loop. A build that failed: ERROR_UNSUPPORTED with the last lines of its log.

@@ -134,11 +134,27 @@ static int check_commands(const json_t *list, struct error *err)
     return 0;
 }
 
+static int check_registry(const struct environment *env, struct error *err)
+{
+    if (env->registry_auth && !env->registry_secret) {
+        return error_set(err, ERROR_INVALID,
+                         "registry_auth: it says how registry_secret is used, which is not given; "
+                         "name the service's secret there");
+    }
+    if (env->registry_secret && (!env->image || is_image_id(env->image))) {
+        return error_set(err, ERROR_INVALID,
+                         "registry_secret: nothing is fetched from a registry, as image is %s; "
+                         "give the image of a registry there, or leave registry_secret out",
+                         env->image ? "one of Modal's own" : "not given");
+    }
+    return 0;
+}
+
 int modal_recipe_check(const struct environment *env, struct error *err)
 {
     if (recipe_check(env, err) < 0 || check_python(env, err) < 0 ||
         (env->image && check_image(env->image, err) < 0) ||
-        (env->snapshot && check_snapshot(env->snapshot, err) < 0)) {
+        (env->snapshot && check_snapshot(env->snapshot, err) < 0) || check_registry(env, err) < 0) {
         return -1;
     }
     return check_commands(env->dockerfile_commands, err);
@@ -205,7 +221,7 @@ static int add_base(struct modal_recipe *r, const struct environment *env, const
         r->image_id = strdup(env->image);
         return r->image_id ? 0 : -1;
     } else {
-        (void)add_layer(r, "the base", env->image);
+        add_layer(r, "the base", env->image)->from_registry = true;
     }
     return 0;
 }

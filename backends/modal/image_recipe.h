@@ -32,6 +32,7 @@ struct modal_layer {
     const char *what;        /* for people: "the Debian packages" */
     struct strings commands; /* of the Dockerfile, FROM first ("FROM base": the layer before) */
     bool global;             /* it is one of the service's own */
+    bool from_registry;      /* its base is fetched from the registry that `image` names */
 };
 
 struct modal_recipe {

@@ -106,11 +106,12 @@ struct sandbox {
                    * used */
     struct start_request request; /* what it points at is borrowed until it is created */
 
-    struct modal_bringing *bringing; /* what opens its buckets is looked up */
+    struct modal_bringing *bringing; /* its shares are: mounts, and what opens its buckets */
     const struct modal_brought *brought;
     struct modal_rpc *rpc;  /* of the start: create, look-up, task id; or of the end: terminate */
     struct modal_rpc *wait; /* SandboxWait */
     struct modal_router *router;
+    struct modal_command *asking_ready; /* SandboxWaitUntilReady */
     struct modal_exec *exec;
     struct snapshot_op *snapshots;         /* that are being made */
     void (*last_ended)(struct sandbox *s); /* when the end of the last one is told */
@@ -157,7 +158,10 @@ void sandbox_phase(struct sandbox *s, enum crate_state state, const char *what);
 void sandbox_made(struct sandbox *s, const char *id);
 void sandbox_place_it(struct sandbox *s);   /* asks for the task until it has one */
 void sandbox_start_exec(struct sandbox *s); /* the task is known */
-void sandbox_watch(struct sandbox *s);      /* SandboxWait, as long as it lives */
+void sandbox_start_program(struct sandbox *s);
+/* sandbox_ready.c: its router is open; sandbox_start_program follows when its probe goes well. */
+void sandbox_wait_ready(struct sandbox *s);
+void sandbox_watch(struct sandbox *s); /* SandboxWait, as long as it lives */
 void sandbox_fail(struct sandbox *s, enum error_kind kind, const char *format, ...)
     __attribute__((format(printf, 3, 4)));
 void sandbox_arm(struct sandbox *s, uint64_t ms, void (*on_time)(struct sandbox *s));
@@ -247,6 +251,9 @@ void sandbox_take_tunnels(struct sandbox *s, Modal__Client__TunnelData *const *t
                           size_t count);
 /* Asks for it, then starts the exec. */
 void sandbox_ask_tunnel(struct sandbox *s);
+/* Did it end everything because a limit was passed? Then *ret is that. */
+bool sandbox_gateway_exit(struct sandbox *s, const struct modal_exec_end *end,
+                          struct machine_exit *ret);
 struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events *events,
                                  struct error *err);
 
@@ -271,7 +278,8 @@ struct modal_place {
     struct place base;
     struct modal_client *client; /* NULL: nobody has wanted a sandbox, or nobody knows who we are */
     struct modal_resources *resources;
-    char *who; /* where the credentials were found, for doctor */
+    struct mount_store mounts; /* what was uploaded */
+    char *who;                 /* where the credentials were found, for doctor */
     bool jupyter;
     bool memory;                          /* of its sandboxes can be kept */
     struct websocket_context *websockets; /* NULL until a gateway is reached by one */

@@ -82,6 +82,7 @@ static void maybe_free(struct modal_place *place)
     if (place->client || place->resources || place->websockets) {
         return;
     }
+    mount_store_deinit(&place->mounts);
     free(place->orphans.failed);
     free(place->who);
     free(place->left);
@@ -158,12 +159,14 @@ static bool needs_own(const struct start_request *request)
 }
 
 /* What runs elsewhere costs: sandboxes are kept ready only when that was asked for. Of a given name
- * there can be one alone. */
+ * there can be one alone, and one that outlives us has its session's tag from its beginning. */
 static unsigned pool_size(const struct place *base)
 {
     const struct environment *env = base->env;
 
-    return env->given & SETTING_POOL && !env->sandbox_name && !env->snapshot ? env->pool : 0;
+    return env->given & SETTING_POOL && !env->sandbox_name && !env->keep && !env->snapshot
+               ? env->pool
+               : 0;
 }
 
 static const struct crates_ops crates_ops = {"sandbox", sandbox_new, needs_own, pool_size,

@@ -131,6 +131,7 @@ static void start_image(struct modal_resources *r)
                                       .builder =
                                           modal_client_credentials(r->client)->builder_version,
                                       .recipe = &r->recipe,
+                                      .registry = r->registry,
                                       .on_line = on_line,
                                       .done = on_image,
                                       .data = r};

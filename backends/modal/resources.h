@@ -6,8 +6,9 @@
 
 /*
  * What a sandbox of an environment is made of at the service, by id: the app, the image (built on
- * first use), secrets, volumes and network file systems. Looked up or made once for a place, when
- * its first sandbox is wanted; several may wait for the same answer.
+ * first use, with a secret for its registry), secrets, volumes, network file systems, a proxy.
+ * Looked up or made once for a place, when its first sandbox is wanted; several may wait for the
+ * same answer.
  */
 struct modal_resources;
 
@@ -22,6 +23,7 @@ struct modal_ids {
     const char *app_id;
     const char *image_id;
     const char *const *secret_ids; /* named ones, in the order of env->modal_secrets; NULL-ended */
+    const char *proxy_id;          /* NULL: none */
     const struct modal_volume *volumes;
     unsigned volume_count;
     const struct modal_volume *file_systems; /* V1 only */

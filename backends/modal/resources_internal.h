@@ -21,6 +21,8 @@ enum resources_kind {
     ITEM_APP,
     ITEM_BUILDER, /* version of the image builder: a setting of the service's environment */
     ITEM_SECRET,
+    ITEM_REGISTRY, /* the secret that opens the image's registry */
+    ITEM_PROXY,
     ITEM_VOLUME,
     ITEM_FILE_SYSTEM,
 };
@@ -50,7 +52,8 @@ struct modal_resources {
     enum resources_state state;
     struct resources_item *items; /* the app first, then the builder */
     unsigned item_count;
-    unsigned going; /* of them, that are asked for */
+    unsigned going;                 /* of them, that are asked for */
+    struct modal_registry registry; /* its id is the item's */
     struct modal_recipe recipe;
     struct modal_image *image;
     char *image_id;
@@ -74,6 +77,10 @@ const char *resources_app(const struct modal_resources *r);
 const char *resources_builder(const struct modal_resources *r);
 /* Fills r->ids. -ENOMEM. */
 int resources_list(struct modal_resources *r);
+/* resources_registry.c: how the image's registry is opened with a secret that has these variables,
+ * or as registry_auth says. -1: r->failure says what is expected of the secret. */
+int resources_take_registry(struct modal_resources *r, const char *id, char *const *keys,
+                            size_t count);
 /* Forgets what was found; volumes without a name only with `all`. */
 void resources_clear(struct modal_resources *r, bool all);
 /* Those without a name; resources_deleted follows for each (r->deleting of them). */

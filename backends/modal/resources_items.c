@@ -33,7 +33,7 @@ static void add_mounts(struct modal_resources *r, enum resources_kind kind, cons
 int resources_make_items(struct modal_resources *r)
 {
     const struct environment *env = r->env;
-    size_t count = 2 + json_array_size(env->modal_secrets) + json_array_size(env->volumes) +
+    size_t count = 4 + json_array_size(env->modal_secrets) + json_array_size(env->volumes) +
                    json_array_size(env->network_file_systems);
 
     r->items = calloc(count, sizeof(*r->items));
@@ -44,6 +44,12 @@ int resources_make_items(struct modal_resources *r)
     add_item(r, ITEM_BUILDER, modal_client_environment(r->client));
     for (size_t i = 0; i < json_array_size(env->modal_secrets); i++) {
         add_item(r, ITEM_SECRET, json_string_value(json_array_get(env->modal_secrets, i)));
+    }
+    if (env->registry_secret) {
+        add_item(r, ITEM_REGISTRY, env->registry_secret);
+    }
+    if (env->proxy) {
+        add_item(r, ITEM_PROXY, env->proxy);
     }
     add_mounts(r, ITEM_VOLUME, env->volumes);
     add_mounts(r, ITEM_FILE_SYSTEM, env->network_file_systems);
@@ -65,11 +71,15 @@ const char *resources_builder(const struct modal_resources *r)
 static const char *id_of(const struct resources_item *item, const ProtobufCMessage *answer)
 {
     const Modal__Client__EnvironmentGetOrCreateResponse *environment = (const void *)answer;
+    const Modal__Client__ProxyGetResponse *proxy = (const void *)answer;
 
     switch (item->kind) {
     case ITEM_APP:
         return ((const Modal__Client__AppGetOrCreateResponse *)(const void *)answer)->app_id;
+    case ITEM_PROXY:
+        return proxy->proxy ? proxy->proxy->proxy_id : "";
     case ITEM_SECRET:
+    case ITEM_REGISTRY:
         return ((const Modal__Client__SecretGetOrCreateResponse *)(const void *)answer)->secret_id;
     case ITEM_VOLUME:
         return ((const Modal__Client__VolumeGetOrCreateResponse *)(const void *)answer)->volume_id;
@@ -88,6 +98,8 @@ static const char *setting_of(const struct resources_item *item)
     static const char *const names[] = {[ITEM_APP] = "app_name",
                                         [ITEM_BUILDER] = "Modal's environment",
                                         [ITEM_SECRET] = "modal_secrets",
+                                        [ITEM_REGISTRY] = "registry_secret",
+                                        [ITEM_PROXY] = "proxy",
                                         [ITEM_VOLUME] = "volumes",
                                         [ITEM_FILE_SYSTEM] = "network_file_systems"};
     return names[item->kind];
@@ -99,6 +111,8 @@ static const char *advice_of(const struct resources_item *item)
         [ITEM_APP] = "",
         [ITEM_BUILDER] = "`modal environment list` shows those that are there (MODAL_ENVIRONMENT)",
         [ITEM_SECRET] = "`modal secret list` shows those that are there",
+        [ITEM_REGISTRY] = "`modal secret list` shows those that are there",
+        [ITEM_PROXY] = "Modal's dashboard shows those that are there, and makes them",
         [ITEM_VOLUME] = "`modal volume list` shows those that are there, `create` makes one",
         [ITEM_FILE_SYSTEM] = "`modal nfs list` shows those that are there, `create` makes one"};
     return advice[item->kind];
@@ -123,6 +137,16 @@ static void note_failure(struct resources_item *item, const struct error *err)
     }
 }
 
+/* The variables' names come with the id. */
+static void take_registry(const struct resources_item *item,
+                          const Modal__Client__SecretGetOrCreateResponse *answer)
+{
+    const Modal__Client__SecretMetadata *told = answer->metadata;
+
+    (void)resources_take_registry(item->r, item->id, told ? told->keys : NULL,
+                                  told ? told->n_keys : 0);
+}
+
 static void on_answer(void *data, const ProtobufCMessage *answer, enum grpc_status status,
                       const struct error *err)
 {
@@ -138,6 +162,8 @@ static void on_answer(void *data, const ProtobufCMessage *answer, enum grpc_stat
     }
     if (err || own.kind != ERROR_NONE) {
         note_failure(item, err ? err : &own);
+    } else if (answer && item->kind == ITEM_REGISTRY) {
+        take_registry(item, (const void *)answer);
     }
     error_clear(&own);
     resources_item_done(item->r);
@@ -203,6 +229,15 @@ static int ask_secret(struct resources_item *item, char *environment)
                &modal__client__secret_get_or_create_response__descriptor);
 }
 
+static int ask_proxy(struct resources_item *item, char *environment)
+{
+    Modal__Client__ProxyGetRequest request = MODAL__CLIENT__PROXY_GET_REQUEST__INIT;
+
+    request.name = (char *)item->name;
+    request.environment_name = environment;
+    return ask(item, "ProxyGet", &request.base, &modal__client__proxy_get_response__descriptor);
+}
+
 static int ask_volume(struct resources_item *item, char *environment)
 {
     Modal__Client__VolumeGetOrCreateRequest request =
@@ -247,7 +282,10 @@ int resources_item_ask(struct resources_item *item)
     case ITEM_BUILDER:
         return ask_builder(item, environment);
     case ITEM_SECRET:
+    case ITEM_REGISTRY:
         return ask_secret(item, environment);
+    case ITEM_PROXY:
+        return ask_proxy(item, environment);
     case ITEM_VOLUME:
         return ask_volume(item, environment);
     default:
@@ -323,6 +361,16 @@ static unsigned count_of(const struct modal_resources *r, enum resources_kind ki
     return n;
 }
 
+static const char *id_of_kind(const struct modal_resources *r, enum resources_kind kind)
+{
+    for (unsigned i = 0; i < r->item_count; i++) {
+        if (r->items[i].kind == kind) {
+            return r->items[i].id;
+        }
+    }
+    return NULL;
+}
+
 static struct modal_volume *list_mounts(const struct modal_resources *r, enum resources_kind kind,
                                         unsigned count)
 {
@@ -358,6 +406,7 @@ int resources_list(struct modal_resources *r)
 
     ids->app_id = resources_app(r);
     ids->image_id = r->image_id;
+    ids->proxy_id = id_of_kind(r, ITEM_PROXY);
     ids->volume_count = count_of(r, ITEM_VOLUME);
     ids->file_system_count = count_of(r, ITEM_FILE_SYSTEM);
     ids->secret_ids = list_secrets(r);
@@ -379,6 +428,7 @@ void resources_clear(struct modal_resources *r, bool all)
             r->items[i].id = NULL;
         }
     }
+    r->registry = (struct modal_registry){0};
     free(r->image_id);
     r->image_id = NULL;
     free((void *)r->ids.secret_ids);

@@ -48,6 +48,12 @@ static const char *words_of(unsigned status)
     }
 }
 
+/* Its own process did, and a code is known. */
+static bool ended_itself(unsigned status)
+{
+    return status == STATUS(SUCCESS) || status == STATUS(FAILURE);
+}
+
 static bool is_memory(unsigned status)
 {
     return status == STATUS(MEMORY_MANAGER_EVICTION) ||
@@ -66,10 +72,12 @@ bool result_exit(const Modal__Client__GenericResult *result, uint64_t memory_mib
     }
     more = said(result);
     *ret = (struct machine_exit){.how = EXIT_LOST, .kind = ERROR_LOST};
-    *ret_words = words ? string_format("%s%s", words, more ? more : "")
-                       : string_format("the sandbox ended with a status of the service (%u) that "
-                                       "is not known here%s",
-                                       status, more ? more : "");
+    *ret_words = ended_itself(status) ? string_format("%s with exit code %d%s", words,
+                                                      result->exitcode, more ? more : "")
+                 : words              ? string_format("%s%s", words, more ? more : "")
+                         : string_format("the sandbox ended with a status of the service (%u) that "
+                                         "is not known here%s",
+                                         status, more ? more : "");
     free(more);
     ret->message = *ret_words;
     if (is_memory(status)) {

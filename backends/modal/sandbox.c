@@ -265,7 +265,7 @@ static bool says_it_all(const struct sandbox *s, const struct modal_exec_end *en
 
 void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
 {
-    bool known = s->has_result || says_it_all(s, end);
+    bool known;
 
     if (s->nap != NAP_NONE) {
         snapshot_relay_ended(s);
@@ -274,6 +274,10 @@ void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
     if (s->base.state >= CRATE_ENDED) {
         return;
     }
+    if (s->place->jupyter && !s->has_result) {
+        s->has_result = sandbox_gateway_exit(s, end, &s->result);
+    }
+    known = s->has_result || says_it_all(s, end);
     free(s->base.reason);
     s->base.reason = end_words(s, end);
     s->base.has_held = false; /* the sandbox's end says more */

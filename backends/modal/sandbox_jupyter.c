@@ -1,3 +1,4 @@
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -6,6 +7,9 @@
 #include "backends/kernels/jupyter/gateway.h"
 #include "backends/modal/image_recipe.h"
 #include "backends/modal/internal.h"
+
+/* The sandbox's first, the keeper, the gateway, the resource tracker of a kernel. */
+enum { GATEWAY_OWN_PROCESSES = 6 };
 
 /* ---- what is started ---- */
 
@@ -115,6 +119,8 @@ struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events
     struct gateway_options options = {
         .env = place->base.env->env,
         .memory_mib = place_memory(place),
+        .disk_mib = place->base.env->disk_mib,
+        .processes = place->base.env->processes + GATEWAY_OWN_PROCESSES,
         .python = modal_recipe_python(place->base.env),
         .keep_seconds = place->base.env->max_lifetime_seconds,
         .where_it_is = "sandbox",
@@ -129,4 +135,29 @@ struct occupant *sandbox_gateway(struct sandbox *s, const struct occupant_events
     return place->websockets
                ? crate_gateway(&s->base, modal_exec_stream(s->exec), options, events, err)
                : NULL;
+}
+
+/* ---- its end ---- */
+
+bool sandbox_gateway_exit(struct sandbox *s, const struct modal_exec_end *end,
+                          struct machine_exit *ret)
+{
+    const struct environment *env = s->place->base.env;
+    uint64_t disk = env->disk_mib * 1024 * 1024;
+
+    if (end->how != MODAL_EXEC_CODE) {
+        return false;
+    }
+    if (end->code == GATEWAY_DISK_STATUS) {
+        *ret = (struct machine_exit){.how = EXIT_DISK, .used = disk, .limit = disk};
+        return true;
+    }
+    if (end->code == GATEWAY_PROCESSES_STATUS) {
+        s->result_words = string_format(
+            "it had more processes than the %u that it may have and was ended", env->processes);
+        *ret = (struct machine_exit){
+            .how = EXIT_SIGNAL, .signal = SIGKILL, .message = s->result_words};
+        return true;
+    }
+    return false;
 }

@@ -116,7 +116,7 @@ static int start_exec(struct sandbox *s, const char *const *argv, struct error *
     return s->exec ? 0 : -1;
 }
 
-static void start_program(struct sandbox *s)
+void sandbox_start_program(struct sandbox *s)
 {
     const char *python = modal_recipe_python(s->place->base.env);
     const char *const *argv;
@@ -153,9 +153,11 @@ void sandbox_start_exec(struct sandbox *s)
     if (open_router(s, &err) < 0) {
         sandbox_fail(s, err.kind, "%s", err.message);
     } else if (s->base.where) {
-        kept_end_last(s, start_program);
+        kept_end_last(s, sandbox_start_program);
+    } else if (modal_spec_probe_seconds(s->place->base.env) > 0) {
+        sandbox_wait_ready(s);
     } else {
-        start_program(s);
+        sandbox_start_program(s);
     }
     error_clear(&err);
 }

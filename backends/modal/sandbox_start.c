@@ -167,6 +167,15 @@ static void on_create_again(struct sandbox *s)
     get_ids(s);
 }
 
+static void forget(struct sandbox *s)
+{
+    modal_resources_forget(s->place->resources);
+    mount_store_forget(&s->place->mounts);
+    modal_bringing_free(s->bringing);
+    s->bringing = NULL;
+    s->brought = NULL;
+}
+
 static void create_failed(struct sandbox *s, enum grpc_status status, const struct error *err)
 {
     s->unsure = is_unsure(status);
@@ -178,7 +187,7 @@ static void create_failed(struct sandbox *s, enum grpc_status status, const stru
         place_note_error(s->place, err->message);
         look_for_it(s);
     } else if (status == GRPC_NOT_FOUND && s->creates == 1) {
-        modal_resources_forget(s->place->resources); /* an image may be gone, a secret */
+        forget(s); /* an image may be gone, a secret, a mount */
         get_ids(s);
     } else {
         bool gone = status == GRPC_NOT_FOUND && s->place->base.env->snapshot;
@@ -314,6 +323,7 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         .name = s->name,
         .tags = tags.list,
         .argv = entry ? (const char *const *)entry : sleeps,
+        .command = env->sandbox_command,
         .timeout_secs = modal_spec_lifetime(env, s->place->ephemeral),
         .idle_timeout_secs = s->base.tag && !s->place->memory ? 0 : place_idle_limit(s->place),
         .brought = s->brought,
@@ -358,11 +368,19 @@ static void on_line(void *data, const char *what)
     }
 }
 
-static void bring(struct sandbox *s)
+static void bring(struct sandbox *s, const struct modal_ids *ids)
 {
-    sandbox_phase(s, CRATE_PREPARING, "looking up what opens the buckets");
-    s->bringing = modal_bringing_start(s->place->client, s->place->base.loop, s->request.mounts,
-                                       s->request.mount_count, on_brought, s);
+    const struct modal_bringing_order order = {.client = s->place->client,
+                                               .store = &s->place->mounts,
+                                               .app_id = ids->app_id,
+                                               .shares = s->request.mounts,
+                                               .count = s->request.mount_count,
+                                               .on_line = on_line,
+                                               .done = on_brought,
+                                               .data = s};
+
+    sandbox_phase(s, CRATE_PREPARING, "bringing in the shares");
+    s->bringing = modal_bringing_start(&order);
     if (!s->bringing) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
     }
@@ -380,7 +398,7 @@ static void on_ids(void *data, const struct modal_ids *ids, const struct error *
     }
     s->place->reached = true;
     if (s->request.mount_count > 0 && !s->brought) {
-        bring(s);
+        bring(s, ids);
     } else {
         create_with(s, ids);
     }

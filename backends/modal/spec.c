@@ -6,72 +6,7 @@
 #include <string.h>
 
 #include "api.pb-c.h"
-
-/*
- * A message is made of memory of its own throughout, so that
- * protobuf_c_message_free_unpacked frees it. What could not be had is noted and told once, at the
- * end: up to there every pointer is one that may be freed.
- */
-struct maker {
-    bool failed;
-};
-
-/* Room for one more pointer behind `count` of them; NULL: it has failed, and the list is as it was.
- */
-static void *grow(struct maker *m, void *list, size_t count)
-{
-    void *grown = reallocarray(list, count + 1, sizeof(void *));
-
-    m->failed |= !grown;
-    return grown;
-}
-
-static void set_text(struct maker *m, char **field, const char *text)
-{
-    char *copy = text && *text ? strdup(text) : NULL;
-
-    if (copy) {
-        *field = copy;
-    }
-    m->failed |= text && *text && !copy;
-}
-
-static void add_text(struct maker *m, char ***list, size_t *count, const char *text)
-{
-    char **grown = grow(m, (void *)*list, *count);
-    char *copy = strdup(text);
-
-    *list = grown ? grown : *list;
-    if (grown && copy) {
-        grown[(*count)++] = copy;
-    } else {
-        free(copy);
-        m->failed = true;
-    }
-}
-
-static void *make(struct maker *m, size_t size)
-{
-    void *message = calloc(1, size);
-
-    m->failed |= !message;
-    return message;
-}
-
-/* Appends a message that has been made, or frees it when there is no room. */
-static bool add_message(struct maker *m, void *list_field, size_t *count, void *message)
-{
-    void ***list = list_field;
-    void **grown = message ? grow(m, (void *)*list, *count) : NULL;
-
-    if (!grown) {
-        free(message);
-        return false;
-    }
-    *list = grown;
-    grown[(*count)++] = message;
-    return true;
-}
+#include "backends/modal/spec_make.h"
 
 /* ---- resources ---- */
 
@@ -128,81 +63,6 @@ static Modal__Client__SchedulerPlacement *placement_of(struct maker *m, const js
         add_text(m, &p->regions, &p->n_regions, json_string_value(region));
     }
     return p;
-}
-
-/* ---- the network ---- */
-
-static Modal__Client__NetworkAccess *network_of(struct maker *m, const struct environment *env)
-{
-    Modal__Client__NetworkAccess *access = make(m, sizeof(*access));
-    size_t index;
-    json_t *value;
-
-    if (!access) {
-        return NULL;
-    }
-    modal__client__network_access__init(access);
-    access->network_access_type =
-        env->network == NETWORK_ALL ? MODAL__CLIENT__NETWORK_ACCESS__NETWORK_ACCESS_TYPE__OPEN
-        : env->network == NETWORK_HOSTS
-            ? MODAL__CLIENT__NETWORK_ACCESS__NETWORK_ACCESS_TYPE__ALLOWLIST
-            : MODAL__CLIENT__NETWORK_ACCESS__NETWORK_ACCESS_TYPE__BLOCKED;
-    json_array_foreach(env->network_hosts, index, value)
-    {
-        const char *host = json_string_value(value);
-        char range[64];
-
-        if (!host_is_range(host)) {
-            add_text(m, &access->allowed_domains, &access->n_allowed_domains, host);
-            continue;
-        }
-        /* One address is a range, too. */
-        (void)snprintf(range, sizeof(range), "%s%s", host,
-                       strchr(host, '/')   ? ""
-                       : strchr(host, ':') ? "/128"
-                                           : "/32");
-        add_text(m, &access->allowed_cidrs, &access->n_allowed_cidrs, range);
-    }
-    return access;
-}
-
-static void add_port(struct maker *m, Modal__Client__PortSpecs *ports, uint32_t number)
-{
-    Modal__Client__PortSpec *port;
-
-    for (size_t i = 0; i < ports->n_ports; i++) {
-        if (ports->ports[i]->port == number) {
-            return;
-        }
-    }
-    port = make(m, sizeof(*port));
-    if (port) {
-        modal__client__port_spec__init(port);
-        port->port = number;
-        add_message(m, (void *)&ports->ports, &ports->n_ports, port);
-    }
-}
-
-static void set_ports(struct maker *m, Modal__Client__Sandbox *sandbox,
-                      const struct modal_spec *spec)
-{
-    Modal__Client__PortSpecs *ports = make(m, sizeof(*ports));
-    size_t index;
-    json_t *port;
-
-    if (!ports) {
-        return;
-    }
-    modal__client__port_specs__init(ports);
-    sandbox->open_ports_oneof_case = MODAL__CLIENT__SANDBOX__OPEN_PORTS_ONEOF_OPEN_PORTS;
-    sandbox->open_ports = ports;
-    if (spec->jupyter) {
-        add_port(m, ports, MODAL_GATEWAY_PORT);
-    }
-    json_array_foreach(spec->env->ports, index, port)
-    {
-        add_port(m, ports, (uint32_t)json_integer_value(port));
-    }
 }
 
 /* ---- what is mounted ---- */
@@ -296,33 +156,54 @@ static void add_mounts(struct maker *m, Modal__Client__Sandbox *sandbox,
     for (unsigned i = 0; brought && i < brought->bucket_count; i++) {
         add_bucket(m, sandbox, &brought->buckets[i]);
     }
+    for (unsigned i = 0; brought && i < brought->mount_count; i++) {
+        add_text(m, &sandbox->mount_ids, &sandbox->n_mount_ids, brought->mount_ids[i]);
+    }
 }
 
 /* ---- the definition ---- */
+
+static void add_argv(struct maker *m, Modal__Client__Sandbox *sandbox,
+                     const struct modal_spec *spec)
+{
+    bool given = json_array_size(spec->command) > 0;
+    size_t index;
+    json_t *word;
+
+    json_array_foreach(spec->command, index, word)
+    {
+        add_text(m, &sandbox->entrypoint_args, &sandbox->n_entrypoint_args,
+                 json_string_value(word));
+    }
+    for (const char *const *one = spec->argv; !given && one && *one; one++) {
+        add_text(m, &sandbox->entrypoint_args, &sandbox->n_entrypoint_args, *one);
+    }
+}
 
 /* No workdir: it would have to be there; the runner makes its own, and env->workdir. */
 static void fill(struct maker *m, Modal__Client__Sandbox *sandbox, const struct modal_spec *spec)
 {
     const struct environment *env = spec->env;
 
-    for (const char *const *word = spec->argv; word && *word; word++) {
-        add_text(m, &sandbox->entrypoint_args, &sandbox->n_entrypoint_args, *word);
-    }
+    add_argv(m, sandbox, spec);
     for (const char *const *id = spec->ids->secret_ids; id && *id; id++) {
         add_text(m, &sandbox->secret_ids, &sandbox->n_secret_ids, *id);
     }
     set_text(m, &sandbox->image_id, spec->ids->image_id);
     set_text(m, &sandbox->name, spec->name);
+    set_text(m, &sandbox->cloud_provider_str, env->cloud);
+    set_text(m, &sandbox->runtime, env->runtime);
+    sandbox->include_oidc_identity_token = env->identity_token;
     sandbox->timeout_secs = spec->timeout_secs;
     sandbox->idle_timeout_secs = spec->idle_timeout_secs;
     sandbox->enable_snapshot = env->memory_snapshots;
     sandbox->resources = resources_of(m, env);
-    sandbox->network_access = network_of(m, env);
     if (json_array_size(env->region) > 0) {
         sandbox->scheduler_placement = placement_of(m, env->region);
     }
-    set_ports(m, sandbox, spec);
     add_mounts(m, sandbox, spec);
+    spec_add_network(m, sandbox, spec);
+    spec_add_probe(m, sandbox, env);
 }
 
 static Modal__Client__Sandbox *definition(struct maker *m, const struct modal_spec *spec)

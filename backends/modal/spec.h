@@ -20,9 +20,11 @@
  */
 enum {
     MODAL_GATEWAY_PORT = 8888,
-    MODAL_ARGV_MAX = 64 * 1024, /* of all words of an argv together, with their ends */
-    MODAL_LIFETIME_MAX = 86400, /* seconds: the service gives a sandbox no more */
-    MODAL_LIFETIME_SPARE = 60,  /* a sandbox outlives the longest run by so much */
+    MODAL_ARGV_MAX = 64 * 1024,     /* of all words of an argv together, with their ends */
+    MODAL_LIFETIME_MAX = 86400,     /* seconds: the service gives a sandbox no more */
+    MODAL_LIFETIME_SPARE = 60,      /* a sandbox outlives the longest run by so much */
+    MODAL_PROBE_INTERVAL_MS = 100,  /* as the official client */
+    MODAL_PROBE_TIMEOUT_SECS = 300, /* likewise */
     MODAL_MEMORY_SPARE = 64, /* MiB, of our own program: who is past the limit of code is stopped by
                               * it, and keeps the sandbox, which the service would end */
 };
@@ -36,6 +38,8 @@ struct modal_bucket {
 struct modal_brought {
     const struct modal_bucket *buckets;
     unsigned bucket_count;
+    const char *const *mount_ids;
+    unsigned mount_count;
 };
 
 struct modal_spec {
@@ -44,6 +48,7 @@ struct modal_spec {
     const char *name;           /* unique in the app while the sandbox lives; NULL: none */
     const char *const *tags;    /* ours: name, value, name, value, …, NULL; besides env->tags */
     const char *const *argv;    /* its first process; NULL-ended */
+    const json_t *command;      /* what that is instead, array of texts; NULL or empty: it is not */
     unsigned timeout_secs;      /* modal_spec_lifetime */
     unsigned idle_timeout_secs; /* 0: none */
     const struct modal_brought *brought; /* NULL: nothing */
@@ -56,7 +61,7 @@ struct modal_spec {
 
 /*
  * Refused before anything is asked of the service, with the name of the setting: what its own
- * client refuses (ports or a list of hosts with the network cut, a relative workdir, a list of
+ * client refuses (ports or who may reach them with the network cut, a relative workdir, a list of
  * GPUs, names of variables outside [A-Za-z_][A-Za-z0-9_]*, a volume at two paths, one that is
  * mounted at /, /root or /tmp, limits below what is reserved, names it does not take).
  */
@@ -64,6 +69,8 @@ int modal_spec_check(const struct environment *env, struct error *err);
 /* Is this the id of a snapshot with memory? They are told with what is to be found in them:
  * "sn-Ab12.17", where 17 is the supervisor's process. */
 bool memory_is_id(const char *id);
+/* How long a start waits for the readiness probe, in seconds; 0: there is none. */
+unsigned modal_spec_probe_seconds(const struct environment *env);
 /* GPUs and network file systems are V1's alone. */
 bool modal_spec_needs_v1(const struct environment *env);
 /* Is the kernel Jupyter's (behind the tunnel), and not the runner? */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "backends/modal/spec.h"
+#include "backends/modal/spec_check.h"
 #include "backends/registry.h"
 
 enum {
@@ -52,7 +53,9 @@ static int check_names(const struct environment *env, struct error *err)
     json_t *name;
 
     if ((env->app_name && check_name("app_name", env->app_name, err) < 0) ||
-        (env->sandbox_name && check_name("sandbox_name", env->sandbox_name, err) < 0)) {
+        (env->sandbox_name && check_name("sandbox_name", env->sandbox_name, err) < 0) ||
+        (env->proxy && check_name("proxy", env->proxy, err) < 0) ||
+        (env->registry_secret && check_name("registry_secret", env->registry_secret, err) < 0)) {
         return -1;
     }
     json_array_foreach(env->modal_secrets, index, name)
@@ -227,20 +230,6 @@ static int check_storage(const char *key, const json_t *list, const json_t *othe
 
 /* ---- the whole ---- */
 
-static int check_network(const struct environment *env, struct error *err)
-{
-    if (env->network != NETWORK_NONE) {
-        return 0;
-    }
-    if (json_array_size(env->ports) > 0) {
-        return error_set(
-            err, ERROR_INVALID,
-            "ports: nothing is reached in a sandbox with network \"none\"; leave ports "
-            "out, or say network \"all\" or a list of hosts");
-    }
-    return 0;
-}
-
 static int check_sharing(const struct environment *env, struct error *err)
 {
     bool many = env->mode == MODE_EPHEMERAL || (env->given & SETTING_POOL && env->pool > 0);
@@ -312,6 +301,11 @@ static int check_memory(const struct environment *env, struct error *err)
     if (env->mode == MODE_EPHEMERAL) {
         return refuse_memory(err, "mode \"ephemeral\"", "no variable outlives its run");
     }
+    if (json_array_size(env->sandbox_command) > 0) {
+        return refuse_memory(err, "sandbox_command",
+                             "the sandbox's first process is ours, since that is what Modal "
+                             "restores");
+    }
     if (env->keep) {
         return refuse_memory(err, "keep", "its sessions end with their server");
     }
@@ -325,8 +319,9 @@ int modal_spec_check(const struct environment *env, struct error *err)
                          env->workdir);
     }
     return check_names(env, err) < 0 || check_tags(env, err) < 0 || check_env(env, err) < 0 ||
-                   check_limits(env, err) < 0 || check_network(env, err) < 0 ||
-                   check_sharing(env, err) < 0 || check_memory(env, err) < 0 ||
+                   check_limits(env, err) < 0 || spec_check_network(env, err) < 0 ||
+                   spec_check_start(env, err) < 0 || check_sharing(env, err) < 0 ||
+                   check_memory(env, err) < 0 ||
                    check_storage("volumes", env->volumes, env->volumes, err) < 0 ||
                    check_storage("network_file_systems", env->network_file_systems,
                                  env->network_file_systems, err) < 0 ||

@@ -79,19 +79,13 @@ static void on_added(void *data, const struct error *err)
 static int check_capabilities(const struct share_call *sc, const struct session *s,
                               struct error *err)
 {
-    const struct place *place = session_place(s);
+    return place_takes_share(session_place(s), sc->type, sc->read_only, err);
+}
 
-    if (sc->type == SHARE_COPY) {
-        return place_needs(place, CAP_COPY, "a share of type copy", err);
-    }
-    if (sc->type == SHARE_CLOUD) {
-        return place_needs(place, CAP_CLOUD, "a share of type cloud", err);
-    }
-    if (place_needs(place, CAP_MOUNT, "a mount instead of a copy", err) < 0) {
-        return -1;
-    }
-    return sc->read_only ? 0
-                         : place_needs(place, CAP_MOUNT_WRITE, "a mount with read_only false", err);
+/* A mount that is not the source itself says so. */
+static bool is_uploaded(const struct share_call *sc, const struct session *s)
+{
+    return sc->type == SHARE_MOUNT && place_copies_mounts(session_place(s));
 }
 
 /* The sentence that says what is where. */
@@ -108,6 +102,12 @@ static char *describe(const struct share_call *sc, const struct share *share)
                                    : "The bucket %s is at %s from the next run on; the code can "
                                      "change what is in it.",
                      share->source, share->dest);
+    } else if (is_uploaded(sc, sc->session)) {
+        n = asprintf(&text,
+                     "The %s %s will be read-only at %s from the next run on: a copy that is "
+                     "uploaded when the sandbox starts. Later changes on this machine are not "
+                     "seen until reset_session, and empty folders are left out.",
+                     kind, share->source, share->dest);
     } else if (sc->type == SHARE_MOUNT) {
         n = asprintf(&text,
                      sc->read_only
@@ -228,10 +228,36 @@ static char *name_session(const struct share_call *sc, struct error *err)
     return text;
 }
 
+/* The backend of the session that is meant, which need not be there yet; NULL: none is known. */
+static int find_meant(const struct share_call *sc, const struct backend **ret, struct error *err)
+{
+    struct sessions *sessions = server_sessions(call_server(sc->call));
+    const struct environment *env;
+    const struct session *s;
+    const char *name;
+
+    if (argument_name(sc->call, "session", &name, err) < 0) {
+        return -1;
+    }
+    s = name ? sessions_find(sessions, name, err) : NULL;
+    if (name && !s) {
+        return -1;
+    }
+    env = s ? session_environment(s) : sessions_meant(sessions, NULL, NULL);
+    *ret = env ? backend_find(env->backend, NULL) : NULL;
+    return 0;
+}
+
 static const char *how(const struct share_call *sc)
 {
+    const struct backend *backend = NULL;
+
     if (sc->type == SHARE_COPY) {
         return "a copy; the original stays as it is";
+    }
+    if (find_meant(sc, &backend, NULL) == 0 && backend &&
+        !(backend->ops->capabilities & CAP_MOUNT)) {
+        return "a copy that is uploaded; the original stays as it is";
     }
     return sc->read_only ? "the original itself, to be read and not changed"
                          : "the original itself, which the code MAY CHANGE AND DELETE";
@@ -307,22 +333,12 @@ static void on_roots(void *data, const json_t *paths, const struct error *roots_
 /* Before policy is asked, and before a session is made: can the one that is meant have buckets? */
 static int check_cloud(const struct share_call *sc, struct error *err)
 {
-    struct sessions *sessions = server_sessions(call_server(sc->call));
-    const struct environment *env;
     const struct backend *backend;
-    const struct session *s;
-    const char *name;
     char *others;
 
-    if (argument_name(sc->call, "session", &name, err) < 0) {
+    if (find_meant(sc, &backend, err) < 0) {
         return -1;
     }
-    s = name ? sessions_find(sessions, name, err) : NULL;
-    if (name && !s) {
-        return -1;
-    }
-    env = s ? session_environment(s) : sessions_meant(sessions, NULL, NULL);
-    backend = env ? backend_find(env->backend, NULL) : NULL;
     if (backend && backend->ops->capabilities & CAP_CLOUD) {
         return 0;
     }

@@ -18,7 +18,8 @@ from variants import LIBRARIES, SECRET, Setup, Variant, chosen, own_folder
 def pytest_configure(config):
     """The suite's own marks."""
     for line in (
-        "needs(*names): capabilities of the backend or libraries of the interpreter it is about",
+        "needs(*names): capabilities of the backend or libraries of the interpreter it is about "
+        "(\"one|other\": either)",
         "lacking(name): only where this capability is missing",
         "verdict: about all that a variant's tests found; only where the whole suite is run",
         "once: says nothing new on a second variant of the same backend",
@@ -45,14 +46,16 @@ def fits(item):
         return True
     needs, lacking = words_of(item, "needs"), words_of(item, "lacking")
     known = set(matrix()[variant.backend]) | LIBRARIES | TRAITS
-    assert needs | lacking <= known, f"{item.nodeid}: unknown {(needs | lacking) - known}"
+    named = {name for word in needs | lacking for name in word.split("|")}
+    assert named <= known, f"{item.nodeid}: unknown {named - known}"
     if variant.files and Path(item.path).stem not in (*variant.files, "test_capabilities"):
         return False
     if item.get_closest_marker("once") and not variant.main:
         return False
     if item.get_closest_marker("verdict") and variant.files:
         return False
-    return needs <= abilities(variant) and not lacking & abilities(variant)
+    can = abilities(variant)
+    return all(can & set(word.split("|")) for word in needs) and not lacking & can
 
 
 def pytest_collection_modifyitems(config, items):
@@ -80,7 +83,8 @@ def pytest_runtest_makereport(item, call):
     variant = variant_of(item)
     if variant and report.when == "call" and report.passed:
         found = FOUND.setdefault(variant.name, set())
-        found |= words_of(item, "needs")
+        found |= {name for word in words_of(item, "needs") for name in word.split("|")
+                  if name in abilities(variant)}
         found |= {f"no {word}" for word in words_of(item, "lacking")}
     return report
 

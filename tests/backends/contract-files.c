@@ -154,9 +154,11 @@ static void test_copies(void **state)
     add_share(b, b->e, SHARE_COPY, dir, "/workspace/late/in", true, &a);
     assert_int_equal(a.kind, ERROR_INVALID);
     /* After a restart both are there again, as they were; or still, as the code left them. */
-    run(b, &r, "import os; os._exit(1)");
-    expect(b, "print(open('early/data.txt').read(), open('late/data.txt').read())",
-           has(b, CAP_KEEPS_FILES) ? "precious changed\n" : "precious precious\n");
+    if (has(b, CAP_STATEFUL)) {
+        run(b, &r, "import os; os._exit(1)");
+        expect(b, "print(open('early/data.txt').read(), open('late/data.txt').read())",
+               has(b, CAP_KEEPS_FILES) ? "precious changed\n" : "precious precious\n");
+    }
     remove_source(dir);
 }
 
@@ -194,7 +196,7 @@ static void test_mounts(void **state)
 
     make_source(dir);
     add_share(b, b->e, SHARE_MOUNT, dir, "/workspace/mounted", true, &a);
-    if (!has(b, CAP_MOUNT)) {
+    if (!has(b, CAP_MOUNT) && !has(b, CAP_MOUNT_COPY)) {
         assert_int_equal(a.kind, ERROR_UNSUPPORTED);
         remove_source(dir);
         return;

@@ -19,6 +19,7 @@ def read(server, link):
             else base64.b64decode(contents["blob"]))
 
 
+@pytest.mark.needs("stateful")
 def test_one_session_with_its_files(box, server, has):
     """Made, changed, by code and by a command; read while it lives and after its end."""
     made = links(box.ok("from pathlib import Path\n"
@@ -38,7 +39,7 @@ def test_one_session_with_its_files(box, server, has):
     assert read(server, made["art/deep/é.csv"]).startswith(b"1,2\n")
 
 
-@pytest.mark.needs("keeps_files", "exit_status")
+@pytest.mark.needs("keeps_files", "exit_status", "stateful")
 def test_a_run_that_was_killed(box, server):
     """What it had made is linked where it is kept; what was there before it is not."""
     box.ok("import os, pathlib, time\n_ = pathlib.Path('before').write_text('x')\n"

@@ -82,21 +82,21 @@ def test_some_hosts(variant):
     assert all(name in done.stderr for name in holders("network_hosts"))
 
 
-@pytest.mark.lacking("mount")
+@pytest.mark.lacking("mount", "mount_copy")
 def test_mounts(box, host):
     result = box.share(host, "/workspace/mounted", "mount")
     assert "mount" in refused(result, "mount").text() and "copy" in result.text()
     assert box.value("1 + 1") == "2"
 
 
-@pytest.mark.needs("mount")
+@pytest.mark.needs("mount|mount_copy")
 @pytest.mark.lacking("mount_write")
 def test_writable_mounts(box, host):
     refused(box.share(host, "/workspace/mounted", "mount", read_only=False), "mount_write")
     assert box.value("1 + 1") == "2"
 
 
-@pytest.mark.lacking("mount", "mount_write")
+@pytest.mark.lacking("mount", "mount_copy", "mount_write")
 def test_writable_mounts_where_there_are_none(box, host):
     refused(box.share(host, "/workspace/mounted", "mount", read_only=False), "mount_write")
 
@@ -111,6 +111,12 @@ def test_copies(box, host):
 def test_files(box):
     refused(box.call("write_file", path="a", content="x"), "files")
     assert box.value("1 + 1") == "2"
+
+
+@pytest.mark.lacking("stateful")
+def test_a_state(launch):
+    with launch(environment={"mode": "stateful"}) as client:
+        refused(client.run("1"), "stateful")
 
 
 @pytest.mark.lacking("shell")

@@ -94,6 +94,7 @@ class TestArgv:
         result = command("printf", r"a\377\000b")
         assert result.cause == "ok" and re.fullmatch(r"a.+b", result.text("stdout"))
 
+    @needs("stateful")
     def test_workdir(self, session, command):
         session.ok("import os; os.makedirs('/workspace/sub', exist_ok=True)")
         for name in ("sub", "/workspace/sub", "./sub/"):
@@ -105,6 +106,7 @@ class TestArgv:
         result = command("pwd", workdir=name)
         assert result.is_error and "workdir" in result.text() and name in result.text()
 
+    @needs("stateful")
     def test_past_its_limit(self, session, command):
         session.ok("kept = 1")
         result = command("sh", "-c", "echo before; sleep 60", timeout_seconds=1)
@@ -112,6 +114,7 @@ class TestArgv:
         assert result.text("stdout") == "before\n"
         assert session.value("kept") == "1"
 
+    @needs("stateful")
     def test_the_session_is_untouched(self, session, command):
         session.ok("import os; os.chdir('/tmp'); names = set(globals())")
         try:
@@ -173,7 +176,7 @@ def test_signals(session, begin):
     assert last.outcome["signal"] == "SIGKILL", last
 
 
-@needs("signal")
+@needs("signal", "stateful")
 def test_code_is_interrupted(session):
     session.ok("kept = 2")
     code = "import time\nprint('ready', flush=True)\ntime.sleep(60)"
@@ -236,6 +239,7 @@ class TestPythonPackages:
     def install(self, session, *packages, **more):
         return session.call("install_packages", packages=list(packages), **more)
 
+    @needs("stateful")
     def test_it_can_be_used_at_once(self, session, host):
         from wheels import build
 

@@ -115,6 +115,7 @@ class TestUpdates:
                          "display(3, display_id='a', update=True)")
         assert [d["text/plain"] for d in outputs(result, "display_data")] == ["3", "3"]
 
+    @pytest.mark.needs("stateful")
     def test_update_of_an_earlier_runs_display(self, rich):
         rich.ok("h = display('first', display_id='early')")
         assert "late" in str(rich.ok("h.update('late')").structured["rich_outputs"])
@@ -206,6 +207,7 @@ class TestFigures:
     def test_closed_figures_are_not_shown(self, py):
         assert py.ok("import matplotlib.pyplot as plt\nplt.plot([1]); plt.close()").images() == []
 
+    @pytest.mark.needs("stateful")
     def test_savefig(self, py):
         py.ok("import matplotlib.pyplot as plt\nplt.plot([1]); plt.savefig('f.png'); plt.close()")
         assert py.value("open('f.png', 'rb').read(4)") == "b'\\x89PNG'"

@@ -24,7 +24,7 @@ class TestOnASession:
         box.ok("with open('/workspace/f', 'w') as f: f.write('changed')")
         assert box.value("open('/workspace/f').read()", ephemeral=True) == "'shared'"
 
-    @pytest.mark.needs("mount")
+    @pytest.mark.needs("mount|mount_copy")
     def test_it_has_the_sessions_mounts(self, box, host):
         (host / "f").write_text("mounted")
         box.bring(host, "/mnt/host", "mount")
@@ -80,6 +80,19 @@ class TestMode:
         result = fresh.run("import matplotlib.pyplot as plt\nplt.plot([1, 2]);")
         assert len(result.images()) == 1
 
+    @pytest.mark.needs("files")
+    def test_what_it_made_is_there_afterwards(self, fresh):
+        """Its sandbox is gone, the small files that it made are not."""
+        link, = fresh.run("with open('made', 'w') as f: f.write('x')").parts("artifact")
+        contents, = fresh.request("resources/read", {"uri": link["uri"]})["contents"]
+        assert link["name"] == "made" and contents["text"] == "x"
+
+    @pytest.mark.needs("usage")
+    def test_what_it_used(self, fresh):
+        code = "import time\nend = time.process_time() + 0.1\nwhile time.process_time() < end: 0"
+        used = fresh.run(code).outcome
+        assert 90 <= used["cpu_ms"] < 20000 and used["peak_rss_kib"] > 1000
+
     @pytest.mark.parametrize("code, cause", [
         ("1 / 0", "error"), ("import sys; sys.exit(3)", "exit"),
         ("import os; os.kill(os.getpid(), 11)", "killed")])
@@ -124,6 +137,16 @@ class TestMode:
             assert fresh.run(code).text("result") == "'shared'"
         fresh.tool("reset_session", {"session": result.session, "keep_shares": False})
         assert fresh.run("open('f')").cause == "error"
+
+    def test_a_reset_cancels_what_is_going(self, fresh):
+        session = fresh.run("1").session
+        id_ = fresh.begin_tool("run_code", {"code": "import time; print('x'); time.sleep(60)",
+                                            "session": session}, "going")
+        fresh.wait_notification("notifications/progress",
+                                lambda p: "x" in p.get("message", ""), 20)
+        assert not fresh.tool("reset_session", {"session": session}).is_error
+        assert fresh.tool_result(id_).cause == "cancelled"
+        assert fresh.run("1 + 1", session=session).text("result") == "2"
 
     def test_runs_are_beside_each_other(self, fresh):
         results = [None] * 4

@@ -37,6 +37,7 @@ class TestTracebacks:
         for code in ("1 / 0", "x = = 1", "import asyncio\nawait nothing()", "%nosuchmagic\n1/0"):
             assert "\x1b" not in str(py.run(code).raw), code
 
+    @pytest.mark.needs("stateful")
     def test_functions_of_earlier_runs(self, py):
         py.ok("# a line\n\ndef earlier():\n    raise KeyError('k')")
         result = py.run("earlier()")
@@ -60,6 +61,7 @@ class TestTracebacks:
         result = py.run("print('before')\n1 / 0")
         assert result.text("stdout") == "before\n" and result.cause == "error"
 
+    @pytest.mark.needs("stateful")
     def test_state_after_an_error_is_kept(self, py):
         py.run("kept = 5\n1 / 0")
         assert py.value("kept") == "5"
@@ -107,6 +109,7 @@ class TestExit:
         assert (result.cause, result.outcome["exit_code"]) == ("ok", 0)
         assert result.text("stdout") == "bye\n" and not result.is_error
 
+    @pytest.mark.needs("stateful")
     def test_another_code(self, py):
         py.ok("kept = 1")
         result = py.run("import sys; sys.exit(3)")
@@ -177,6 +180,7 @@ class TestCrashes:
                          "time.sleep(20)")
         assert result.outcome["signal"] == "SIGSEGV"
 
+    @pytest.mark.needs("stateful")
     def test_crash_between_runs_is_told_by_the_next(self, box, has):
         box.ok("import os, threading\nkept = 1\nthreading.Timer(0.1, os._exit, (9,)).start()")
         time.sleep(1)
@@ -184,7 +188,7 @@ class TestCrashes:
         assert result.outcome["error"]["etype"] == "NameError"
         assert ("9" if "exit_status" in has else "ended") in result.text("note"), result
 
-    @pytest.mark.needs("keeps_files")
+    @pytest.mark.needs("keeps_files", "stateful")
     @pytest.mark.parametrize("end", ["os._exit(3)", "os.kill(os.getpid(), 9)"])
     def test_files_outlive_it(self, box, end):
         box.ok("import os\nkept = 1\nos.mkdir('sub')\n"

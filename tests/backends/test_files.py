@@ -7,7 +7,7 @@ import zlib
 
 import pytest
 
-pytestmark = pytest.mark.needs("files")
+pytestmark = pytest.mark.needs("files", "stateful")
 
 PNG = (b"\x89PNG\r\n\x1a\n" + b"".join(
     len(data).to_bytes(4, "big") + kind + data + zlib.crc32(kind + data).to_bytes(4, "big")

@@ -9,6 +9,7 @@ class TestStdin:
     def test_input_reads_lines(self, py):
         assert py.value("input(), input('more? ')", stdin="one\ntwo\n") == "('one', 'two')"
 
+    @pytest.mark.needs("stateful")
     def test_sys_stdin(self, py):
         assert py.value("import sys; sys.stdin.read()", stdin="a\nbü\n") == "'a\\nbü\\n'"
         assert py.value("[line for line in sys.stdin]", stdin="1\n2") == "['1\\n', '2']"
@@ -53,6 +54,7 @@ class TestStdin:
 
 
 class TestEnvironment:
+    @pytest.mark.needs("stateful")
     def test_is_there_for_this_run_only(self, py):
         code = "import os; os.environ.get('OWN')"
         assert py.value(code, env={"OWN": "ü value"}) == "'ü value'"
@@ -63,6 +65,7 @@ class TestEnvironment:
         assert py.shell("echo $OWN", env={"OWN": "shell"}).text("stdout") == "shell\n"
         assert py.shell("echo ${OWN-none}").text("stdout") == "none\n"
 
+    @pytest.mark.needs("stateful")
     def test_replaced_value_comes_back(self, py):
         py.ok("import os; os.environ['KEEP'] = 'session'")
         assert py.value("os.environ['KEEP']", env={"KEEP": "run"}) == "'run'"
@@ -72,6 +75,7 @@ class TestEnvironment:
         py.run("1 / 0", env={"GONE": "1"})
         assert py.value("import os; 'GONE' in os.environ") == "False"
 
+    @pytest.mark.needs("stateful")
     def test_what_the_code_sets_itself_stays(self, py):
         py.ok("import os; os.environ['SET_BY_CODE'] = '1'", env={"OTHER": "2"})
         assert py.value("os.environ['SET_BY_CODE']") == "'1'"

@@ -26,6 +26,7 @@ def tight(small):
 
 @pytest.mark.needs("memory_limit", "walls")
 class TestMemory:
+    @pytest.mark.needs("stateful")
     def test_one_process_gets_a_memory_error(self, tight):
         tight.ok("kept = 1")
         result = tight.run("x = bytearray(400 * 1024 * 1024)")
@@ -72,6 +73,7 @@ class TestDisk:
     FILL = ("with open('/workspace/fill', 'wb') as f:\n"
             "    for n in range(100): f.write(bytes(1024 * 1024)); f.flush()")
 
+    @pytest.mark.needs("stateful")
     def test_a_full_disk_is_said_and_the_session_goes_on(self, tight):
         tight.ok("kept = 1")
         result = tight.run(self.FILL)
@@ -151,6 +153,7 @@ class TestFiles:
         assert py.printed(code) == "24\n"
         assert py.value("1 + 1") == "2"
 
+    @pytest.mark.needs("stateful")
     def test_left_open_files_do_not_stop_the_next_run(self, box):
         box.run("import os\nheld = []\nwhile True: held.append(os.open('/dev/null', 0))")
         assert box.value("len(held) > 10") == "True"

@@ -19,6 +19,7 @@ def test_install_and_use_in_the_same_cell(box, wheel):
     assert "Successfully installed tinyone-1.0" in result.text("stdout")
 
 
+@pytest.mark.needs("stateful")
 def test_it_lives_on(box, wheel):
     path = bring(box, wheel, "tinytwo", {"tinytwo/__init__.py": "from .part import x\n",
                                          "tinytwo/part.py": "x = 'part'\n"})
@@ -29,6 +30,7 @@ def test_it_lives_on(box, wheel):
     assert box.value(python + ".returncode") == "0"
 
 
+@pytest.mark.needs("stateful")
 def test_pip_of_the_shell_installs_for_the_session(box, wheel):
     path = bring(box, wheel, "tinythree", {"tinythree.py": "y = 3\n"})
     box.run(f"!pip install --no-index -q {path}")
@@ -48,6 +50,7 @@ def test_a_package_that_is_not_there(box):
     assert box.value("1 + 1") == "2"
 
 
+@pytest.mark.needs("stateful")
 def test_a_newer_version_after_reinstall(box, host):
     from wheels import build
 

@@ -63,6 +63,7 @@ def test_shared_memory_and_queues(py):
     assert py.value(code) == "('queued', 7)"
 
 
+@pytest.mark.needs("stateful")
 def test_a_fork_that_returns_does_not_come_back(box):
     box.ok("n = 0")
     result = box.ok("import os, time\nn += 1\npid = os.fork()\n"
@@ -93,6 +94,7 @@ def test_a_child_that_goes_on_does_not_disturb(box):
     assert box.printed("import time; time.sleep(1.5); print('mine')").endswith("mine\n")
 
 
+@pytest.mark.needs("stateful")
 def test_a_daemon_dies_with_the_session(box):
     box.ok("import subprocess\np = subprocess.Popen(['sleep', '1000'], start_new_session=True)")
     assert box.value("p.poll() is None") == "True"
@@ -117,6 +119,7 @@ def test_closing_every_descriptor(box):
     assert box.value("1 + 1") == "2"
 
 
+@pytest.mark.needs("stateful")
 def test_threads_live_on(box):
     box.ok("import threading, time\nn = 0\ndef count():\n    global n\n    for _ in range(20):\n"
            "        n += 1; time.sleep(0.05)\nt = threading.Thread(target=count); t.start()")

@@ -62,6 +62,7 @@ def test_bursts_come_once_and_in_order(session):
     assert result.cause == "ok" and result.outcome["success"]
 
 
+@pytest.mark.needs("stateful")
 def test_the_result_can_be_polled_again(session):
     run = begin(session, "print('a'); kept = 7; 1 / 0")
     _, _, first, _ = follow(session, run)
@@ -72,6 +73,7 @@ def test_the_result_can_be_polled_again(session):
     assert session.value("kept") == "7"
 
 
+@pytest.mark.needs("stateful")
 def test_only_the_newest_output_is_kept_and_the_rest_is_counted(session):
     run = begin(session, "for i in range(50_000): print(f'{i:099}')")
     session.ok("None")  # waits behind it, so that all of it has come
@@ -83,7 +85,7 @@ def test_only_the_newest_output_is_kept_and_the_rest_is_counted(session):
     assert f"{dropped:,} bytes" in first.text("note")
 
 
-@pytest.mark.needs("interrupt")
+@pytest.mark.needs("interrupt", "stateful")
 def test_cancel(session):
     session.ok("kept = 42")
     run = begin(session, "import time\nprint('begun', flush=True)\ntime.sleep(600)")

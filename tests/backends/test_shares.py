@@ -6,7 +6,7 @@ import time
 import pytest
 
 COPY = pytest.mark.needs("copy")
-MOUNT = pytest.mark.needs("mount")
+MOUNT = pytest.mark.needs("mount|mount_copy")
 
 
 def tree(folder):
@@ -31,12 +31,14 @@ class TestCopies:
         assert result.session and "/workspace/in/data.csv" in result.text()
         assert box.value("open('/workspace/in/data.csv').read()") == "'a,b\\n1,2\\n'"
 
+    @pytest.mark.needs("stateful")
     def test_a_file_on_a_live_session(self, box, host):
         box.ok("kept = 1")
         (host / "late").write_text("late")
         box.bring(host / "late", "/workspace/late")
         assert box.value("kept, open('/workspace/late').read()") == "(1, 'late')"
 
+    @pytest.mark.needs("stateful")
     def test_a_file_while_a_run_is_going(self, box, host):
         box.open()
         (host / "flag").write_text("go")
@@ -45,6 +47,7 @@ class TestCopies:
         box.bring(host / "flag", "/workspace/flag")
         assert box.server.tool_result(id_).text("stdout") == "seen\n"
 
+    @pytest.mark.needs("stateful")
     def test_one_that_is_cancelled(self, box, host):
         """It is not answered, nothing of it is left, and its dest is free again."""
         box.open()
@@ -58,6 +61,7 @@ class TestCopies:
         assert box.value("open('/workspace/it').read()") == "'small'"
         assert box.server.answers(id_) == []
 
+    @pytest.mark.needs("stateful")
     @pytest.mark.parametrize("started", [False, True])
     def test_a_whole_folder(self, box, host, started):
         if started:
@@ -93,6 +97,7 @@ class TestCopies:
                "with open('/workspace/own/new', 'w') as f: f.write('new')")
         assert (host / "own").read_text() == "before" and os.listdir(host) == ["own"]
 
+    @pytest.mark.needs("stateful")
     def test_later_changes_are_not_seen(self, box, host):
         (host / "f").write_text("before")
         box.bring(host / "f", "/workspace/f")
@@ -130,6 +135,7 @@ class TestCopies:
         assert box.share(host / "f", "/workspace/f").is_error
         assert box.value("open('/workspace/f').read()") == "'1'"
 
+    @pytest.mark.needs("stateful")
     def test_a_dest_where_a_folder_is(self, box, host):
         (host / "f").write_text("1")
         box.ok("import os; os.makedirs('/workspace/there/inside')")
@@ -180,7 +186,7 @@ class TestCopies:
         assert box.value("f = open('/workspace/large', 'rb'); f.seek(199_999_999); f.read()"
                          ) == repr(bytes([199]))
 
-    @pytest.mark.needs("disk_limit")
+    @pytest.mark.needs("disk_limit", "stateful")
     def test_a_copy_that_does_not_fit(self, launch, host):
         with open(host / "large", "wb") as file:
             file.truncate(0)
@@ -198,6 +204,8 @@ class TestCopies:
 
 @MOUNT
 class TestMounts:
+    @pytest.mark.needs("mount")
+    @pytest.mark.lacking("mount_copy")
     def test_is_the_folder_itself_read_only(self, box, host):
         (host / "f").write_text("before")
         box.bring(tree(host), "/mnt/host", "mount")
@@ -207,6 +215,22 @@ class TestMounts:
         result = box.run("open('/mnt/host/f', 'w')")
         assert result.outcome["error"]["etype"] in ("OSError", "PermissionError")
         assert (host / "f").read_text() == "after"
+
+    @pytest.mark.needs("mount_copy")
+    @pytest.mark.lacking("mount")
+    def test_is_an_uploaded_copy_of_the_start(self, box, host):
+        (host / "f").write_text("before")
+        assert "uploaded" in box.bring(tree(host), "/mnt/host", "mount").text()
+        assert box.value("open('/mnt/host/f').read()") == "'before'"
+        (host / "f").write_text("after")
+        assert box.value("open('/mnt/host/f').read()") == "'before'"
+        result = box.run("open('/mnt/host/f', 'w')")
+        assert result.outcome["error"]["etype"] in ("OSError", "PermissionError")
+        assert (host / "f").read_text() == "after"
+        assert box.shell("/mnt/host/tool; cat /mnt/host/link").text("stdout") == (
+            "tool ran\ncontent")
+        box.reset()
+        assert box.value("open('/mnt/host/f').read()") == "'after'"
 
     @pytest.mark.needs("mount_write")
     def test_writable_when_asked(self, box, host):
@@ -246,6 +270,7 @@ class TestMounts:
         box.bring(host, "/mnt/late", "mount")
         assert box.value("open('/mnt/late/f').read()") == "'now'"
 
+    @pytest.mark.needs("mount")
     def test_a_mounted_session_behaves_like_another(self, box, host):
         box.bring(host, "/mnt/host", "mount")
         box.ok("kept = 1")
@@ -282,6 +307,7 @@ class TestReset:
         assert box.value("import os; os.path.exists('/workspace/f')") == "False"
         box.bring(host / "f", "/workspace/f")
 
+    @pytest.mark.needs("stateful")
     @COPY
     def test_a_source_that_is_gone_resets_nothing(self, box, host):
         (host / "f").write_text("x")
@@ -292,6 +318,7 @@ class TestReset:
         assert result.is_error and str(host / "f") in result.text()
         assert box.value("kept") == "1"
 
+    @pytest.mark.needs("stateful")
     def test_of_a_running_session_answers_the_run(self, box):
         box.open()
         id_ = box.begin("import time; print('going', flush=True); time.sleep(60)", token="reset")

@@ -23,6 +23,7 @@ def test_the_last_command_counts(py):
     assert py.shell("false; true").cause == "ok"
 
 
+@pytest.mark.needs("stateful")
 @pytest.mark.parametrize("name", ["SIGKILL", "SIGTERM", "SIGSEGV"])
 def test_signals_are_named(py, name):
     py.ok("kept = 'kept'")
@@ -36,6 +37,7 @@ def test_it_is_bash(py):
         "stdout").startswith("3 ")
 
 
+@pytest.mark.needs("stateful")
 def test_files_and_folder_are_python_s(box):
     box.shell("mkdir sub && echo from shell > sub/file")
     assert box.value("open('sub/file').read()") == "'from shell\\n'"
@@ -49,6 +51,7 @@ def test_each_shell_starts_anew(box):
         "stdout") == "none none\nhome\n"
 
 
+@pytest.mark.needs("stateful")
 def test_the_sessions_environment(box):
     box.ok("import os; os.environ['FROM_PYTHON'] = 'seen'")
     assert box.shell("echo $FROM_PYTHON").text("stdout") == "seen\n"
@@ -91,6 +94,7 @@ def test_pipes_break_quietly(py):
     assert py.shell("yes | head -n 1").text("stdout") == "y\n"
 
 
+@pytest.mark.needs("stateful")
 def test_background_jobs_live_to_the_next_run(box):
     box.shell("(sleep 0.3; echo done > flag) & ")
     assert box.shell("sleep 1; cat flag").text("stdout") == "done\n"

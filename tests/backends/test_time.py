@@ -29,6 +29,7 @@ def timed_out(result, seconds):
 
 @pytest.mark.needs("interrupt")
 class TestInterrupted:
+    @pytest.mark.needs("stateful")
     @pytest.mark.parametrize("code", [
         SPIN, "import time; time.sleep(60)", "input and __import__('threading').Event().wait()",
         "import asyncio; await asyncio.sleep(60)", "import os; os.system('sleep 60')",
@@ -48,6 +49,7 @@ class TestInterrupted:
         result = timed_out(py.run("print('before', end='')\n" + SPIN, timeout_seconds=0.5), 0.5)
         assert result.text("stdout") == "before"
 
+    @pytest.mark.needs("stateful")
     def test_a_loop_that_prints_all_the_time(self, py):
         py.ok("kept = 1")
         result = timed_out(py.run("while True: print('again')", timeout_seconds=1), 1)
@@ -55,6 +57,7 @@ class TestInterrupted:
         assert len(result.text("stdout")) < 45_000
         assert py.value("kept") == "1"
 
+    @pytest.mark.needs("stateful")
     def test_finally_and_with_are_run(self, py):
         timed_out(py.run("import time\ntry:\n    while True: time.sleep(0.01)\nfinally:\n"
                          "    cleaned = True", timeout_seconds=0.5), 0.5)
@@ -65,6 +68,7 @@ class TestInterrupted:
                         "    print('swallowed')", timeout_seconds=0.5)
         assert timed_out(result, 0.5).text("stdout") == "swallowed\n"
 
+    @pytest.mark.needs("stateful")
     def test_shell(self, py):
         py.ok("kept = 5")
         result = timed_out(py.shell("echo before; sleep 60", timeout_seconds=0.5), 0.5)
@@ -85,7 +89,7 @@ class TestKilled:
         assert "gone" in result.text("note")
         assert box.run("kept").outcome["error"]["etype"] == "NameError"
 
-    @pytest.mark.needs("keeps_files")
+    @pytest.mark.needs("keeps_files", "stateful")
     def test_files_are_kept(self, box):
         box.ok("with open('f', 'w') as f: f.write('here')")
         result = timed_out(box.run(DEAF, timeout_seconds=0.5), 0.5)
@@ -134,7 +138,7 @@ class TestLimits:
 
 
 class TestCancel:
-    @pytest.mark.needs("interrupt")
+    @pytest.mark.needs("interrupt", "stateful")
     def test_of_a_running_one_keeps_variables(self, box):
         box.ok("kept = 7")
         id_ = box.begin(f"print('going', flush=True)\n{SPIN}", token="cancelled")
@@ -146,7 +150,7 @@ class TestCancel:
         assert time.monotonic() - began < 10
         assert box.server.answers(id_) == []
 
-    @pytest.mark.needs("interrupt")
+    @pytest.mark.needs("interrupt", "stateful")
     def test_of_one_that_has_hardly_begun_keeps_variables(self, box):
         box.ok("kept = 8")
         for n in range(20):
@@ -163,6 +167,7 @@ class TestCancel:
         box.server.cancel(id_)
         assert box.value("1 + 1") == "2"
 
+    @pytest.mark.needs("stateful")
     def test_of_one_that_waits(self, box):
         box.ok("ran = []")
         first = box.begin("import time; time.sleep(1); ran.append(1)")
@@ -175,6 +180,7 @@ class TestCancel:
 
 
 class TestBeside:
+    @pytest.mark.needs("stateful")
     def test_runs_of_one_session_are_in_order(self, box):
         box.ok("seen = []")
         ids = [box.begin(f"import time; time.sleep(0.05); seen.append({n})") for n in range(10)]
@@ -205,6 +211,7 @@ class TestBeside:
         assert slow.server.answers(id_) == []
         slow.server.cancel(id_)
 
+    @pytest.mark.needs("stateful")
     def test_eight_at_once(self, boxes):
         many = [boxes() for _ in range(8)]
         results = [None] * 8

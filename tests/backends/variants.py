@@ -140,10 +140,16 @@ def on_account(_folder):
     return Setup(environment={"packages": ["ipython", "matplotlib", "numpy", "pandas"]})
 
 
+def with_kernels(_folder):
+    """The same, and a kernel of another language."""
+    return Setup(environment={"packages": ["bash_kernel", "matplotlib", "numpy", "pandas"]})
+
+
 IMAGE = "cellblock-test/python"
 DOCKER = {"image": IMAGE}
 JUPYTER_IMAGE = {"image": "python:3.11-slim", "kernel": "jupyter",
                  "packages": ["bash_kernel", "numpy", "pandas", "matplotlib"]}
+MODAL_JUPYTER = {"kernel": "jupyter", "pool": 1}
 # Of variants that differ from another one in how they are reached, and not in what is there.
 REACHED = ("test_input", "test_output", "test_shell", "test_state")
 SOME = (*REACHED, "test_errors", "test_time")
@@ -199,18 +205,27 @@ VARIANTS = (
     Variant("modal", "modal", engine="modal", prepare=on_modal, plain_user=False,
             lacks=frozenset({"kernelspecs"})),
     Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal,
-            files=("test_ephemeral", "test_output")),
-    Variant("modal-jupyter", "modal", environment={"kernel": "jupyter", "network": "all"},
-            engine="modal", prepare=on_modal, lacks=frozenset({"exit_status"}),
-            files=("test_output", "test_state", "test_reattach")),
+            plain_user=False),
+    # Through the exec's own stream, as the network is cut; the other one through a tunnel. A
+    # gateway's start takes seconds of a processor: a pool of one, as two more would be thrown
+    # away at the end of each server.
+    Variant("modal-jupyter", "modal", environment=MODAL_JUPYTER, engine="modal",
+            prepare=on_modal, plain_user=False, lacks=frozenset({"exit_status"})),
+    Variant("modal-tunnel", "modal", environment={**MODAL_JUPYTER, "network": "all"},
+            engine="modal", prepare=on_modal, plain_user=False, files=REACHED,
+            lacks=frozenset({"exit_status"})),
 )
 
 # On a real account, which costs money: only when named, as modal-live.sh does.
 LIVE = (
     Variant("modal-live", "modal", prepare=on_account, plain_user=False,
-            lacks=frozenset({"kernelspecs"}), files=MOST),
-    Variant("modal-live-ephemeral", "modal-ephemeral", prepare=on_account,
+            lacks=frozenset({"kernelspecs"}), files=(*MOST, "test_reattach")),
+    Variant("modal-live-ephemeral", "modal-ephemeral", prepare=on_account, plain_user=False,
             files=("test_ephemeral", "test_output")),
+    # Through a tunnel of the service; another image, which costs a build.
+    Variant("modal-live-jupyter", "modal", prepare=with_kernels, plain_user=False,
+            environment={"kernel": "jupyter", "network": "all"}, files=(*REACHED, "test_display"),
+            lacks=frozenset({"exit_status", "reattach"})),
 )
 
 

@@ -6,7 +6,7 @@ import { randomBytes } from "node:crypto";
 import { readFileSync } from "node:fs";
 import http from "node:https";
 import net from "node:net";
-import { ModalClient, NotFoundError, SandboxTimeoutError } from "modal";
+import { ModalClient, NotFoundError, Probe, SandboxTimeoutError } from "modal";
 
 const v2 = process.env.MODAL_SANDBOX_V2 !== "0";
 const story = `story-js-${process.env.MODAL_SANDBOX_V2}`;
@@ -154,6 +154,27 @@ const steps = {
     const one = await create({ volumes: { "/data": named.withMountOptions({ readOnly: true }) },
       command: ["sh", "-c", "touch /data/x"] });
     assert.equal(await one.wait(), 1);
+  },
+
+  async ways_in_and_out() {
+    const one = await create({
+      command: ["python", "-m", "http.server", "8000"], unencryptedPorts: [8000], h2Ports: [8002],
+      inboundCidrAllowlist: ["127.0.0.0/8"], readinessProbe: Probe.withTcp(8000), cloud: "aws",
+      proxy: await client.proxies.fromName("a-proxy"), includeOidcIdentityToken: true,
+    });
+    await one.waitUntilReady(30_000);
+    const found = await one.tunnels();
+    assert.deepEqual(Object.keys(found).sort(), ["8000", "8002"]);
+    const token = await one.exec(["printenv", "MODAL_IDENTITY_TOKEN"]);
+    assert.equal(await token.wait(), 0);
+    await one.terminate();
+  },
+
+  async a_private_registry() {
+    const secret = await client.secrets.fromObject({ REGISTRY_USERNAME: "u", REGISTRY_PASSWORD: "p" });
+    const open = client.images.fromRegistry(`private.example/it:${story}`, secret);
+    const one = await sandboxes.create(app, open, { command: ["true"] });
+    assert.equal(await one.wait(), 0);
   },
 
   async an_image_that_fails() {

@@ -4,6 +4,7 @@ Run by test_python_sdk.py in a process of its own; prints the names of the steps
 The server is MODAL_SERVER_URL's; CA is the file of its certificate authority.
 """
 
+import hashlib
 import os
 import re
 import socket
@@ -256,6 +257,72 @@ def volumes(stage):
 
 
 @step
+def readiness(stage):
+    """Each way to ask; one that is never ready; one that has ended."""
+    for argv, probe in (
+            (("sh", "-c", "sleep 0.3; touch /tmp/ready; exec sleep 60"),
+             modal.Probe.with_exec("test", "-e", "/tmp/ready", interval_ms=50)),
+            (("python", "-m", "http.server", "8080"), modal.Probe.with_tcp(8080))):
+        sandbox = modal.Sandbox.create(*argv, app=stage.app, image=stage.image,
+                                       readiness_probe=probe, block_network=True)
+        sandbox.wait_until_ready(timeout=30)
+        sandbox.terminate()
+    sandbox = modal.Sandbox.create("sleep", "2", app=stage.app, image=stage.image,
+                                   readiness_probe=modal.Probe.with_exec("false"))
+    for seconds, error in ((1, modal.exception.TimeoutError), (30, modal.exception.Error)):
+        try:
+            sandbox.wait_until_ready(timeout=seconds)
+        except error:
+            continue
+        raise AssertionError("it was ready")
+
+
+@step
+def ways_in_and_out(stage):
+    """Tunnels of three kinds, for those who are listed; what else a definition says."""
+    for listed in ("127.0.0.0/8", "203.0.113.0/24"):
+        sandbox = modal.Sandbox.create(
+            "python", "-m", "http.server", "8000", app=stage.app, image=stage.image, cloud="aws",
+            encrypted_ports=[8001], h2_ports=[8002], unencrypted_ports=[8000], runtime="gvisor",
+            inbound_cidr_allowlist=[listed], proxy=modal.Proxy.from_name("a-proxy"),
+            include_oidc_identity_token=True, readiness_probe=modal.Probe.with_tcp(8000))
+        sandbox.wait_until_ready(timeout=30)
+        found = sandbox.tunnels()
+        assert sorted(found) == [8000, 8001, 8002]
+        with socket.create_connection(found[8000].tcp_socket, 10) as plain:
+            try:
+                plain.sendall(b"HEAD / HTTP/1.0\r\n\r\n")
+                answer = plain.recv(100)
+            except ConnectionError:
+                answer = b""
+        assert (b"200" in answer) == (listed == "127.0.0.0/8"), (listed, answer)
+        assert sandbox.exec("printenv", "MODAL_IDENTITY_TOKEN").wait() == 0
+        sandbox.terminate()
+    for more in ({"inbound_cidr_allowlist": ["10.0.0.0/8"]}, {"unencrypted_ports": [1]}):
+        try:
+            modal.Sandbox.create(app=stage.app, image=stage.image, block_network=True, **more)
+        except modal.exception.InvalidError:
+            continue
+        raise AssertionError("a blocked network with a way in")
+
+
+@step
+def a_private_registry(stage):
+    tag = f"private.example/it:{APP}"
+    good = modal.Secret.from_dict({"REGISTRY_USERNAME": "u", "REGISTRY_PASSWORD": "p"})
+    image = modal.Image.from_registry(tag, secret=good)
+    modal.Sandbox.create("true", app=stage.app, image=image).wait()
+    for wrong in (modal.Image.from_registry(tag),
+                  modal.Image.from_gcp_artifact_registry(tag, secret=good)):
+        try:
+            modal.Sandbox.create("true", app=stage.app, image=wrong)
+        except modal.exception.Error as problem:
+            assert "unauthorized" in str(problem), problem
+        else:
+            raise AssertionError("it was fetched")
+
+
+@step
 def local_files(stage):
     with open("of-the-client.txt", "w", encoding="ascii") as file:
         file.write("brought\n")
@@ -263,6 +330,26 @@ def local_files(stage):
     sandbox = modal.Sandbox.create("cat", "/brought/file.txt", app=stage.app, image=image)
     sandbox.wait()
     assert sandbox.stdout.read() == "brought\n", sandbox.stderr.read()
+
+
+@step
+def local_folders(stage):
+    os.makedirs("folder/deep", exist_ok=True)
+    large = bytes(range(256)) * (5 << 12)  # 5 MiB: it goes as a blob
+    with open("folder/deep/large", "wb") as file:
+        file.write(large)
+    with open("folder/tool", "w", encoding="ascii") as file:
+        file.write("#!/bin/sh\necho it ran\n")
+    os.chmod("folder/tool", 0o755)
+    image = stage.image.add_local_dir("folder", "/brought/folder")
+    script = ("/brought/folder/tool; sha256sum < /brought/folder/deep/large; "
+              "touch /brought/folder/new || echo refused; >> /brought/folder/tool || echo refused")
+    for _ in range(2):
+        sandbox = modal.Sandbox.create("bash", "-c", script, app=stage.app, image=image)
+        sandbox.wait(raise_on_termination=False)
+        digest = hashlib.sha256(large).hexdigest()
+        assert sandbox.stdout.read() == f"it ran\n{digest}  -\nrefused\nrefused\n", (
+            sandbox.stderr.read())
 
 
 @step

@@ -123,6 +123,21 @@ def test_what_was_in_it_is_gone(kept, word, words):
     until(lambda: not kept.sandboxes(), "the sandbox is left")
 
 
+def test_a_run_of_a_killed_cellblock_is_interrupted(kept):
+    """By who comes next, since nobody would be told how it ends."""
+    first = kept.start()
+    session = first.run("x = 41").session
+    first.begin_tool("run_code", {"session": session, "code": "print('going', flush=True)\n"
+                                  "import time\ntime.sleep(300)"}, token="t")
+    first.wait_notification("notifications/progress",
+                            lambda params: "going" in params.get("message", ""), 20)
+    first.kill()
+    second = kept.start()
+    assert not attach(second, session).is_error
+    assert second.run("x", session=session).text("result") == "41"
+    assert not second.tool("end_session", {"session": session}).is_error
+
+
 def test_the_sandbox_has_ended(kept):
     session = kept.left()
     kept.server.ask("end", {"sandbox": kept.sandboxes()[0]["id"], "how": "timeout"})

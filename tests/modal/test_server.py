@@ -2,9 +2,12 @@
 
 import asyncio
 import contextlib
+import hashlib
 import os
 import signal
 import time
+import urllib.error
+import urllib.request
 import uuid
 from urllib.parse import urlparse
 
@@ -293,6 +296,38 @@ def test_a_process_that_takes_too_much_memory(server):
         result = (await client.call("SandboxWaitV2", api_pb2.SandboxWaitRequest(
             sandbox_id=made.sandbox_id, timeout=10))).result
         assert result.status == Result.GENERIC_STATUS_KERNEL_OOM_KILL
+
+    told(server, story)
+
+
+def test_mounts_and_blobs_that_are_none(server):
+    """Unknown ids, another hash, a file that is not here, and too much for a message."""
+    digest = hashlib.sha256(b"x").hexdigest()
+    put = api_pb2.MountPutFileRequest
+
+    async def story(client):
+        with fails(Status.NOT_FOUND):
+            await client.create(mount_ids=["mo-nobody"])
+        with fails(Status.INVALID_ARGUMENT):
+            await client.call("MountPutFile", put(sha256_hex=digest, data=b"y"))
+        with fails(Status.INVALID_ARGUMENT):
+            await client.call("MountPutFile", put(sha256_hex=digest, data=bytes((4 << 20) + 1)))
+        with fails(Status.NOT_FOUND):
+            await client.call("MountPutFile", put(sha256_hex=digest, data_blob_id="bl-nobody"))
+        file = api_pb2.MountFile(filename="/data/x", sha256_hex=digest, mode=0o640)
+        request = api_pb2.MountGetOrCreateRequest(files=[file], app_id=client.app,
+                                                  object_creation_type=4)
+        with fails(Status.NOT_FOUND):
+            await client.call("MountGetOrCreate", request)
+        assert (await client.call("MountPutFile", put(sha256_hex=digest, data=b"x"))).exists
+        made = await client.call("MountGetOrCreate", request)
+        await client.create(mount_ids=[made.mount_id])
+        blob = await client.call("BlobCreate", api_pb2.BlobCreateRequest(
+            content_md5="AAAA", content_sha256_base64="AAAA", content_length=1))
+        for data, headers in ((b"x", {}), (b"x", {"Content-Type": "application/octet-stream"})):
+            with pytest.raises(urllib.error.HTTPError):
+                await asyncio.to_thread(urllib.request.urlopen, urllib.request.Request(
+                    blob.upload_urls.items[0], data=data, headers=headers, method="PUT"))
 
     told(server, story)
 

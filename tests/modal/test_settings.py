@@ -179,6 +179,17 @@ def test_kernel_jupyter(server, run, network):
     assert "TOKEN" not in json.dumps(sandbox)
 
 
+@pytest.mark.parametrize(("code", "words"), [
+    ("for n in range(60):\n    open(f'f{n}', 'wb').write(bytes(1 << 20))", "32 MiB of disk"),
+    ("from subprocess import Popen\nps = [Popen(['sleep', '30']) for _ in range(60)]", "the 40"),
+])
+def test_limits_of_kernel_jupyter(run, code, words):
+    """Of many files and many processes, which nobody but the gateway's keeper looks at there."""
+    done = run(f"{code}\nimport time\ntime.sleep(20)", kernel="jupyter", disk_mib=32, processes=40,
+               memory_mib=512, pool=0)
+    assert done.returncode == 137 and words in done.stderr, done
+
+
 def test_a_tunnel_is_checked(variables, run):
     """A certificate that nobody vouches for is not talked to."""
     variables["SSL_CERT_FILE"] = "/etc/ssl/certs/ca-certificates.crt"

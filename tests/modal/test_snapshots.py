@@ -251,10 +251,11 @@ def test_one_that_fails_leaves_the_session_as_it_was(server, launch):
     session = create(client)
     says(client, "x = 1", session)
     for what, words in (("error", {"status": "FAILED_PRECONDITION", "message": "disk is odd"}),
-                        ("garbage", {})):
+                        ("garbage", {"times": 0})):
         server.fault("TaskSnapshotFilesystem", what, **words)
         text = refused(client, "create_snapshot", session=session, name="s")
         assert words.get("message", "") in text and session in text
+        server.ask("reset", {})
     assert snapshots(client) == []
     assert says(client, "print(x)", session) == "1\n"
     tool(client, "create_snapshot", session=session, name="s")

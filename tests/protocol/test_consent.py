@@ -100,6 +100,16 @@ def test_a_share_is_asked_for(asking, folder):
     assert client.tool("add_share", share(folder, dest="/data/g")).is_error and len(seen) == 2
 
 
+@pytest.mark.parametrize("backend, says", [("local", "the original itself"),
+                                           ("modal", "a copy that is uploaded")])
+def test_what_a_mount_is(asking, folder, backend, says):
+    """Where it leaves this machine, the person is told so."""
+    seen = []
+    client = asking("--backend", backend, elicit=person(NO, seen))
+    assert client.tool("add_share", share(folder, type="mount")).is_error
+    assert f"What it gets: {says}" in seen[0]["message"]
+
+
 @pytest.mark.parametrize("answer, says", [
     (NO, "said no"),
     ({"action": "cancel"}, "closed the question"),

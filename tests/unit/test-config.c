@@ -166,6 +166,10 @@ static void every_key_of_modal_arrives(void **state)
         "\"volumes\":[{\"name\":\"v\",\"dest\":\"/data//v/\",\"read_only\":true}],"
         "\"network_file_systems\":[{\"name\":\"n\",\"dest\":\"/nfs\",\"create\":false}],"
         "\"network\":[\"pypi.org\",\"10.0.0.0/8\"],"
+        "\"h2_ports\":[81],\"unencrypted_ports\":[82],\"custom_domain\":\"a.b\",\"proxy\":\"p\","
+        "\"inbound_cidr_allowlist\":[\"10.0.0.0/8\"],\"cloud\":\"aws\",\"runtime\":\"vm\","
+        "\"include_oidc_identity_token\":true,\"sandbox_command\":[\"db\"],"
+        "\"readiness_probe\":{\"port\":5432},\"registry_secret\":\"r\",\"registry_auth\":\"gcp\","
         "\"shares\":[{\"type\":\"cloud\",\"bucket\":\"b\",\"dest\":\"/b\"}]}}}";
     const json_t *volume;
     struct config config;
@@ -190,11 +194,27 @@ static void every_key_of_modal_arrives(void **state)
     assert_int_equal(json_array_size(env->network_file_systems), 1);
     assert_int_equal(env->network, NETWORK_HOSTS);
     assert_int_equal(json_array_size(env->network_hosts), 2);
+    assert_int_equal(json_integer_value(json_array_get(env->h2_ports, 0)), 81);
+    assert_int_equal(json_integer_value(json_array_get(env->unencrypted_ports, 0)), 82);
+    assert_int_equal(json_array_size(env->inbound_cidr_allowlist), 1);
+    assert_int_equal(json_array_size(env->sandbox_command), 1);
+    assert_int_equal(json_object_size(env->readiness_probe), 1);
+    assert_string_equal(env->custom_domain, "a.b");
+    assert_string_equal(env->proxy, "p");
+    assert_string_equal(env->cloud, "aws");
+    assert_string_equal(env->runtime, "vm");
+    assert_string_equal(env->registry_secret, "r");
+    assert_string_equal(env->registry_auth, "gcp");
+    assert_true(env->identity_token);
     assert_int_equal(json_array_size(env->shares), 1);
     config_deinit(&config);
     assert_refused(*state, "{\"environments\":{\"a\":{\"network\":[\"a b\"]}}}",
                    "environments.a: network", "\"a b\"");
     assert_refused(*state, "{\"environments\":{\"a\":{\"ports\":[0]}}}", "ports", "0");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"readiness_probe\":{}}}}", "readiness_probe",
+                   "either");
+    assert_refused(*state, "{\"environments\":{\"a\":{\"inbound_cidr_allowlist\":[\"here\"]}}}",
+                   "inbound_cidr_allowlist: [0]", "\"here\"");
     assert_refused(*state, "{\"environments\":{\"a\":{\"volumes\":[{\"dest\":\"/etc/x\"}]}}}",
                    "volumes: [0]", "/etc/x");
     assert_refused(*state,

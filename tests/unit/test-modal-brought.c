@@ -14,6 +14,7 @@ struct trial {
     uv_loop_t loop;
     struct modal_client *client;
     struct modal_bringing *bringing;
+    struct mount_store store;
     struct share *shares[SHARES];
     bool closed;
     /* How the service is. */
@@ -96,7 +97,13 @@ static void begin(struct trial *t)
         t->shares[i] = share_new_cloud(&clouds[i], "/data", true);
         assert_non_null(t->shares[i]);
     }
-    t->bringing = modal_bringing_start(t->client, &t->loop, t->shares, SHARES, on_done, t);
+    t->bringing = modal_bringing_start(&(struct modal_bringing_order){.client = t->client,
+                                                                      .store = &t->store,
+                                                                      .app_id = "ap-1",
+                                                                      .shares = t->shares,
+                                                                      .count = SHARES,
+                                                                      .done = on_done,
+                                                                      .data = t});
     assert_non_null(t->bringing);
     assert_int_equal(t->told, 0);
 }

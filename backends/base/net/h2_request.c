@@ -54,7 +54,7 @@ static void detach(struct h2_request *r)
 
 static void finish(struct h2_request *r)
 {
-    struct http_reply reply = {.content_type = "", .body = ""};
+    struct http_reply reply = {.content_type = "", .etag = "", .body = ""};
     const struct error *err;
 
     if (r->cancelled) {

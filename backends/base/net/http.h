@@ -45,6 +45,7 @@ void http_close(struct http *http, void (*closed)(void *data), void *data);
 struct http_reply {
     long status;              /* 200, 404 …; 0 when no answer came */
     const char *content_type; /* "" when not said */
+    const char *etag;         /* as it was sent, with its quotes; "" when not said */
     const char *body;         /* NUL-terminated; empty when on_body took it */
     size_t size;
     bool reset;        /* HTTP/2 (h2.h): the stream was reset; the error says so too */
@@ -60,12 +61,14 @@ struct http_call {
     const char *method;         /* "GET", "HEAD", "POST", "PUT", "DELETE", "PATCH" */
     const char *path;           /* appended to the base; begins with "/"; encoded by the caller */
     const char *const *headers; /* more of them, NULL-terminated, or NULL */
-    const char *content_type;   /* of the body; NULL: application/json */
+    const char *content_type;   /* of the body; NULL: application/json, "": none is said */
     const void *body;           /* copied; NULL: none */
     size_t body_size;
-    /* A body that is made piece by piece (sent chunked): fills `space`, returns the bytes written,
+    /* A body that is made piece by piece: fills `space`, returns the bytes written,
      * 0 at the end, -errno to give up, or -EAGAIN: asked again after http_request_resume. */
     ptrdiff_t (*read_body)(void *data, char *space, size_t size);
+    uint64_t read_size;  /* of all that read_body gives, sent ahead of it; 0: not known, and sent
+                          * chunked */
     size_t body_cap;     /* of the reply; 0: HTTP_BODY_CAP, or no end where on_body takes it */
     unsigned timeout_ms; /* of the whole exchange; 0: none (a stream) */
     /* Most time without a byte in either direction, from when it is connected, while neither side

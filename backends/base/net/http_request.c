@@ -64,6 +64,14 @@ static const char *content_type_of(const struct http_request *r)
     return type ? type : "";
 }
 
+static const char *etag_of(const struct http_request *r)
+{
+    struct curl_header *header = NULL;
+    return curl_easy_header(r->easy, "ETag", 0, CURLH_HEADER, -1, &header) == CURLHE_OK
+               ? header->value
+               : "";
+}
+
 /* The empty line after a head. Heads of 1xx come before the one that counts. */
 static int head_ended(struct http_request *r)
 {
@@ -230,7 +238,7 @@ static void tell_failure(struct http_request *r, CURLcode code)
 /* Calls `done`; the request is freed by the loop. Not from inside libcurl. */
 static void finish(struct http_request *r, CURLcode code)
 {
-    struct http_reply reply = {.content_type = "", .body = ""};
+    struct http_reply reply = {.content_type = "", .etag = "", .body = ""};
 
     if (r->cancelled) {
         error_set(&r->err, ERROR_LOST, "%s: cancelled", r->tried);
@@ -245,6 +253,7 @@ static void finish(struct http_request *r, CURLcode code)
     if (r->err.kind == ERROR_NONE) {
         reply.status = r->status;
         reply.content_type = content_type_of(r);
+        reply.etag = etag_of(r);
         reply.body = buffer_data(&r->body);
         reply.size = buffer_size(&r->body) - 1;
     }
@@ -406,7 +415,7 @@ static int set_headers(struct http_request *r, const struct http_call *call)
         const char *type = call->content_type ? call->content_type : "application/json";
         char *line = NULL;
         int e;
-        if (asprintf(&line, "Content-Type: %s", type) < 0) {
+        if (asprintf(&line, *type ? "Content-Type: %s" : "Content-Type:%s", type) < 0) {
             return -ENOMEM;
         }
         e = add_header(r, line);
@@ -430,7 +439,8 @@ static CURLcode set_body(struct http_request *r, const struct http_call *call)
         curl_easy_setopt(r->easy, CURLOPT_READFUNCTION, on_read);
         curl_easy_setopt(r->easy, CURLOPT_READDATA, r);
         curl_easy_setopt(r->easy, CURLOPT_UPLOAD, 1L);
-        return curl_easy_setopt(r->easy, CURLOPT_INFILESIZE_LARGE, (curl_off_t)-1);
+        return curl_easy_setopt(r->easy, CURLOPT_INFILESIZE_LARGE,
+                                call->read_size ? (curl_off_t)call->read_size : (curl_off_t)-1);
     }
     if (call->body || wants_body(call->method)) {
         curl_easy_setopt(r->easy, CURLOPT_POST, 1L);

@@ -4,13 +4,13 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/capability.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <sys/syscall.h>
 #include <unistd.h>
+
+#include "backends/base/net/source.h"
 
 /* ---- errors, in the words of a local copy ---- */
 
@@ -54,70 +54,6 @@ static int fail_archive(const struct tar_walk *walk, struct error *err, const ch
     }
     return error_set(err, ERROR_INTERNAL, "copying %s: %s: %s", walk->share->source, name,
                      reason ? reason : "cannot be written to the archive");
-}
-
-/* ---- permissions ---- */
-
-/* Root passes over permissions by two capabilities. Takes them away from this thread, and gives
- * back (in `before`) what it had. The system call is for one thread only, and needs no library.
- */
-static void lay_down_privilege(struct __user_cap_data_struct before[2])
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    struct __user_cap_data_struct now[2];
-    if (syscall(SYS_capget, &head, now) < 0) {
-        memset(before, 0, 2 * sizeof(*before));
-        return;
-    }
-    memcpy(before, now, sizeof(now));
-    now[0].effective &= ~((1u << CAP_DAC_OVERRIDE) | (1u << CAP_DAC_READ_SEARCH));
-    syscall(SYS_capset, &head, now);
-}
-
-static void take_up_privilege(const struct __user_cap_data_struct before[2])
-{
-    struct __user_cap_header_struct head = {.version = _LINUX_CAPABILITY_VERSION_3};
-    if (before[0].effective) {
-        syscall(SYS_capset, &head, before);
-    }
-}
-
-/* The descriptor is of an O_PATH kind; reading needs a new one, and so the permission to read. */
-static int open_source(const struct share *share, struct error *err)
-{
-    char path[64];
-    struct stat st;
-    const struct tar_walk walk = {.share = share};
-    if (fstat(share->fd, &st) < 0) {
-        return fail(&walk, err, -errno, "opening", "it");
-    }
-    if (!S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode)) {
-        return fail_kind(&walk, err, "it");
-    }
-    snprintf(path, sizeof(path), "/proc/self/fd/%d", share->fd);
-    int fd = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC);
-    if (fd >= 0) {
-        return fd;
-    }
-    if (errno == EACCES || errno == EPERM) {
-        return error_set(err, ERROR_REFUSED,
-                         "the server's user (uid %u) may not read %s: allow it (chmod), or copy "
-                         "something else",
-                         (unsigned)geteuid(), share->source);
-    }
-    return fail(&walk, err, -errno, "opening", "it");
-}
-
-int tar_check(const struct share *share, struct error *err)
-{
-    struct __user_cap_data_struct before[2];
-    lay_down_privilege(before);
-    int fd = open_source(share, err);
-    take_up_privilege(before);
-    if (fd >= 0) {
-        close(fd);
-    }
-    return fd < 0 ? -1 : 0;
 }
 
 /* ---- one entry ---- */
@@ -298,11 +234,11 @@ static int write_open(struct tar_walk *walk, int fd_owned, const char *name, int
 
 int tar_walk(struct tar_walk *walk, struct error *err)
 {
-    struct __user_cap_data_struct before[2];
-    lay_down_privilege(before);
-    int fd = open_source(walk->share, err);
+    struct source_rights before;
+    source_lay_down(&before);
+    int fd = source_open(walk->share, err);
     int r = fd < 0 ? -1 : write_open(walk, fd, walk->options.name, 0, err);
-    take_up_privilege(before);
+    source_take_up(&before);
     if (r == 0 && walk->library.write_close(walk->archive) < ARCHIVE_WARN) {
         r = fail_archive(walk, err, "the end");
     }

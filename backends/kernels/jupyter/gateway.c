@@ -6,7 +6,9 @@
 #include <unistd.h>
 
 #include "backends/base/hex.h"
+#include "backends/base/strings.h"
 #include "backends/kernels/jupyter/jupyter.h"
+#include "backends/kernels/jupyter/server.h"
 #include "backends/kernels/jupyter/tunnel.h"
 
 enum { TOKEN_BYTES = 24, REASON_SIZE = 1024 };
@@ -29,7 +31,7 @@ struct gateway {
     uv_loop_t *loop;
     struct websocket_context *websockets;
     json_t *env;
-    json_int_t data_limit;
+    json_int_t data_limit, disk_limit, processes;
     struct occupant_events events;
     void *data;
     char token[2 * TOKEN_BYTES + 1];
@@ -38,9 +40,10 @@ struct gateway {
     char starting[64];            /* for people */
     json_t *where;
     json_int_t keep_seconds;
-    bool own;     /* as in a container: its keeper is the first process */
-    bool left;    /* the session and its gateway go on */
-    bool another; /* what was sought is not there */
+    bool own;       /* as in a container: its keeper is the first process */
+    bool left;      /* the session and its gateway go on */
+    unsigned looks; /* whether the one that was left still runs something */
+    bool another;   /* what was sought is not there */
     struct tunnel *tunnel;
     struct jupyter_server *server;   /* NULL until it listens */
     struct jupyter_session *session; /* NULL until a worker was wanted */
@@ -177,6 +180,12 @@ static json_t *configuration(const struct gateway *g)
         "JUPYTER_DATA_DIR", OWN_FOLDER "/data", "JUPYTER_RUNTIME_DIR", OWN_FOLDER "/runtime",
         "KG_AUTH_TOKEN", g->token, "PIP_TARGET", "/workspace/.local/cellblock-packages", "port",
         GATEWAY_PORT, "data", g->data_limit);
+    if (config && g->disk_limit > 0) {
+        json_object_set_new(config, "disk", json_integer(g->disk_limit));
+    }
+    if (config && g->processes > 0) {
+        json_object_set_new(config, "processes", json_integer(g->processes));
+    }
     if (config && g->tag) {
         json_object_set_new(config, "keep", json_integer(g->keep_seconds));
     }
@@ -223,10 +232,9 @@ static void on_exit_event(void *data, const struct machine_exit *exit)
     }
 }
 
-static void start_worker(struct occupant *o)
+static void begin_session(struct gateway *g)
 {
     static const struct jupyter_session_events events = {on_started, on_waiting, on_exit_event};
-    struct gateway *g = (struct gateway *)o;
     struct jupyter_session_options options = {
         .workspace = "/workspace", .env = g->env, .tag = g->tag, .where = g->where};
 
@@ -238,6 +246,78 @@ static void start_worker(struct occupant *o)
         jupyter_session_start(g->session);
     } else {
         break_off_in(g, 0, "out of memory");
+    }
+}
+
+/* ---- a run that goes on since its server was killed: nobody would be told how it ends ---- */
+
+static void look(struct gateway *g);
+
+static void on_look_time(uv_timer_t *timer)
+{
+    look(timer->data);
+}
+
+static void call_kernel(struct gateway *g, const char *method, const char *what,
+                        jupyter_answered answered)
+{
+    const char *kernel = json_string_value(json_object_get(g->where, "kernel"));
+    char *id = http_escape(kernel ? kernel : "");
+    char *path = id ? string_format("/api/kernels/%s%s", id, what) : NULL;
+
+    if (path) {
+        jupyter_server_call(g->server, method, path, NULL, GATEWAY_ASK_MS, answered, g);
+    } else {
+        break_off_in(g, 0, "out of memory");
+    }
+    free(path);
+    free(id);
+}
+
+static void on_interrupted(void *data, long status, json_t *body, const struct error *err)
+{
+    struct gateway *g = data;
+
+    (void)status;
+    (void)body;
+    (void)err; /* the next look tells */
+    if (!g->over) {
+        uv_timer_start(&g->timer, on_look_time, GATEWAY_LOOK_MS, 0);
+    }
+}
+
+/* What does not end is waited for as long as any start is. */
+static void on_looked(void *data, long status, json_t *body, const struct error *err)
+{
+    struct gateway *g = data;
+    const char *state = json_string_value(json_object_get(body, "execution_state"));
+
+    (void)status;
+    if (g->over) {
+        return;
+    }
+    if (err || !state || strcmp(state, "busy") != 0 || g->looks == GATEWAY_LOOKS) {
+        begin_session(g); /* which finds out what is wrong */
+    } else if (g->looks++ == 0) {
+        call_kernel(g, "POST", "/interrupt", on_interrupted);
+    } else {
+        uv_timer_start(&g->timer, on_look_time, GATEWAY_LOOK_MS, 0);
+    }
+}
+
+static void look(struct gateway *g)
+{
+    call_kernel(g, "GET", "", on_looked);
+}
+
+static void start_worker(struct occupant *o)
+{
+    struct gateway *g = (struct gateway *)o;
+
+    if (g->where && !g->session) {
+        look(g);
+    } else {
+        begin_session(g);
     }
 }
 
@@ -442,6 +522,8 @@ struct occupant *gateway_new(uv_loop_t *loop, struct byte_stream *stream,
     g->websockets = options->websockets;
     g->env = json_incref(options->env);
     g->data_limit = (json_int_t)(options->memory_mib + GATEWAY_STACKS_MIB) * 1024 * 1024;
+    g->disk_limit = (json_int_t)options->disk_mib * 1024 * 1024;
+    g->processes = (json_int_t)options->processes;
     g->tag = options->tag ? strdup(options->tag) : NULL;
     g->where = json_incref(options->where);
     g->keep_seconds = (json_int_t)options->keep_seconds;

@@ -17,7 +17,9 @@ struct gateway_options {
     struct websocket_context *websockets; /* borrowed */
     json_t *env;                          /* of the kernels, object of strings; borrowed */
     uint64_t memory_mib;                  /* of one process */
-    const char *tag;                      /* as in jupyter.h; NULL: it ends with the stream */
+    uint64_t disk_mib;  /* of all files in /workspace; 0: the place itself holds them to it */
+    unsigned processes; /* of the whole place, with ours; 0: likewise */
+    const char *tag;    /* as in jupyter.h; NULL: it ends with the stream */
     json_t *where; /* the session that is there already, with its gateway; NULL: they are made */
     const char *token;   /* of the gateway; NULL: a new one */
     double keep_seconds; /* with a tag: so long it goes on without a stream */
@@ -32,8 +34,13 @@ struct gateway_options {
 
 enum {
     GATEWAY_PORT = 8888,
-    GATEWAY_READY_MS = 60 * 1000, /* the container runs → the gateway answers */
+    GATEWAY_DISK_STATUS = 97,      /* the stream's process ended so: past disk_mib, */
+    GATEWAY_PROCESSES_STATUS = 98, /* or past processes; it said how many there were */
+    GATEWAY_READY_MS = 60 * 1000,  /* the container runs → the gateway answers */
     GATEWAY_PROBE_MS = 50,
+    GATEWAY_ASK_MS = 5000,
+    GATEWAY_LOOK_MS = 100, /* between two looks whether what was left still runs something */
+    GATEWAY_LOOKS = 100,
     GATEWAY_LOST_MS = 2000,   /* the server is gone: the container's end, which says why, is waited
                                * for */
     GATEWAY_THREADS = 18,     /* that the gateway and an idle kernel have, beyond the code's own */

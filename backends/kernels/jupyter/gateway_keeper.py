@@ -7,7 +7,10 @@ on our stdout, any number of connections over the one stream:
     u32 length (little-endian, of the payload), u8 type, u32 connection, payload
 
     to us     CONFIG  JSON {"argv": [...], "env": {...}, "port": 8888, "data": bytes that a
-                      process may have}: once, first. With "keep": seconds, the end of stdin is
+                      process may have}: once, first. With "disk": bytes that all files of the
+                      workspace may have, and "processes": how many there may be, where nobody
+                      else holds them to that: past it we end everything, with a status of our
+                      own and words. With "keep": seconds, the end of stdin is
                       not ours, and the gateway waits so long for another keeper; without "argv",
                       we are that one: the gateway listens already, and we only carry bytes.
                       "first": the first process is a keeper
@@ -50,6 +53,10 @@ PIECE = 1 << 16
 QUEUE = 4 << 20  # of frames that wait for stdout: past it nothing is read from the gateway
 READY_POLL = 0.02
 KILL_ROUNDS = 50
+WORKSPACE = "/workspace"
+DISK_STATUS, PROCESSES_STATUS = 97, 98  # as in gateway.h
+WATCH = 0.5  # seconds between two looks at the limits
+WALK_BUDGET = 0.01  # seconds of adding files up, before others have their turn
 QUICKACK = getattr(socket, "TCP_QUICKACK", None)
 
 
@@ -149,6 +156,8 @@ class Keeper:
         self.until = None  # stdin has ended: then we end as well
         self.ready = False
         self.stdout_watched = False
+        self.limits = None
+        self.next_look = 0.0
 
     def full(self):
         """Does more wait for stdout than is good?"""
@@ -221,12 +230,24 @@ class Keeper:
 
     def patience(self):
         """How long to wait for something to happen; nothing is forever."""
+        if not self.ready:
+            rest = READY_POLL
+        elif self.limits:
+            rest = max(0, self.next_look - time.monotonic())
+        else:
+            rest = None
         if self.until is None:
-            return None if self.ready else READY_POLL
-        rest = self.until - time.monotonic()
-        if rest <= 0:
+            return rest
+        left = self.until - time.monotonic()
+        if left <= 0:
             leave(0)
-        return rest if self.ready else READY_POLL
+        return left if rest is None else min(left, rest)
+
+    def hold(self):
+        """Looks at the limits when it is time."""
+        if self.limits and time.monotonic() >= self.next_look:
+            done = self.limits.look()
+            self.next_look = time.monotonic() + (WATCH if done else WALK_BUDGET * 4)
 
     def take(self, kind, number, payload):
         """One frame."""
@@ -316,6 +337,12 @@ class Keeper:
         except OSError as error:
             leave(1, "%s: %s" % (config["argv"][0], error.strerror))
         resource.prlimit(self.gateway.pid, resource.RLIMIT_DATA, (config["data"],) * 2)
+        disk, processes = config.get("disk", 0), config.get("processes", 0)
+        if disk:
+            # One file stays a little below all of them: who writes it sees an error.
+            resource.prlimit(self.gateway.pid, resource.RLIMIT_FSIZE, (disk - disk // 64,) * 2)
+        if disk or processes:
+            self.limits = Limits(disk, processes)
 
     def look(self):
         """Is the gateway there, does it listen? Children of nobody are taken in."""
@@ -365,6 +392,7 @@ class Keeper:
                     self.on_connection(key.data, mask)
             if not self.ready:
                 self.look()
+            self.hold()
 
     def on_connection(self, connection, mask):
         """A socket is ready; a broken one is dropped."""
@@ -374,6 +402,54 @@ class Keeper:
             connection.on_event(mask)
         except OSError:
             self.drop(connection)
+
+
+class Limits:
+    """What all processes together may take, where nobody else looks."""
+
+    def __init__(self, disk, processes):
+        self.disk = disk
+        self.processes = processes
+        self.walk = None
+        self.bytes = 0
+
+    def look(self):
+        """One look, or a part of one: is it done? Past a limit everything ends."""
+        if self.processes:
+            count = sum(name.isdigit() for name in os.listdir("/proc"))
+            if count > self.processes:
+                leave(PROCESSES_STATUS, "there were %d processes, and the limit is %d"
+                      % (count, self.processes))
+        if not self.disk:
+            return True
+        if self.walk is None:
+            self.bytes, self.walk = 0, self.add_up([WORKSPACE])
+        for _ in self.walk:
+            return False
+        self.walk = None
+        if self.bytes > self.disk:
+            leave(DISK_STATUS, "the files had %d MiB, and the limit is %d MiB"
+                  % (self.bytes >> 20, self.disk >> 20))
+        return True
+
+    def add_up(self, folders):
+        """The blocks of all files below, of this file system; pauses when its time is over."""
+        end = time.monotonic() + WALK_BUDGET
+        device = os.stat(folders[0]).st_dev if os.path.isdir(folders[0]) else None
+        while folders:
+            try:
+                with os.scandir(folders.pop()) as found:
+                    for entry in found:
+                        told = entry.stat(follow_symlinks=False)
+                        if told.st_dev == device:
+                            self.bytes += told.st_blocks * 512 // max(1, told.st_nlink)
+                            if entry.is_dir(follow_symlinks=False):
+                                folders.append(entry.path)
+                        if time.monotonic() > end:
+                            yield
+                            end = time.monotonic() + WALK_BUDGET
+            except OSError:
+                pass  # it is gone
 
 
 def kill_all(spared):

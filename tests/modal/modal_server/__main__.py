@@ -18,10 +18,11 @@ from grpclib.server import Server
 from modal_proto import api_pb2, task_command_router_pb2
 
 from .cells import PYTHON, Tools
-from .control import TOKEN_ID, TOKEN_SECRET, Control, Mounts, World
+from .control import TOKEN_ID, TOKEN_SECRET, Control, World
 from .door import Door
 from .faults import Faults
 from .images import Images
+from .mounts import Mounts
 from .router import Router
 from .rpc import Details, Service
 from .sandboxes import Sandboxes

@@ -1,8 +1,9 @@
 """The first process of a sandbox: starts what the server asks for and tells how it ended.
 
 Run by the system's Python, with nothing but the standard library. Its only way out is a socket of
-packets (its number is the argument). In: {"op": "exec" | "connect" | "kill", "id": …}; descriptors
-come along. Out: started, failed, exited, connected (with the connection).
+packets (its number is the argument). In: {"op": "exec" | "connect" | "listen" | "kill", "id": …};
+descriptors come along. Out: started, failed, exited, connected (with the connection), listening
+(with the listener).
 """
 
 import array
@@ -81,6 +82,14 @@ class Agent:
                 self.say([connection.fileno()], op="connected", id=words["id"])
         except OSError as problem:
             self.say(op="connected", id=words["id"], text=str(problem))
+
+    def on_listen(self, words, _fds):
+        """A listener on a port of the sandbox, handed to the server."""
+        try:
+            with socket.create_server(("127.0.0.1", words["port"])) as listener:
+                self.say([listener.fileno()], op="listening", id=words["id"])
+        except OSError as problem:
+            self.say(op="listening", id=words["id"], text=str(problem))
 
     def reap(self):
         """Tells of those that have ended."""

@@ -87,6 +87,7 @@ class Cell:
         self._channel = None
         self._waiting = {}  # id: future of its start or connection
         self._exits = {}  # id: function for its status
+        self._asked = 0
 
     def _words(self, fd):
         words = ["bwrap", "--die-with-parent", "--unshare-pid", "--unshare-ipc", "--unshare-uts",
@@ -196,11 +197,18 @@ class Cell:
 
     async def connect(self, port):
         """A connected socket to a port inside, or CellError."""
-        name = f"connect-{port}-{id(object())}-{len(self._waiting)}"
-        fd = await self._ask({"op": "connect", "id": name, "port": port})
-        connection = socket.socket(fileno=fd)
-        connection.setblocking(False)
-        return connection
+        return await self._socket("connect", port)
+
+    async def listen(self, port):
+        """A listener on a port inside, or CellError."""
+        return await self._socket("listen", port)
+
+    async def _socket(self, op, port):
+        self._asked += 1
+        fd = await self._ask({"op": op, "id": f"{op}-{self._asked}", "port": port})
+        made = socket.socket(fileno=fd)
+        made.setblocking(False)
+        return made
 
     def kill(self, name, number=signal.SIGKILL):
         """A signal to one exec's session."""

@@ -1,8 +1,6 @@
 """The control plane's plain objects: environments, apps, secrets, volumes, mounts, blobs."""
 
 import asyncio
-import hashlib
-import os
 import shutil
 import time
 from dataclasses import dataclass, field
@@ -15,6 +13,7 @@ from . import ids
 from .images import VERSION
 from .rpc import fail, missing
 
+PROXY_ID = "pr-Tests0123456789abcdefg"
 MAIN = "main"  # the environment whose name may be left out
 TOKEN_ID, TOKEN_SECRET = "ak-cellblocktests", "as-cellblocktests"
 # What asks for the token that AuthTokenGet gives out; the first generation's calls don't.
@@ -44,6 +43,8 @@ class World:
         self.tokens = tokens
         self.environments = {MAIN}
         self.apps, self.secrets, self.volumes, self.shares = {}, {}, {}, {}
+        # Made by hand at the service, so there is one.
+        self.proxies = {PROXY_ID: Thing(PROXY_ID, "a-proxy")}
         self.mounts = None
         self._tasks = set()
 
@@ -177,6 +178,13 @@ class Control:
         return api_pb2.SecretGetInfoResponse(
             metadata=api_pb2.SecretMetadata(name=thing.name, keys=list(thing.content)))
 
+    async def ProxyGet(self, request, _call):
+        """A proxy by its name."""
+        thing = find(self.world.proxies, request.name,
+                     self.world.environment(request.environment_name))
+        return api_pb2.ProxyGetResponse(proxy=api_pb2.Proxy(
+            name=request.name, proxy_id=thing.id if thing else missing("proxy", request.name)))
+
     async def SecretDelete(self, request, _call):
         """Takes it away."""
         self._get("secret", self.world.secrets, request.secret_id)
@@ -236,81 +244,3 @@ class Control:
         shutil.rmtree(thing.content)
         del self.world.shares[thing.id]
         return Empty()
-
-
-class Mounts:
-    """Files by their SHA-256, lists of files, and blobs, which come and go over plain HTTP."""
-
-    def __init__(self, world, url):
-        self.world = world
-        self.url = url  # of the door
-        self.files = world.base / "files"
-        self.blobs = world.base / "blobs"
-        self.all = {}  # id: [MountFile]
-        self._by_content = {}
-        for folder in (self.files, self.blobs):
-            folder.mkdir()
-
-    def blob(self, name):
-        """The file of a blob; its name is one that was given out."""
-        if not name.startswith("bl-") or "/" in name:
-            missing("blob", name)
-        return self.blobs / name
-
-    async def BlobCreate(self, request, _call):
-        """Where to put so many bytes."""
-        name = ids.short("bl")
-        (self.blobs / f"{name}.sha256").write_text(request.content_sha256_base64, encoding="ascii")
-        return api_pb2.BlobCreateResponse(blob_id=name, upload_url=f"{self.url}/blob/{name}")
-
-    async def BlobGet(self, request, _call):
-        """Where to get them."""
-        if not self.blob(request.blob_id).exists():
-            missing("blob", request.blob_id)
-        return api_pb2.BlobGetResponse(download_url=f"{self.url}/blob/{request.blob_id}")
-
-    async def MountBatchedCheckExistence(self, request, _call):
-        """Which of them are not here yet."""
-        wanted = [name for name in request.sha256_hex_hashes if not (self.files / name).exists()]
-        return api_pb2.MountBatchedCheckExistenceResponse(missing_sha256_hex_hashes=wanted)
-
-    async def MountPutFile(self, request, _call):
-        """A file, or only the question whether it is here."""
-        digest = request.sha256_hex
-        if len(digest) != 64 or set(digest) - set("0123456789abcdef"):
-            fail(Status.INVALID_ARGUMENT, f"{digest!r} is no SHA-256")
-        kind = request.WhichOneof("data_oneof")
-        if kind:
-            data = (request.data if kind == "data"
-                    else self.blob(request.data_blob_id).read_bytes())
-            if hashlib.sha256(data).hexdigest() != digest:
-                fail(Status.INVALID_ARGUMENT, "the data has another SHA-256")
-            (self.files / digest).write_bytes(data)
-        return api_pb2.MountPutFileResponse(exists=(self.files / digest).exists())
-
-    async def MountGetOrCreate(self, request, _call):
-        """A list of files that are all here."""
-        if request.deployment_name and not request.files:
-            found = self._by_content.get(request.deployment_name)
-            return api_pb2.MountGetOrCreateResponse(
-                mount_id=found or missing("mount", request.deployment_name))
-        for file in request.files:
-            if not (self.files / file.sha256_hex).exists():
-                missing("file", file.filename)
-        name = ids.short("mo")
-        self.all[name] = list(request.files)
-        if request.deployment_name:
-            self._by_content[request.deployment_name] = name
-        content = "".join(sorted(f"{f.filename}{f.sha256_hex}" for f in request.files))
-        checksum = hashlib.sha256(content.encode()).hexdigest()
-        return api_pb2.MountGetOrCreateResponse(
-            mount_id=name, handle_metadata=api_pb2.MountHandleMetadata(
-                content_checksum_sha256_hex=checksum))
-
-    def write(self, name, folder):
-        """Copies a mount's files below a folder."""
-        for file in self.all.get(name) or missing("mount", name):
-            path = folder / os.path.normpath("/" + file.filename).lstrip("/")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(self.files / file.sha256_hex, path)
-            path.chmod((file.mode or 0o644) & 0o555)

@@ -1,6 +1,5 @@
 """The door for tests (see faults.py) and the place where blobs are put and got, over HTTP."""
 
-import base64
 import contextlib
 import hashlib
 
@@ -31,7 +30,9 @@ class Door:
         app.add_routes([
             web.get("/state", self.state), web.post("/fault", self.fault),
             web.post("/set", self.set), web.post("/reset", self.reset), web.post("/end", self.end),
-            web.put("/blob/{name}", self.put), web.get("/blob/{name}", self.get)])
+            web.put("/blob/{name}", self.put), web.get("/blob/{name}", self.get),
+            web.put("/blob/{name}/part/{number}", self.part),
+            web.post("/blob/{name}/complete", self.complete)])
         self._runner = web.AppRunner(app, access_log=None)
         await self._runner.setup()
         site = web.TCPSite(self._runner, "127.0.0.1", 0)
@@ -53,6 +54,7 @@ class Door:
             "faults": faults.waiting, "apps": [vars(one) for one in world.apps.values()],
             "volumes": [{"id": one.id, "name": one.name, "beats": one.beats,
                          "folder": str(one.content)} for one in world.volumes.values()],
+            "mounts": world.mounts.describe(),
             "secrets": [{"id": one.id, "name": one.name, "keys": list(one.content)}
                         for one in world.secrets.values()]})
 
@@ -92,14 +94,47 @@ class Door:
         except GRPCError as problem:
             raise web.HTTPNotFound from problem
 
+    async def _come(self, name, request, needs_type):
+        """What came over HTTP, and what is to go wrong with its answer."""
+        fault = self.world.faults.over_http(name)
+        if request.content_length is None:  # as S3: no chunks of any length
+            raise web.HTTPLengthRequired
+        if needs_type != (request.headers.get("Content-Type") == "application/octet-stream"):
+            raise web.HTTPForbidden(text="SignatureDoesNotMatch: Content-Type")
+        data = await request.read()
+        if fault.get("what") == "status":
+            return data, web.Response(status=fault.get("status", 503), text="SlowDown")
+        return data, web.Response(headers={"ETag": '"0"'}) if fault else None
+
     async def put(self, request):
         """A blob."""
-        path, data = self._blob(request), await request.read()
-        expected = path.with_name(f"{path.name}.sha256").read_text(encoding="ascii")
-        if base64.b64encode(hashlib.sha256(data).digest()).decode() != expected:
-            raise web.HTTPBadRequest(text="another SHA-256")
-        path.write_bytes(data)
-        return web.Response(headers={"ETag": hashlib.md5(data).hexdigest()})
+        self._blob(request)
+        data, wrong = await self._come("BlobPut", request, True)
+        return wrong or self._answer(lambda: self.world.mounts.take(request.match_info["name"],
+                                                                    data))
+
+    async def part(self, request):
+        """A part of one."""
+        self._blob(request)
+        data, wrong = await self._come("BlobPut", request, False)
+        self.world.mounts.parts[request.match_info["name"]][
+            int(request.match_info["number"])] = data
+        return wrong or web.Response(headers={"ETag": f'"{hashlib.md5(data).hexdigest()}"'})
+
+    async def complete(self, request):
+        """All of its parts."""
+        self._blob(request)
+        text, wrong = await self._come("BlobComplete", request, False)
+        return wrong or self._answer(lambda: self.world.mounts.complete(
+            request.match_info["name"], text.decode()), "<Result><ETag>{}</ETag></Result>")
+
+    @staticmethod
+    def _answer(take, text=""):
+        try:
+            etag = take()
+        except ValueError as problem:
+            raise web.HTTPBadRequest(text=str(problem)) from problem
+        return web.Response(headers={"ETag": f'"{etag}"'}, text=text.format(etag))
 
     async def get(self, request):
         """A blob."""

@@ -24,15 +24,22 @@ up by it. `times` (1; 0 is for ever) and `skip` (0: so many calls pass first) sa
     "trailers"      the stream's end without a grpc-status, or with `status` as its text
     "garbage"       a message that is no protobuf
 
+and, for "BlobPut" (and "BlobComplete"), which come over HTTP,
+
+    "status"        the answer has `status` (503)
+    "etag"          the answer's checksum is another
+
 Settings: `auth_seconds`, `router_seconds` (how long tokens live), `skew` (seconds added to the
 server's clock), `idempotency` (true: a key's second call gets the first one's reply), `quota` (how
 many sandboxes may run; -1 any), `image` ("" or the text that the next builds fail with),
 `image_seconds` (how long a build takes), `create_seconds`, `router` (false: it listens no more),
-`schedule_seconds` (a V1 sandbox has no task id before), `chunk` (bytes of a stream's messages).
+`schedule_seconds` (a V1 sandbox has no task id before), `chunk` (bytes of a stream's messages),
+`stores` (addresses for each blob), `part_bytes` (0, or a blob goes in parts of so many).
 
-State: {"sandboxes": […], "images": […], "volumes": […], "secrets": […], "calls": {RPC: count},
-"log": [{"rpc", "metadata"}…], "connections": n}. A sandbox has id, name, task, tags, app, status,
-definition (as JSON), env, execs ([{id, argv, pid, status}]), processes (host pids).
+State: {"sandboxes": […], "images": […], "volumes": […], "secrets": […], "mounts": {ID: [files]},
+"calls": {RPC: count}, "log": [{"rpc", "metadata"}…], "connections": n}. A sandbox has id, name,
+task, tags, app, status, definition (as JSON), env, execs ([{id, argv, pid, status}]), tunnels
+({port: [port of this machine, encrypted]}), processes (host pids).
 """
 
 import asyncio
@@ -44,7 +51,7 @@ from modal_proto import api_pb2
 
 DEFAULTS = {"auth_seconds": 1200, "router_seconds": 600, "skew": 0.0, "idempotency": True,
             "quota": -1, "image": "", "image_seconds": 0.0, "create_seconds": 0.0, "router": True,
-            "schedule_seconds": 0.0, "chunk": 65536}
+            "schedule_seconds": 0.0, "chunk": 65536, "stores": 1, "part_bytes": 0}
 KEPT = ("x-modal", "x-idempotency", "x-retry", "x-throttle", "user-agent", "authorization")
 LOGGED = 2000  # calls
 
@@ -84,7 +91,7 @@ class Faults:
 
     def add(self, words):
         """A fault, as the door got it."""
-        if words["what"] not in WHATS:
+        if words["what"] not in WHATS and words["what"] not in OVER_HTTP:
             raise KeyError(words["what"])
         self.waiting.append({"times": 1, "skip": 0, "when": "before", "bytes": 0, **words})
 
@@ -98,9 +105,14 @@ class Faults:
         self.log.append({"rpc": call.name, "metadata": kept})
         del self.log[:-LOGGED]
 
-    def _take(self, call, when, streamed=None):
+    def over_http(self, name):
+        """Notes a request of the blobs' store: what is to go wrong with it, or {}."""
+        self.calls[name] = self.calls.get(name, 0) + 1
+        return self._take(name, "before") or {}
+
+    def _take(self, name, when, streamed=None):
         for fault in self.waiting:
-            if fault["rpc"] not in ("*", call.name) or fault["when"] != when:
+            if fault["rpc"] not in ("*", name) or fault["when"] != when:
                 continue
             if (streamed is None) != (not fault["bytes"]):
                 continue
@@ -117,17 +129,17 @@ class Faults:
 
     async def before(self, call):
         """What happens to a call before its effect."""
-        if fault := self._take(call, "before"):
+        if fault := self._take(call.name, "before"):
             await self._do(fault, call)
 
     async def after(self, call):
         """What happens to it instead of its answer."""
-        if fault := self._take(call, "after"):
+        if fault := self._take(call.name, "after"):
             await self._do(fault, call)
 
     async def during(self, call, reply):
         """What happens to a stream before this message is sent."""
-        if fault := self._take(call, "before", call.sent + reply.ByteSize()):
+        if fault := self._take(call.name, "before", call.sent + reply.ByteSize()):
             await self._do(fault, call)
 
     async def _do(self, fault, call):
@@ -194,6 +206,7 @@ class Faults:
         raise asyncio.CancelledError
 
 
+OVER_HTTP = ("status", "etag")
 WHATS = {"error": Faults._error, "expired": Faults._expired, "hang": Faults._hang,
          "reset": Faults._reset, "goaway": Faults._goaway, "close": Faults._close,
          "half": Faults._half, "huge": Faults._huge, "trailers": Faults._trailers,

@@ -24,6 +24,13 @@ VERSION = "2025.06"
 MODULES = {"scikit-learn": "sklearn", "pillow": "PIL", "jupyter-kernel-gateway": "kernel_gateway",
            "jupyter-server": "jupyter_server", "pyyaml": "yaml", "bash-kernel": "bash_kernel",
            "ipython": "IPython"}
+PRIVATE = "private.example/"  # images of this registry are there for those with its secret
+REGISTRY_AUTH = {
+    api_pb2.REGISTRY_AUTH_TYPE_AWS: ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION"),
+    api_pb2.REGISTRY_AUTH_TYPE_GCP: ("SERVICE_ACCOUNT_JSON",),
+    api_pb2.REGISTRY_AUTH_TYPE_STATIC_CREDS: ("REGISTRY_USERNAME", "REGISTRY_PASSWORD"),
+}
+UNAUTHORIZED = "pull access denied for {name}: unauthorized: authentication required"
 PIP_FAILS = """\
 ERROR: Could not find a version that satisfies the requirement {name} (from versions: none)
 ERROR: No matching distribution found for {name}
@@ -141,6 +148,9 @@ class Images:
         for number, command in enumerate(image.commands, 1):
             self._say(image, f"Step {number}/{len(image.commands)} : {command}\n")
             missing_one = await self._lacks(command)
+            if not self._may_fetch(image, command):
+                reason = UNAUTHORIZED.format(name=command.split()[1])
+                break
             if missing_one:
                 self._say(image, PIP_FAILS.format(name=missing_one))
                 reason = reason or f"Image build terminated with exit code 1 in: {command}"
@@ -154,6 +164,14 @@ class Images:
             self._say(image, f"Built image {image.id}\n")
             result = Result(status=Result.GENERIC_STATUS_SUCCESS)
         self._finish(image, result)
+
+    def _may_fetch(self, image, command):
+        """With the secret's variables for the kind that was said."""
+        if not command.startswith(f"FROM {PRIVATE}"):
+            return True
+        secret = self.world.secrets.get(image.registry.secret_id)
+        wanted = REGISTRY_AUTH.get(image.registry.registry_auth_type)
+        return bool(secret and wanted and set(wanted) <= set(secret.content))
 
     def _copy(self, image, mount, target):
         root = self.folder / image.id

@@ -1,6 +1,7 @@
 """The task command router: execs with streams by offset, snapshots, the entrypoint's streams."""
 
 import asyncio
+import time
 
 from grpclib import Status
 from modal_proto import task_command_router_pb2 as router_pb2
@@ -152,7 +153,10 @@ class Router:
         from .cells import CellError
         sandbox = self._sandbox(request, call)
         probe, number = sandbox.definition.readiness_probe, 0
+        end = time.monotonic() + (request.timeout or 300)
         while not sandbox.result:
+            if time.monotonic() > end:
+                fail(Status.DEADLINE_EXCEEDED, "the sandbox is not ready")
             number += 1
             kind = probe.WhichOneof("probe_oneof")
             if kind == "tcp_port":
@@ -169,6 +173,8 @@ class Router:
             else:
                 break
             await asyncio.sleep((probe.interval_ms or 100) / 1000)
+        if sandbox.result:
+            fail(Status.NOT_FOUND, GONE)
         return router_pb2.SandboxWaitUntilReadyTcrResponse(ready_at=sandbox.made)
 
     # Snapshots

@@ -13,7 +13,7 @@ from modal_proto import api_pb2
 from . import cells, ids, memory
 from .execs import Exec
 from .rpc import fail, missing
-from .tunnels import HOST, Tunnels
+from .tunnels import HOST, Relays, Tunnels
 
 Result = api_pb2.GenericResult
 Network = api_pb2.NetworkAccess
@@ -79,8 +79,13 @@ class Sandbox:
         self._timers.append(self.world.spawn(self._watch()))
         if self.cell.limit.watched:
             self._timers.append(self.world.spawn(self._watch_memory()))
-        self.tunnels = Tunnels(self.cell, self.world.authority, self.touch)
-        for port in self.definition.open_ports.ports:
+        definition = self.definition
+        self.tunnels = Tunnels(self.cell, self.world.authority, self.touch,
+                               definition.inbound_cidr_allowlist)
+        if definition.open_ports.ports and self._reaches():
+            own = [port.port for port in definition.open_ports.ports]
+            self._timers.append(self.world.spawn(Relays(self.cell, own).follow()))
+        for port in definition.open_ports.ports:
             await self.tunnels.listen(port.port, not port.unencrypted,
                                       port.tunnel_type == api_pb2.TUNNEL_TYPE_H2)
 
@@ -118,8 +123,12 @@ class Sandbox:
 
     def _open(self):
         """Does it see this machine's network? One with tunnels has loopback ports of its own."""
+        return self._reaches() and not self.definition.open_ports.ports
+
+    def _reaches(self):
+        """May it reach this machine?"""
         access = self.network
-        if access.network_access_type == Network.BLOCKED or self.definition.open_ports.ports:
+        if access.network_access_type == Network.BLOCKED:
             return False
         if access.network_access_type == Network.ALLOWLIST:
             return any(cidr.startswith(("127.", "0.0.0.0/0")) for cidr in access.allowed_cidrs)
@@ -161,7 +170,12 @@ class Sandbox:
         """The variables of a process."""
         return {"PATH": cells.PATH, "HOME": "/root", "LANG": "C.UTF-8", "SHELL": "/bin/bash",
                 "MODAL_SANDBOX_ID": self.id, "MODAL_TASK_ID": self.task, **self.image.env,
-                **self.env, **more}
+                **self._identity(), **self.env, **more}
+
+    def _identity(self):
+        if not self.definition.include_oidc_identity_token:
+            return {}
+        return {"MODAL_IDENTITY_TOKEN": self.world.tokens.make("identity", sandbox_id=self.id)}
 
     async def exec(self, name, argv, env, cwd, **options):
         """Starts a process in it."""
@@ -299,6 +313,7 @@ class Sandbox:
                 "env": self.env, "generation": self.generation,
                 "definition": MessageToDict(self.definition, preserving_proto_field_name=True),
                 "network": MessageToDict(self.network, preserving_proto_field_name=True),
+                "tunnels": self.tunnels.open if self.tunnels else {},
                 "root": str(self.root), "execs": [e.describe() for e in self.execs.values()],
                 "processes": memory.descendants(self.cell.process.pid) if self.cell and
                 self.cell.process and self.result is None else []}

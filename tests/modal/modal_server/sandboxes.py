@@ -1,6 +1,7 @@
 """The control plane's sandboxes, of both generations: V2's methods are those of V1 and a little."""
 
 import asyncio
+import ipaddress
 import shutil
 import time
 
@@ -73,10 +74,21 @@ class Sandboxes:
         faults = self.world.faults
         if app not in self.world.apps:
             missing("app", app)
+        for mount in definition.mount_ids:
+            if mount not in self.world.mounts.all:
+                missing("mount", mount)
         access = definition.network_access
         if access.network_access_type == Network.BLOCKED and (
-                definition.open_ports.ports or access.allowed_cidrs):
+                definition.open_ports.ports or access.allowed_cidrs
+                or definition.inbound_cidr_allowlist):
             fail(Status.INVALID_ARGUMENT, "ports or an allowlist with a blocked network")
+        for cidr in definition.inbound_cidr_allowlist:
+            try:
+                ipaddress.ip_network(cidr)
+            except ValueError:
+                fail(Status.INVALID_ARGUMENT, f"{cidr!r} is no range of addresses")
+        if definition.proxy_id and definition.proxy_id not in self.world.proxies:
+            missing("proxy", definition.proxy_id)
         if definition.workdir and not definition.workdir.startswith("/"):
             fail(Status.INVALID_ARGUMENT, "workdir must be absolute")
         if not 0 < definition.timeout_secs <= LONGEST:

@@ -35,7 +35,7 @@ class Tokens:
         self._count += 1
         now = time.time() + self.skew
         body = {"iss": "modal", "aud": kind, "iat": int(now), "nth": self._count,
-                "exp": int(now + self.seconds[kind]), **claims}
+                "exp": int(now + self.seconds.get(kind, 3600)), **claims}
         words = ".".join(_encode(json.dumps(part).encode("ascii"))
                          for part in ({"alg": "HS256", "typ": "JWT"}, body))
         return f"{words}.{self._sign(words)}"

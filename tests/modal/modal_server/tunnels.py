@@ -59,8 +59,9 @@ def _certificate(subject, issuer, key):
 class Tunnels:
     """The listeners of one sandbox; `touched()` is called when somebody uses one."""
 
-    def __init__(self, cell, authority, touched):
+    def __init__(self, cell, authority, touched, allowed=()):
         self.cell = cell
+        self.allowed = [ipaddress.ip_network(one) for one in allowed]  # any when empty
         self.authority = authority
         self.touched = touched
         self.open = {}  # container port: (port, encrypted)
@@ -81,6 +82,10 @@ class Tunnels:
         self.open[port] = (server.sockets[0].getsockname()[1], encrypted)
 
     async def _serve(self, port, reader, writer):
+        peer = ipaddress.ip_address(writer.get_extra_info("peername")[0])
+        if self.allowed and not any(peer in one for one in self.allowed):
+            writer.transport.abort()
+            return
         task = asyncio.current_task()
         self._tasks.add(task)
         self.touched()
@@ -105,6 +110,59 @@ class Tunnels:
             server.close()
         for task in self._tasks:
             task.cancel()
+
+
+class Relays:
+    """This machine's network for a sandbox that has loopback ports of its own: whatever listens on
+    this machine's loopback is listened for in the sandbox, too, and its connections are passed on.
+    """
+
+    def __init__(self, cell, left_out):
+        self.cell = cell
+        self.known = set(left_out)
+        self._servers = []
+        self._tasks = set()
+
+    async def follow(self):
+        """Looks for new listeners until it is cancelled."""
+        try:
+            while True:
+                for port in listened_on() - self.known:
+                    self.known.add(port)
+                    with contextlib.suppress(CellError, OSError):
+                        self._servers.append(await asyncio.start_server(
+                            lambda r, w, port=port: self._serve(port, r, w),
+                            sock=await self.cell.listen(port)))
+                await asyncio.sleep(0.2)
+        finally:
+            for server in self._servers:
+                server.close()
+            for task in self._tasks:
+                task.cancel()
+
+    async def _serve(self, port, reader, writer):
+        task = asyncio.current_task()
+        self._tasks.add(task)
+        with contextlib.suppress(OSError, asyncio.CancelledError):
+            outside = await asyncio.open_connection("127.0.0.1", port)
+            pumps = [asyncio.ensure_future(_pump(reader, outside[1])),
+                     asyncio.ensure_future(_pump(outside[0], writer))]
+            try:
+                await asyncio.wait(pumps)
+            finally:
+                for pump in pumps:
+                    pump.cancel()
+                outside[1].close()
+        writer.close()
+        self._tasks.discard(task)
+
+
+def listened_on():
+    """The TCP ports that somebody listens on at this machine's loopback."""
+    with open("/proc/net/tcp", encoding="ascii") as file:
+        rows = [line.split() for line in file.readlines()[1:]]
+    return {int(row[1].partition(":")[2], 16) for row in rows
+            if row[3] == "0A" and row[1].partition(":")[0] in ("0100007F", "00000000")}
 
 
 async def _pump(reader, writer):
