@@ -559,6 +559,9 @@ static void memory_is_kept_where_the_service_can(void **state)
     set_list(&t.env.network_file_systems, "[{\"name\": \"n\", \"dest\": \"/n\"}]");
     assert_refused(&t.env, ERROR_INVALID, "not with network_file_systems");
     set_list(&t.env.network_file_systems, "[]");
+    set_list(&t.env.sandbox_command, "[\"db\"]");
+    assert_refused(&t.env, ERROR_INVALID, "not with sandbox_command");
+    set_list(&t.env.sandbox_command, "[]");
     t.env.kernel = KERNEL_JUPYTER;
     assert_refused(&t.env, ERROR_INVALID, "jupyter");
     t.env.kernel = KERNEL_RUNNER;
