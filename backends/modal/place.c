@@ -214,9 +214,7 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     } else {
         place->base.lacks = CAP_KERNELSPECS;
     }
-    if (!place->memory) {
-        place->base.lacks |= CAP_SNAPSHOT_MEMORY;
-    }
+    place->base.lacks |= place->memory ? CAP_REATTACH : CAP_SNAPSHOT_MEMORY;
     (void)snprintf(place->server, sizeof(place->server), "%016llx", (unsigned long long)random);
     crates_init(&place->crates, &crates_ops, &place->base);
     *ret = &place->base;
