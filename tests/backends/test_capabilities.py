@@ -76,6 +76,7 @@ def test_a_snapshot(box):
 
 @pytest.mark.lacking("snapshot_memory")
 def test_a_snapshot_with_variables(box):
+    assert box.value("1 + 1") == "2"
     result = box.call("create_snapshot", memory=True)
     assert result.is_error, result
     assert any(word in result.text() for word in ("modal", '"memory_snapshots": true')), result

@@ -213,7 +213,8 @@ VARIANTS = (
     # gateway's start takes seconds of a processor: a pool of one, as two more would be thrown
     # away at the end of each server.
     Variant("modal-jupyter", "modal", environment=MODAL_JUPYTER, engine="modal",
-            prepare=on_modal, plain_user=False, lacks=frozenset({"exit_status", "snapshot_memory"})),
+            prepare=on_modal, plain_user=False,
+            lacks=frozenset({"exit_status", "snapshot_memory"})),
     Variant("modal-tunnel", "modal", environment={**MODAL_JUPYTER, "network": "all"},
             engine="modal", prepare=on_modal, plain_user=False, files=REACHED,
             lacks=frozenset({"exit_status", "snapshot_memory"})),
