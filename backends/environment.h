@@ -90,6 +90,7 @@ enum setting {
     SETTING_SANDBOX_COMMAND = 1ull << 42,
     SETTING_UNENCRYPTED_PORTS = 1ull << 43,
     SETTING_SNAPSHOT = 1ull << 44,
+    SETTING_MEMORY_SNAPSHOTS = 1ull << 45,
 };
 
 struct environment {
@@ -98,11 +99,12 @@ struct environment {
     char *backend;  /* a registry row's name, aliases resolved */
     uint64_t given; /* of enum setting: those that were given outright */
     enum kernel_choice kernel;
-    bool own_server; /* jupyter: starts a server of its own (alias local-jupyter) */
-    char *snapshot;  /* what its sandboxes begin with, which has what `image`, `packages` and so on
-                      * name: an id at the backend (CAP_SNAPSHOT). Only of an environment that was
-                      * derived for a session; NULL: none */
-    char *image;     /* docker: what runs, or with the jupyter kernel what is built upon */
+    bool memory_snapshots; /* modal: sandboxes are made so that their memory can be kept */
+    bool own_server;       /* jupyter: starts a server of its own (alias local-jupyter) */
+    char *snapshot; /* what its sandboxes begin with, which has what `image`, `packages` and so on
+                     * name: an id at the backend (CAP_SNAPSHOT). Only of an environment that was
+                     * derived for a session; NULL: none */
+    char *image;    /* docker: what runs, or with the jupyter kernel what is built upon */
     json_t *packages, *apt_packages; /* arrays of strings; never NULL. Of an image that is built */
     double cpu;                      /* processors, 0: no limit of our own */
     char *runtime;                   /* docker: an OCI runtime the engine knows ("runsc"); modal:

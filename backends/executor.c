@@ -335,12 +335,12 @@ void executor_close(struct executor *e, executor_done done, void *data)
 const char *capability_name(unsigned index, enum capability *ret)
 {
     static const char *const names[] = {
-        "stateful",     "ephemeral",    "shell",         "copy",          "mount",
-        "mount_write",  "cloud",        "stdin",         "network_none",  "network_all",
-        "memory_limit", "disk_limit",   "process_limit", "interrupt",     "exit_status",
-        "keeps_files",  "kernelspecs",  "usage",         "files",         "commands",
-        "signal",       "stdin_stream", "reattach",      "network_hosts", "stdin_code",
-        "snapshot",     "mount_copy",
+        "stateful",     "ephemeral",    "shell",           "copy",          "mount",
+        "mount_write",  "cloud",        "stdin",           "network_none",  "network_all",
+        "memory_limit", "disk_limit",   "process_limit",   "interrupt",     "exit_status",
+        "keeps_files",  "kernelspecs",  "usage",           "files",         "commands",
+        "signal",       "stdin_stream", "reattach",        "network_hosts", "stdin_code",
+        "snapshot",     "mount_copy",   "snapshot_memory",
     };
 
     if (index >= sizeof(names) / sizeof(names[0])) {

@@ -77,6 +77,7 @@ enum capability {
     CAP_SNAPSHOT = 1u << 25,      /* executor_snapshot and environment.snapshot: files */
     CAP_MOUNT_COPY = 1u << 26,    /* instead of CAP_MOUNT: a mount is an uploaded, read-only copy of
                                    * what the source is when the sandbox is started */
+    CAP_SNAPSHOT_MEMORY = 1u << 27, /* as CAP_SNAPSHOT, and variables: snapshot_request.memory */
 };
 
 /* "copy", "mount", …; NULL past the last one. `index` counts from 0, *ret is the bit. */
@@ -95,7 +96,9 @@ enum {
 
 /* Of executor_snapshot. */
 struct snapshot_request {
-    uint64_t ttl_seconds; /* so long the backend keeps it */
+    uint64_t ttl_seconds; /* so long the backend keeps it; of memory it has a time of its own */
+    bool memory; /* CAP_SNAPSHOT_MEMORY: the processes too, with the variables. The sandbox that it
+                  * is taken of is gone then, and the session goes on in another one */
 };
 
 /*

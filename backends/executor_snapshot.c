@@ -82,7 +82,9 @@ struct run *executor_snapshot(struct executor *e, const char *id,
         .timeout_seconds = timeout_seconds,
     };
 
-    if (place_needs(e->place, CAP_SNAPSHOT, "a snapshot of a session", err) < 0) {
+    if (place_needs(e->place, CAP_SNAPSHOT, "a snapshot of a session", err) < 0 ||
+        (request->memory &&
+         place_needs(e->place, CAP_SNAPSHOT_MEMORY, "a snapshot with variables", err) < 0)) {
         return NULL;
     }
     return executor_run(e, &run, events, data, err);

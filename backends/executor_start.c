@@ -191,17 +191,22 @@ void executor_kill(struct executor *e)
 static void note_idle_end(struct executor *e, const struct box *box,
                           const struct machine_exit *exit)
 {
-    char *how = exit_sentence(box, exit);
+    char *how = exit->resumes ? NULL : exit_sentence(box, exit);
     char *note = NULL;
 
-    if (asprintf(&note,
-                 exit->kept
-                     ? "The session was restarted before this run, since %s while nothing was "
-                       "running; its variables are gone, its files are kept."
-                     : "The session was restarted before this run, since %s while nothing was "
-                       "running; its variables and files are gone, the shares were brought "
-                       "in again.",
-                 how ? how : "its sandbox ended") < 0) {
+    if (exit->resumes) {
+        note = strdup("The session was asleep for a memory snapshot, and went on before this run: "
+                      "its variables and files are as they were, its connections are not, and "
+                      "random numbers were seeded anew.");
+    } else if (asprintf(
+                   &note,
+                   exit->kept
+                       ? "The session was restarted before this run, since %s while nothing was "
+                         "running; its variables are gone, its files are kept."
+                       : "The session was restarted before this run, since %s while nothing was "
+                         "running; its variables and files are gone, the shares were brought "
+                         "in again.",
+                   how ? how : "its sandbox ended") < 0) {
         note = NULL;
     }
     free(how);

@@ -21,11 +21,12 @@ enum { NAMES_MAX = 64 };
      SETTING_CUSTOM_DOMAIN | SETTING_DISK_MIB | SETTING_DOCKERFILE_COMMANDS | SETTING_GPU |        \
      SETTING_H2_PORTS | SETTING_IMAGE | SETTING_INBOUND_CIDR_ALLOWLIST |                           \
      SETTING_INCLUDE_OIDC_IDENTITY_TOKEN | SETTING_KERNEL | SETTING_MEMORY_LIMIT_MIB |             \
-     SETTING_MEMORY_MIB | SETTING_MODAL_SECRETS | SETTING_NETWORK_FILE_SYSTEMS |                   \
-     SETTING_PACKAGES | SETTING_POOL | SETTING_PORTS | SETTING_PROCESSES | SETTING_PROXY |         \
-     SETTING_PYTHON | SETTING_READINESS_PROBE | SETTING_REGION | SETTING_REGISTRY_AUTH |           \
-     SETTING_REGISTRY_SECRET | SETTING_RUNTIME | SETTING_SANDBOX_COMMAND | SETTING_SANDBOX_NAME |  \
-     SETTING_SNAPSHOT | SETTING_TAGS | SETTING_UNENCRYPTED_PORTS | SETTING_VOLUMES)
+     SETTING_MEMORY_MIB | SETTING_MEMORY_SNAPSHOTS | SETTING_MODAL_SECRETS |                       \
+     SETTING_NETWORK_FILE_SYSTEMS | SETTING_PACKAGES | SETTING_POOL | SETTING_PORTS |              \
+     SETTING_PROCESSES | SETTING_PROXY | SETTING_PYTHON | SETTING_READINESS_PROBE |                \
+     SETTING_REGION | SETTING_REGISTRY_AUTH | SETTING_REGISTRY_SECRET | SETTING_RUNTIME |          \
+     SETTING_SANDBOX_COMMAND | SETTING_SANDBOX_NAME | SETTING_SNAPSHOT | SETTING_TAGS |            \
+     SETTING_UNENCRYPTED_PORTS | SETTING_VOLUMES)
 
 /* What the program knows of the backends that are modules; their `open` is in the module. */
 static const char *const languages[] = {"python", "shell", NULL};
@@ -85,7 +86,7 @@ const struct backend backends[] = {
      "name it in \"packages\": it is built into the image, once"},
     {"modal-ephemeral", "a sandbox in Modal's cloud for each run, and never for a second one",
      no_aliases, &modal_ephemeral_place_ops,
-     MODAL_SETTINGS & ~(SETTING_KERNEL | SETTING_SANDBOX_NAME),
+     MODAL_SETTINGS & ~(SETTING_KERNEL | SETTING_SANDBOX_NAME | SETTING_MEMORY_SNAPSHOTS),
      "starts a sandbox in the cloud for each run, a second or more, or takes one that is kept "
      "ready; the first start may build an image",
      "name it in \"packages\": it is built into the image, once",
@@ -102,6 +103,7 @@ static const char *const setting_names[] = {
     "region", "sandbox_name", "tags", "volumes", "cloud", "custom_domain", "h2_ports",
     "inbound_cidr_allowlist", "include_oidc_identity_token", "proxy", "readiness_probe",
     "registry_auth", "registry_secret", "sandbox_command", "unencrypted_ports", "snapshot",
+    "memory_snapshots",
 };
 /* clang-format on */
 

@@ -482,6 +482,13 @@ static int set_keep(struct environment *env, const json_t *value, struct error *
     return 0;
 }
 
+static int set_memory_snapshots(struct environment *env, const json_t *value, struct error *err)
+{
+    (void)err;
+    env->memory_snapshots = json_is_true(value);
+    return 0;
+}
+
 /* Types and ranges have been checked by the schema; the setters check what a schema cannot say. */
 static const struct key {
     const char *name;
@@ -516,6 +523,7 @@ static const struct key {
     {"max_timeout_seconds", set_max_timeout},
     {"memory_limit_mib", set_memory_limit, SETTING_MEMORY_LIMIT_MIB},
     {"memory_mib", set_memory, SETTING_MEMORY_MIB},
+    {"memory_snapshots", set_memory_snapshots, SETTING_MEMORY_SNAPSHOTS},
     {"modal_secrets", set_modal_secrets, SETTING_MODAL_SECRETS},
     {"mode", set_mode},
     {"network", set_network},

@@ -15,6 +15,7 @@ struct snapshot {
     char *session;
     const struct environment *base;
     json_t *contents; /* what its session had beyond `base`: image, packages */
+    bool memory;
     uint64_t made_ms;
 };
 
@@ -55,15 +56,25 @@ void snapshots_free(struct snapshots *snapshots)
 
 /* ---- looking ---- */
 
-/* As Modal's ids are. */
+static bool has_memory(const char *id)
+{
+    return strncmp(id, "sn-", 3) == 0;
+}
+
+/* As Modal's ids are, and of memory ours: a dot and a number follow. */
 static bool is_id(const char *text)
 {
-    size_t n = strlen(text);
+    size_t n = strlen(text), most = n;
 
-    return (strncmp(text, "im-", 3) == 0 || strncmp(text, "sn-", 3) == 0) && n > 3 &&
-           n <= SNAPSHOT_ID_CAP &&
-           strspn(text + 3, "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ") ==
-               n - 3;
+    if ((strncmp(text, "im-", 3) != 0 && !has_memory(text)) || n > SNAPSHOT_ID_CAP) {
+        return false;
+    }
+    if (has_memory(text) && strchr(text, '.')) {
+        most = (size_t)(strchr(text, '.') - text);
+        n = strspn(text + most + 1, "0123456789") == n - most - 1 && n > most + 1 ? most : 0;
+    }
+    return n > 3 && strspn(text + 3, "0123456789abcdefghijklmnopqrstuvwxyz"
+                                     "ABCDEFGHIJKLMNOPQRSTUVWXYZ") >= most - 3;
 }
 
 static struct snapshot *look_up(const struct snapshots *snapshots, const char *name)
@@ -127,10 +138,12 @@ const struct environment *snapshot_base(const struct snapshot *snapshot)
 
 json_t *snapshot_facts(const struct snapshot *s)
 {
-    return json_pack("{ss ss* ss ss ss so so}", "id", s->id, "name", s->name, "session", s->session,
-                     "environment", s->base->name, "backend", s->base->backend, "made_at",
-                     session_moment_json(s->made_ms), "expires_at",
-                     session_moment_json(s->made_ms + SNAPSHOT_SECONDS * 1000ull));
+    uint64_t seconds = s->memory ? SNAPSHOT_MEMORY_SECONDS : SNAPSHOT_SECONDS;
+
+    return json_pack("{ss ss* ss ss ss sb so so}", "id", s->id, "name", s->name, "session",
+                     s->session, "environment", s->base->name, "backend", s->base->backend,
+                     "memory", s->memory, "made_at", session_moment_json(s->made_ms), "expires_at",
+                     session_moment_json(s->made_ms + seconds * 1000));
 }
 
 json_t *snapshots_list(const struct snapshots *snapshots)
@@ -189,6 +202,24 @@ static json_t *contents_of(const struct environment *base, const struct environm
     return contents;
 }
 
+/* And how they are limited, which a restored one is as well. */
+static void add_limits(json_t *contents, const struct environment *base,
+                       const struct environment *env)
+{
+    if (env->network == NETWORK_NONE && base->network != NETWORK_NONE) {
+        json_object_set_new(contents, "network", json_string("none"));
+    }
+    if (env->cpu != base->cpu) {
+        json_object_set_new(contents, "cpu", json_real(env->cpu));
+    }
+    if (env->memory_mib != base->memory_mib) {
+        json_object_set_new(contents, "memory_mib", json_integer((json_int_t)env->memory_mib));
+    }
+    if (env->disk_mib != base->disk_mib) {
+        json_object_set_new(contents, "disk_mib", json_integer((json_int_t)env->disk_mib));
+    }
+}
+
 struct snapshot *snapshots_begin(struct snapshots *snapshots, const struct snapshot_source *source,
                                  struct error *err)
 {
@@ -205,7 +236,11 @@ struct snapshot *snapshots_begin(struct snapshots *snapshots, const struct snaps
     s->session = strdup(source->session);
     s->base = source->base;
     s->name = source->name ? strdup(source->name) : NULL;
+    s->memory = source->memory;
     s->contents = contents_of(source->base, source->env);
+    if (s->contents && s->memory) {
+        add_limits(s->contents, source->base, source->env);
+    }
     if (!s->session || !s->contents || (source->name && !s->name)) {
         snapshot_free(s);
         out_of_memory(err);
@@ -237,6 +272,23 @@ void snapshots_drop(struct snapshots *snapshots, struct snapshot *snapshot)
 }
 
 /* ---- one that a session begins with ---- */
+
+/* Its sandbox is as the one that it was taken of. */
+static int check_as_it_was(const json_t *arguments, struct error *err)
+{
+    static const char *const others[] = {"cpu",        "disk_mib", "env",     "gpu",
+                                         "memory_mib", "mode",     "network", "workdir"};
+
+    for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+        if (json_object_get(arguments, others[i])) {
+            return error_set(err, ERROR_INVALID,
+                             "%s: a session that begins with a memory snapshot is as the one that "
+                             "it was taken of; leave it out",
+                             others[i]);
+        }
+    }
+    return 0;
+}
 
 static int check_alone(const json_t *arguments, struct error *err)
 {
@@ -297,6 +349,7 @@ static int choose(const struct snapshots *snapshots, const struct config *config
     const struct snapshot *s = look_up(snapshots, name);
 
     if (check_alone(arguments, err) < 0 ||
+        (has_memory(s ? s->id ? s->id : "" : name) && check_as_it_was(arguments, err) < 0) ||
         check_backend(config, s && !where ? s->base->name : where, err) < 0) {
         return -1;
     }

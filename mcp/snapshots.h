@@ -21,9 +21,10 @@ struct snapshots;
 struct snapshot;
 
 enum {
-    SNAPSHOTS_CAP = 64,                /* that are known at a time */
-    SNAPSHOT_SECONDS = 30 * 24 * 3600, /* as Modal's own client has it */
-    SNAPSHOT_LIMIT_SECONDS = 330,      /* of making one */
+    SNAPSHOTS_CAP = 64,                      /* that are known at a time */
+    SNAPSHOT_SECONDS = 30 * 24 * 3600,       /* as Modal's own client has it */
+    SNAPSHOT_MEMORY_SECONDS = 7 * 24 * 3600, /* of memory, as Modal keeps it */
+    SNAPSHOT_LIMIT_SECONDS = 330,            /* of making one */
 };
 
 struct snapshots *snapshots_new(void);
@@ -36,6 +37,7 @@ struct snapshot_source {
     const char *name;
     const char *session;
     const struct environment *base, *env;
+    bool memory; /* its variables too */
 };
 struct snapshot *snapshots_begin(struct snapshots *snapshots, const struct snapshot_source *source,
                                  struct error *err);
@@ -49,7 +51,8 @@ struct snapshot *snapshots_find(const struct snapshots *snapshots, const char *n
                                 struct error *err);
 const char *snapshot_id(const struct snapshot *snapshot);
 const struct environment *snapshot_base(const struct snapshot *snapshot);
-/* What is told of it: {id, name?, session, environment, backend, made_at, expires_at}. */
+/* What is told of it: {id, name?, session, environment, backend, memory, made_at,
+ * expires_at}. */
 json_t *snapshot_facts(const struct snapshot *snapshot);
 /* An array of these, newest first. */
 json_t *snapshots_list(const struct snapshots *snapshots);

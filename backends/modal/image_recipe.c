@@ -7,6 +7,7 @@
 #include <strings.h>
 
 #include "backends/docker/recipe.h"
+#include "backends/modal/spec.h"
 
 /* What a Kernel Gateway needs besides an interpreter. */
 static const char *const jupyter_packages[] = {"ipykernel", "ipython", "jupyter_kernel_gateway",
@@ -57,12 +58,11 @@ static int check_image(const char *image, struct error *err)
 
 static int check_snapshot(const char *id, struct error *err)
 {
-    if (!is_image_id(id)) {
-        return error_set(
-            err, ERROR_INVALID,
-            "snapshot: \"%.100s\" is no id of a snapshot of files at Modal (\"im-…\"); those of "
-            "memory (\"sn-…\") are not supported",
-            id);
+    if (!is_image_id(id) && !memory_is_id(id)) {
+        return error_set(err, ERROR_INVALID,
+                         "snapshot: \"%.100s\" is no id of a snapshot: those of files at Modal are "
+                         "\"im-…\", those of memory as create_snapshot tells them, \"sn-….7\"",
+                         id);
     }
     return 0;
 }

@@ -24,9 +24,9 @@
  *   sandbox   a crate (remote/crate.h): one sandbox at the service, from its creation to its
  *             termination
  *
- * The sandbox's first process only waits (`sleep`); what runs code is the runner's supervisor, an
- * exec of its own, whose stdin and stdout go through the sandbox's task command router. So nothing
- * listens in the sandbox, and it works with the network cut.
+ * The sandbox's first process only waits (`sleep`; memory.c has another one); what runs code is the
+ * runner's supervisor, an exec of its own, whose stdin and stdout go through the sandbox's task
+ * command router. So nothing listens in the sandbox, and it works with the network cut.
  *
  *   PREPARING ─ ids, mounts ─► CREATING ─ sandbox id ─► PLACING ─ task id ─► STARTING ─ the exec
  *   began ─► GREETING ─► UP ─ its end, or its stream's ─► ENDED ─ the reason ─► CLOSING
@@ -61,9 +61,11 @@ enum {
     MEMORY_WORD_MS = 200,     /* a worker ended by SIGKILL: the service's word is waited for */
     WAIT_HOLD_MS = 10 * 1000, /* as the official client: how long one SandboxWait is held */
     WAIT_SPARE_MS = 5 * 1000,
-    WAIT_AGAIN_MS = 1000,     /* after one that failed */
-    KILL_MS = 5000,           /* a worker was to be killed: then the sandbox is */
-    SNAPSHOT_MS = 300 * 1000, /* a snapshot, all attempts of it */
+    WAIT_AGAIN_MS = 1000, /* after one that failed */
+    KILL_MS = 5000,       /* a worker was to be killed: then the sandbox is */
+    MEMORY_DAYS = 7,      /* modal.com/docs/guide/sandbox-snapshots, "Snapshot Retention" */
+    MEMORY_PATIENCE_MS = 20 * 1000, /* of a router that is gone, as it may be with its sandbox */
+    SNAPSHOT_MS = 300 * 1000,       /* a snapshot, all attempts of it */
     CREATE_MS = 120 * 1000,
     CREATE_TRIES = 4,
     CREATE_AGAIN_MS = 500,
@@ -74,12 +76,20 @@ enum {
     PLACE_MS = 21 * 60 * 1000, /* as the official client: until the service has room */
     TUNNEL_MS = 50 * 1000,     /* as the official client: until the service has made the tunnels */
     TERMINATE_MS = 10 * 1000,
+    MEMORY_DOOR_SECONDS = 8 * 24 * 3600, /* past the life of a memory snapshot */
 };
 
 #define SANDBOX_SLEEP "172800" /* seconds; no sandbox lives for two days */
 
 struct modal_place;
 struct sandbox;
+
+enum nap {
+    NAP_NONE,
+    NAP_LEAVING, /* nobody is to be there: the relay is ended */
+    NAP_TAKING,  /* the snapshot is */
+    NAP_ASLEEP,  /* what led to it is closed; start_worker wakes it */
+};
 
 /* ---- sandbox.c, sandbox_start.c, sandbox_place.c, sandbox_end.c ---- */
 
@@ -105,6 +115,13 @@ struct sandbox {
     struct modal_exec *exec;
     struct snapshot_op *snapshots;         /* that are being made */
     void (*last_ended)(struct sandbox *s); /* when the end of the last one is told */
+    enum nap nap;                          /* memory.c */
+    bool anew;     /* it is one that was restored: random numbers are seeded anew */
+    bool told;     /* its owner knows that it sleeps, or is about to */
+    bool woken;    /* it is to be woken as soon as it can be */
+    bool parting;  /* occupant, exec and router are being closed */
+    int process;   /* what its supervisor is there, while it sleeps */
+    char *restore; /* the snapshot that it is to be made of; NULL: none */
     bool v1;
     bool getting; /* resources are */
 
@@ -136,6 +153,7 @@ void sandbox_close(struct crate *crate);
 
 /* Between the files. */
 void sandbox_prepare(struct sandbox *s);
+void sandbox_tick(struct sandbox *s); /* what is waited for is said now and then, until it is up */
 void sandbox_phase(struct sandbox *s, enum crate_state state, const char *what);
 void sandbox_made(struct sandbox *s, const char *id);
 void sandbox_place_it(struct sandbox *s);   /* asks for the task until it has one */
@@ -148,6 +166,7 @@ void sandbox_fail(struct sandbox *s, enum error_kind kind, const char *format, .
     __attribute__((format(printf, 3, 4)));
 void sandbox_arm(struct sandbox *s, uint64_t ms, void (*on_time)(struct sandbox *s));
 void sandbox_settle(struct sandbox *s);
+void sandbox_let_parts_go(struct sandbox *s); /* sandbox_settle follows */
 void sandbox_answered(struct sandbox *s); /* while it is being closed: at once, not at the limit */
 bool sandbox_is_id(const char *text);     /* as the service gives them */
 int sandbox_occupy(struct sandbox *s);    /* -1: it has failed */
@@ -190,8 +209,30 @@ int sandbox_snapshot(struct crate *c, const struct snapshot_request *request, sn
 void sandbox_snapshot_drop(struct crate *c, const void *data);
 /* It is being closed: those that are going are answered, and end with its router. */
 void sandbox_lose_snapshots(struct sandbox *s);
+/* The router has ended the relay, or with it the sandbox has; `end` is borrowed. */
+void snapshot_relay_ended(struct sandbox *s);
 int modal_snapshot_delete(struct place *place, const char *id, executor_done done, void *data,
                           struct error *err);
+
+/* ---- memory.c: sandboxes whose memory can be kept ---- */
+
+/* Gives it what its door is opened with, and what it is to be made of. -1: it has failed. */
+int memory_prepare(struct sandbox *s);
+/* The argv of the sandbox's first process, and of what leads to it; NULL-ended. The first is to be
+ * freed with *ret_space too; NULL when out of memory. */
+const char **memory_entry(const struct sandbox *s, char **ret_space);
+const char *const *memory_carrier(const struct sandbox *s, const char *space[6]);
+/* Makes it of its snapshot. */
+void memory_restore(struct sandbox *s);
+/* For crate_ops: as crate_start_worker; one that sleeps is woken. */
+void memory_start_worker(struct crate *crate);
+/* A snapshot has been taken (`id`), or not, or nobody waits for it any more: it sleeps from here
+ * on, which its owner is told. */
+void memory_sleep(struct sandbox *s, const char *id);
+/* Nobody waits for the snapshot that is being taken: its owner is told at once that it sleeps. */
+void memory_dropped(struct sandbox *s);
+/* Something of one that sleeps has been closed. */
+void memory_settle(struct sandbox *s);
 
 /* ---- sandbox_jupyter.c: the kernel of that name instead of the runner ---- */
 
@@ -240,6 +281,7 @@ struct modal_place {
     struct mount_store mounts; /* what was uploaded */
     char *who;                 /* where the credentials were found, for doctor */
     bool jupyter;
+    bool memory;                          /* of its sandboxes can be kept */
     struct websocket_context *websockets; /* NULL until a gateway is reached by one */
     bool ephemeral;                       /* the row modal-ephemeral, or the mode */
     bool v1;

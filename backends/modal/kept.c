@@ -32,7 +32,7 @@ void kept_tags(const struct sandbox *s, struct owner_tags *tags)
 {
     char word[MAC_SIZE];
 
-    if (s->base.tag) {
+    if (s->base.tag && !s->place->memory) {
         tag_word(s, word);
         owner_keep(tags, word, s->place->base.env->max_lifetime_seconds);
     }

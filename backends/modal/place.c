@@ -164,7 +164,9 @@ static unsigned pool_size(const struct place *base)
 {
     const struct environment *env = base->env;
 
-    return env->given & SETTING_POOL && !env->sandbox_name && !env->keep ? env->pool : 0;
+    return env->given & SETTING_POOL && !env->sandbox_name && !env->keep && !env->snapshot
+               ? env->pool
+               : 0;
 }
 
 static const struct crates_ops crates_ops = {"sandbox", sandbox_new, needs_own, pool_size,
@@ -205,12 +207,14 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     place->ephemeral = ephemeral || env->mode == MODE_EPHEMERAL;
     place->jupyter = modal_spec_is_jupyter(env);
     place->v1 = modal_spec_needs_v1(env);
+    place->memory = env->memory_snapshots;
     if (place->jupyter) {
         place->base.kernel = &jupyter_kernel;
         place->base.lacks = CAP_EXIT_STATUS;
     } else {
         place->base.lacks = CAP_KERNELSPECS;
     }
+    place->base.lacks |= place->memory ? CAP_REATTACH : CAP_SNAPSHOT_MEMORY;
     (void)snprintf(place->server, sizeof(place->server), "%016llx", (unsigned long long)random);
     crates_init(&place->crates, &crates_ops, &place->base);
     *ret = &place->base;

@@ -23,6 +23,11 @@ static void on_tick(uv_timer_t *timer)
     }
 }
 
+void sandbox_tick(struct sandbox *s)
+{
+    uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+}
+
 static void name_it(struct sandbox *s)
 {
     struct modal_place *place = s->place;
@@ -41,9 +46,9 @@ static void kill_worker(struct crate *crate);
 struct crate *sandbox_new(struct place *base, const struct start_request *request, bool warm,
                           const struct crate_events *events, void *owner)
 {
-    static const struct crate_ops ops = {crate_start_worker, kill_worker,
-                                         sandbox_where,      sandbox_close,
-                                         sandbox_snapshot,   sandbox_snapshot_drop};
+    static const struct crate_ops ops = {memory_start_worker, kill_worker,
+                                         sandbox_where,       sandbox_close,
+                                         sandbox_snapshot,    sandbox_snapshot_drop};
     struct modal_place *place = (struct modal_place *)base;
     struct sandbox *s = calloc(1, sizeof(*s));
 
@@ -65,7 +70,7 @@ struct crate *sandbox_new(struct place *base, const struct start_request *reques
     uv_timer_init(base->loop, &s->again);
     s->timer.data = s->tick.data = s->again.data = s;
     s->open_timers = 3;
-    uv_timer_start(&s->tick, on_tick, TICK_MS, TICK_MS);
+    sandbox_tick(s);
     sandbox_prepare(s);
     return &s->base;
 }
@@ -137,6 +142,9 @@ static void on_broken(void *data, const char *message)
     struct sandbox *s = data;
     char *words;
 
+    if (s->nap != NAP_NONE) {
+        return; /* nobody is there, as it is to be */
+    }
     if (s->base.where && s->base.left && s->base.occupant->ops->is_another(s->base.occupant)) {
         s->base.left = false; /* ours, without what was in it */
         sandbox_fail(s, ERROR_NOT_FOUND, "%s", message ? message : "it was restarted");
@@ -161,8 +169,12 @@ static struct occupant *new_runner(struct sandbox *s, const struct occupant_even
         .warm = s->base.warm,
         .env = env->env,
         .keep_seconds = env->max_lifetime_seconds,
+        .restored = s->anew,
     };
 
+    if (s->place->memory) {
+        options.keep_seconds = MEMORY_DOOR_SECONDS;
+    }
     options.pid = s->base.where ? kept_process(s) : 0;
     return crate_runner(&s->base, modal_exec_stream(s->exec), options, events);
 }
@@ -255,6 +267,10 @@ void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
 {
     bool known;
 
+    if (s->nap != NAP_NONE) {
+        snapshot_relay_ended(s);
+        return;
+    }
     if (s->base.state >= CRATE_ENDED) {
         return;
     }
@@ -276,6 +292,10 @@ void sandbox_exec_ended(struct sandbox *s, const struct modal_exec_end *end)
 void sandbox_over(struct sandbox *s, const struct machine_exit *exit, char *words_owned)
 {
     s->over = true;
+    if (s->nap >= NAP_TAKING) { /* as it has to be, when its snapshot is taken */
+        free(words_owned);
+        return;
+    }
     if (s->base.state >= CRATE_CLOSING || s->has_result) {
         free(words_owned);
         return;

@@ -44,6 +44,7 @@ static void on_timer_closed(uv_handle_t *handle)
     free(s->router_url);
     free(s->tunnel);
     free(s->result_words);
+    free(s->restore);
     crate_deinit(&s->base);
     free(s);
 }
@@ -137,6 +138,10 @@ static bool has_parts(const struct sandbox *s)
 /* Goes on with the closing, whatever has ended just now. */
 void sandbox_settle(struct sandbox *s)
 {
+    if (s->base.state != CRATE_CLOSING) {
+        memory_settle(s);
+        return;
+    }
     if (s->rpc || uv_is_active((uv_handle_t *)&s->timer)) {
         return;
     }
@@ -232,6 +237,19 @@ static void stop_start(struct sandbox *s, bool creating)
     }
 }
 
+void sandbox_let_parts_go(struct sandbox *s)
+{
+    if (s->parting) {
+        return;
+    }
+    s->parting = true;
+    if (s->base.occupant) {
+        s->base.occupant->ops->close(s->base.occupant, on_occupant_closed, s);
+    } else {
+        close_exec(s);
+    }
+}
+
 void sandbox_close(struct crate *crate)
 {
     struct sandbox *s = (struct sandbox *)crate;
@@ -245,10 +263,6 @@ void sandbox_close(struct crate *crate)
     s->request = (struct start_request){0};
     sandbox_lose_snapshots(s);
     stop_start(s, creating);
-    if (s->base.occupant) {
-        s->base.occupant->ops->close(s->base.occupant, on_occupant_closed, s);
-    } else {
-        close_exec(s);
-    }
+    sandbox_let_parts_go(s);
     sandbox_settle(s);
 }

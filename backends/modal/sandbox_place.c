@@ -23,7 +23,7 @@ static void on_waited(void *data, const ProtobufCMessage *answer, enum grpc_stat
     bool early = uv_now(s->place->base.loop) - s->waited_at < WAIT_AGAIN_MS;
 
     s->wait = NULL;
-    if (s->base.state == CRATE_CLOSING) {
+    if (s->base.state == CRATE_CLOSING || s->nap >= NAP_TAKING) {
         sandbox_settle(s);
     } else if (!err && result_exit(a->result, place_memory(s->place), &exit, &words)) {
         sandbox_over(s, &exit, words);
@@ -53,7 +53,7 @@ void sandbox_watch(struct sandbox *s)
         .data = s,
     };
 
-    if (s->wait || s->base.state >= CRATE_CLOSING) {
+    if (s->wait || s->base.state >= CRATE_CLOSING || s->nap >= NAP_TAKING) {
         return;
     }
     request.sandbox_id = s->id;
@@ -120,11 +120,16 @@ void sandbox_start_program(struct sandbox *s)
 {
     const char *python = modal_recipe_python(s->place->base.env);
     const char *const *argv;
+    const char *words[6];
     struct error err = {0};
     char *space = NULL;
 
-    argv = s->place->jupyter ? sandbox_gateway_command(s, &space)
-                             : supervised_command(python, false, &space);
+    if (s->place->memory && !s->base.where) {
+        argv = memory_carrier(s, words);
+    } else {
+        argv = s->place->jupyter ? sandbox_gateway_command(s, &space)
+                                 : supervised_command(python, false, &space);
+    }
     if (!argv || start_exec(s, argv, &err) < 0) {
         sandbox_fail(s, err.kind ? err.kind : ERROR_INTERNAL, "%s",
                      err.message ? err.message : "out of memory");

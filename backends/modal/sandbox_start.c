@@ -312,7 +312,9 @@ static void send_create(struct sandbox *s, const ProtobufCMessage *message)
 
 static void create_with(struct sandbox *s, const struct modal_ids *ids)
 {
-    static const char *const waiting[] = {"sleep", SANDBOX_SLEEP, NULL};
+    static const char *const sleeps[] = {"sleep", SANDBOX_SLEEP, NULL};
+    char *space = NULL;
+    const char **entry = s->place->memory ? memory_entry(s, &space) : NULL;
     const struct environment *env = s->place->base.env;
     struct owner_tags tags;
     const struct modal_spec spec = {
@@ -320,10 +322,10 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
         .ids = ids,
         .name = s->name,
         .tags = tags.list,
-        .argv = waiting,
+        .argv = entry ? (const char *const *)entry : sleeps,
         .command = env->sandbox_command,
         .timeout_secs = modal_spec_lifetime(env, s->place->ephemeral),
-        .idle_timeout_secs = s->base.tag ? 0 : place_idle_limit(s->place),
+        .idle_timeout_secs = s->base.tag && !s->place->memory ? 0 : place_idle_limit(s->place),
         .brought = s->brought,
         .jupyter = s->place->jupyter && env->network != NETWORK_NONE,
     };
@@ -331,7 +333,9 @@ static void create_with(struct sandbox *s, const struct modal_ids *ids)
 
     owner_tags(&tags, s->mark);
     kept_tags(s, &tags);
-    message = modal_spec_message(&spec);
+    message = s->place->memory && !entry ? NULL : modal_spec_message(&spec);
+    free(entry);
+    free(space);
     if (!message) {
         sandbox_fail(s, ERROR_INTERNAL, "out of memory");
         return;
@@ -417,6 +421,13 @@ static void on_prepare(struct sandbox *s)
         return;
     }
     orphans_sweep(s->place);
+    if (s->place->memory && memory_prepare(s) < 0) {
+        return;
+    }
+    if (s->restore) {
+        memory_restore(s);
+        return;
+    }
     if (s->base.where) {
         kept_find(s);
         return;

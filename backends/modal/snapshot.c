@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "backends/base/strings.h"
 #include "backends/modal/internal.h"
 #include "router.pb-c.h"
 
@@ -16,6 +17,7 @@ struct snapshot_op {
     struct modal_place *place;
     struct sandbox *sandbox; /* NULL: it is being closed */
     char id[MODAL_UUID_SIZE];
+    bool memory;
     snapshot_done done; /* NULL: nobody waits, and what it comes to is deleted */
     void *data;
 };
@@ -76,6 +78,12 @@ int modal_snapshot_delete(struct place *base, const char *id, executor_done done
 {
     struct modal_place *place = (struct modal_place *)base;
 
+    if (memory_is_id(id)) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "Modal has no way to delete a memory snapshot; it goes by itself %d days "
+                         "after it was made",
+                         MEMORY_DAYS);
+    }
     return place_connect(place, err) < 0 ? -1 : delete_image(place, id, done, data, err);
 }
 
@@ -168,6 +176,106 @@ static int send_snapshot(struct snapshot_op *op, uint64_t ttl_seconds, struct er
     return modal_command_start(op->sandbox->router, &call, err) ? 0 : -1;
 }
 
+/* ---- of memory ---- */
+
+/* The snapshot's id as it is told (memory_is_id); to be freed. */
+static char *told_id(const struct sandbox *s, const char *id)
+{
+    char *told = sandbox_is_id(id) && strlen(id) + 16 < SNAPSHOT_ID_CAP
+                     ? string_format("%s.%d", id, s->process)
+                     : NULL;
+
+    if (told && !memory_is_id(told)) {
+        free(told);
+        told = NULL;
+    }
+    return told;
+}
+
+/* The sandbox sleeps from here on, or where nothing was taken is found again as it was. */
+static void memory_answered(struct sandbox *s, struct snapshot_op *op, const char *id,
+                            const struct error *err)
+{
+    char *told = id ? told_id(s, id) : NULL;
+    struct error own = {0};
+
+    if (!err && !told) {
+        error_set(&own, ERROR_LOST, "the service's answer to a memory snapshot has no id");
+        err = &own;
+    }
+    answer(op, told, err);
+    memory_sleep(s, told ? id : NULL);
+    error_clear(&own);
+    free(told);
+}
+
+static void on_memory(void *data, const ProtobufCMessage *message, enum grpc_status status,
+                      const struct error *err)
+{
+    const Modal__TaskCommandRouter__TaskSnapshotMemoryResponse *a = (const void *)message;
+    struct snapshot_op *op = data;
+    struct sandbox *s = op->sandbox;
+
+    (void)status;
+    unlink_op(op);
+    if (s) {
+        memory_answered(s, op, err ? NULL : a->snapshot_id, err);
+    }
+    free(op);
+}
+
+static int send_memory(struct snapshot_op *op, struct error *err)
+{
+    Modal__TaskCommandRouter__TaskSnapshotMemoryRequest request =
+        MODAL__TASK_COMMAND_ROUTER__TASK_SNAPSHOT_MEMORY_REQUEST__INIT;
+    const struct modal_command_call call = {
+        .name = "TaskSnapshotMemory",
+        .request = &request.base,
+        .answer = &modal__task_command_router__task_snapshot_memory_response__descriptor,
+        .timeout_ms = SNAPSHOT_MS,
+        .patience_ms = MEMORY_PATIENCE_MS,
+        .done = on_memory,
+        .data = op,
+    };
+
+    if (modal_uuid(op->id) < 0) {
+        return error_set(err, ERROR_INTERNAL, "no random bytes");
+    }
+    request.task_id = op->sandbox->task_id;
+    request.idempotency_key = op->id;
+    return modal_command_start(op->sandbox->router, &call, err) ? 0 : -1;
+}
+
+void snapshot_relay_ended(struct sandbox *s)
+{
+    struct snapshot_op *op = s->snapshots;
+    struct error err = {0};
+
+    if (s->nap != NAP_LEAVING) {
+        return;
+    }
+    s->nap = NAP_TAKING;
+    while (op && !op->memory) {
+        op = op->next;
+    }
+    if (op && send_memory(op, &err) < 0) {
+        unlink_op(op);
+        memory_answered(s, op, NULL, &err);
+        free(op);
+    }
+    error_clear(&err);
+}
+
+/* The relay leaves first: no exec may be there. */
+static void begin_memory(struct sandbox *s)
+{
+    s->process = runner_occupant_pid(s->base.occupant);
+    s->nap = NAP_LEAVING;
+    s->base.state = CRATE_ATTACHING;
+    s->phase = NULL;
+    modal_exec_eof(s->exec);
+}
+
 int sandbox_snapshot(struct crate *c, const struct snapshot_request *request, snapshot_done done,
                      void *data, struct error *err)
 {
@@ -183,7 +291,12 @@ int sandbox_snapshot(struct crate *c, const struct snapshot_request *request, sn
     }
     *op = (struct snapshot_op){
         .next = s->snapshots, .place = s->place, .sandbox = s, .done = done, .data = data};
+    op->memory = request->memory;
     s->snapshots = op;
+    if (op->memory) {
+        begin_memory(s);
+        return 0;
+    }
     if (send_snapshot(op, request->ttl_seconds, err) < 0) {
         s->snapshots = op->next;
         free(op);
@@ -199,6 +312,9 @@ void sandbox_snapshot_drop(struct crate *c, const void *data)
     for (struct snapshot_op *op = s->snapshots; op; op = op->next) {
         if (op->data == data) {
             op->done = NULL;
+            if (op->memory) {
+                memory_dropped(s);
+            }
         }
     }
 }

@@ -196,6 +196,7 @@ static void fill(struct maker *m, Modal__Client__Sandbox *sandbox, const struct 
     sandbox->include_oidc_identity_token = env->identity_token;
     sandbox->timeout_secs = spec->timeout_secs;
     sandbox->idle_timeout_secs = spec->idle_timeout_secs;
+    sandbox->enable_snapshot = env->memory_snapshots;
     sandbox->resources = resources_of(m, env);
     if (json_array_size(env->region) > 0) {
         sandbox->scheduler_placement = placement_of(m, env->region);

@@ -66,6 +66,9 @@ struct modal_spec {
  * mounted at /, /root or /tmp, limits below what is reserved, names it does not take).
  */
 int modal_spec_check(const struct environment *env, struct error *err);
+/* Is this the id of a snapshot with memory? They are told with what is to be found in them:
+ * "sn-Ab12.17", where 17 is the supervisor's process. */
+bool memory_is_id(const char *id);
 /* How long a start waits for the readiness probe, in seconds; 0: there is none. */
 unsigned modal_spec_probe_seconds(const struct environment *env);
 /* GPUs and network file systems are V1's alone. */

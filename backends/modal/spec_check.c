@@ -11,6 +11,8 @@ enum {
     NAME_MOST = 64, /* characters of a name at the service */
     TAG_MOST = 63,
     APP_ID_DIGITS = 22,
+    ID_PREFIX = 3,
+    PROCESS_DIGITS = 9,
     GPU_MOST = 64, /* of one kind; the service has its own limit below */
 };
 
@@ -240,6 +242,76 @@ static int check_sharing(const struct environment *env, struct error *err)
     return 0;
 }
 
+bool memory_is_id(const char *id)
+{
+    size_t n = strncmp(id, "sn-", ID_PREFIX) == 0 ? strspn(id + ID_PREFIX, DIGITS LETTERS) : 0;
+    const char *process = id + ID_PREFIX + n;
+    size_t digits = n > 0 && process[0] == '.' ? strspn(process + 1, DIGITS) : 0;
+
+    return digits > 0 && digits <= PROCESS_DIGITS && process[1 + digits] == '\0';
+}
+
+/* A snapshot of memory needs a sandbox that is made for it, and is told with what is in it. */
+static int check_memory_of(const struct environment *env, struct error *err)
+{
+    if (!env->snapshot || strncmp(env->snapshot, "sn-", 3) != 0) {
+        return 0;
+    }
+    if (!env->memory_snapshots) {
+        return error_set(err, ERROR_INVALID,
+                         "snapshot: \"%.100s\" has the memory of a sandbox; only an environment "
+                         "with \"memory_snapshots\": true can begin with it",
+                         env->snapshot);
+    }
+    if (!memory_is_id(env->snapshot)) {
+        return error_set(err, ERROR_INVALID,
+                         "snapshot: \"%.100s\" is no memory snapshot of ours: their ids end in a "
+                         "dot and a number, as create_snapshot tells them",
+                         env->snapshot);
+    }
+    return 0;
+}
+
+static int refuse_memory(struct error *err, const char *with, const char *why)
+{
+    return error_set(err, ERROR_INVALID, "memory_snapshots: not with %s: %s; leave one of them out",
+                     with, why);
+}
+
+static int check_memory(const struct environment *env, struct error *err)
+{
+    if (check_memory_of(env, err) < 0) {
+        return -1;
+    }
+    if (!env->memory_snapshots) {
+        return 0;
+    }
+    if (env->gpu) {
+        return refuse_memory(err, "gpu", "Modal keeps no memory of a sandbox that has a GPU");
+    }
+    if (json_array_size(env->network_file_systems) > 0) {
+        return refuse_memory(err, "network_file_systems",
+                             "only Modal's older sandboxes have them, whose memory is not kept");
+    }
+    if (env->kernel == KERNEL_JUPYTER) {
+        return refuse_memory(err, "kernel \"jupyter\"",
+                             "what Modal restores is a sandbox's first process, which the kernel "
+                             "is not");
+    }
+    if (env->mode == MODE_EPHEMERAL) {
+        return refuse_memory(err, "mode \"ephemeral\"", "no variable outlives its run");
+    }
+    if (json_array_size(env->sandbox_command) > 0) {
+        return refuse_memory(err, "sandbox_command",
+                             "the sandbox's first process is ours, since that is what Modal "
+                             "restores");
+    }
+    if (env->keep) {
+        return refuse_memory(err, "keep", "its sessions end with their server");
+    }
+    return 0;
+}
+
 int modal_spec_check(const struct environment *env, struct error *err)
 {
     if (env->workdir && env->workdir[0] != '/') {
@@ -249,6 +321,7 @@ int modal_spec_check(const struct environment *env, struct error *err)
     return check_names(env, err) < 0 || check_tags(env, err) < 0 || check_env(env, err) < 0 ||
                    check_limits(env, err) < 0 || spec_check_network(env, err) < 0 ||
                    spec_check_start(env, err) < 0 || check_sharing(env, err) < 0 ||
+                   check_memory(env, err) < 0 ||
                    check_storage("volumes", env->volumes, env->volumes, err) < 0 ||
                    check_storage("network_file_systems", env->network_file_systems,
                                  env->network_file_systems, err) < 0 ||

@@ -74,6 +74,14 @@ def test_a_snapshot(box):
     assert box.value("word") == "'kept'"
 
 
+@pytest.mark.lacking("snapshot_memory")
+def test_a_snapshot_with_variables(box):
+    assert box.value("1 + 1") == "2"
+    result = box.call("create_snapshot", memory=True)
+    assert result.is_error, result
+    assert any(word in result.text() for word in ("modal", '"memory_snapshots": true')), result
+
+
 @pytest.mark.lacking("network_hosts")
 def test_some_hosts(variant):
     done = subprocess.run([binary(), "run", "--backend", variant.backend, "--network", "pypi.org",

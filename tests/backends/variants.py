@@ -203,29 +203,33 @@ VARIANTS = (
             files=MOST, **BARE),
     Variant("podman-run", "command", engine="podman", prepare=by_podman_run, files=SOME, **BARE),
     Variant("modal", "modal", engine="modal", prepare=on_modal, plain_user=False,
-            lacks=frozenset({"kernelspecs"})),
+            lacks=frozenset({"kernelspecs", "snapshot_memory"})),
+    Variant("modal-memory", "modal", environment={"memory_snapshots": True}, engine="modal",
+            prepare=on_modal, plain_user=False, lacks=frozenset({"kernelspecs", "reattach"}),
+            files=("test_state", "test_time")),
     Variant("modal-ephemeral", "modal-ephemeral", engine="modal", prepare=on_modal,
             plain_user=False),
     # Through the exec's own stream, as the network is cut; the other one through a tunnel. A
     # gateway's start takes seconds of a processor: a pool of one, as two more would be thrown
     # away at the end of each server.
     Variant("modal-jupyter", "modal", environment=MODAL_JUPYTER, engine="modal",
-            prepare=on_modal, plain_user=False, lacks=frozenset({"exit_status"})),
+            prepare=on_modal, plain_user=False,
+            lacks=frozenset({"exit_status", "snapshot_memory"})),
     Variant("modal-tunnel", "modal", environment={**MODAL_JUPYTER, "network": "all"},
             engine="modal", prepare=on_modal, plain_user=False, files=REACHED,
-            lacks=frozenset({"exit_status"})),
+            lacks=frozenset({"exit_status", "snapshot_memory"})),
 )
 
 # On a real account, which costs money: only when named, as modal-live.sh does.
 LIVE = (
     Variant("modal-live", "modal", prepare=on_account, plain_user=False,
-            lacks=frozenset({"kernelspecs"}), files=(*MOST, "test_reattach")),
+            lacks=frozenset({"kernelspecs", "snapshot_memory"}), files=(*MOST, "test_reattach")),
     Variant("modal-live-ephemeral", "modal-ephemeral", prepare=on_account, plain_user=False,
             files=("test_ephemeral", "test_output")),
     # Through a tunnel of the service; another image, which costs a build.
     Variant("modal-live-jupyter", "modal", prepare=with_kernels, plain_user=False,
             environment={"kernel": "jupyter", "network": "all"}, files=(*REACHED, "test_display"),
-            lacks=frozenset({"exit_status"})),
+            lacks=frozenset({"exit_status", "snapshot_memory"})),
 )
 
 

@@ -188,6 +188,47 @@ def entrypoint(stage):
 
 
 @step
+def memory_snapshot(stage):
+    """The entrypoint goes on counting in another sandbox, and the old one is over."""
+    count = 'i=0; while :; do i=$((i+1)); echo $i > /tmp/n; mv /tmp/n /tmp/count; sleep 0.02; done'
+    old = modal.Sandbox.create("sh", "-c", count, app=stage.app, image=stage.image, timeout=120,
+                               _experimental_enable_snapshot=True)
+
+    def number(sandbox):
+        process = sandbox.exec("sh", "-c", "cat /tmp/count 2>/dev/null || echo 0")
+        process.wait()
+        return int(process.stdout.read())
+
+    while number(old) < 3:
+        time.sleep(0.02)
+    busy = old.exec("sleep", "60")
+    try:
+        old._experimental_snapshot()
+    except modal.exception.Error as problem:
+        assert "exec" in str(problem), problem
+    else:
+        raise AssertionError("an exec was running")
+    old.exec("pkill", "-x", "-f", "sleep 60").wait()
+    busy.wait()
+    before = number(old)
+    snapshot = old._experimental_snapshot()
+    assert snapshot.object_id.startswith("sn-")
+    old.wait(raise_on_termination=False)
+    new = modal.Sandbox._experimental_from_snapshot(snapshot)
+    assert new.object_id != old.object_id and number(new) >= before
+    after = number(new)
+    while number(new) <= after:
+        time.sleep(0.02)
+    try:
+        modal.Sandbox._experimental_from_snapshot(snapshot)
+    except Exception as problem:
+        assert "only once" in str(problem), problem
+    else:
+        raise AssertionError("restored twice")
+    new.terminate()
+
+
+@step
 def network(stage):
     with socket.create_server(("127.0.0.1", 0)) as listener:
         port = listener.getsockname()[1]

@@ -79,7 +79,7 @@ def refused(client, tool_name, **arguments):
 def says(client, code, session, cause="ok"):
     """What code prints."""
     result = client.run(code, session=session)
-    assert result.cause == cause, result
+    assert result.cause == cause, result.text()
     return result.text("stdout")
 
 

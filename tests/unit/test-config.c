@@ -159,7 +159,8 @@ static void every_key_of_modal_arrives(void **state)
 {
     static const char text[] =
         "{\"default_environment\":\"m\",\"environments\":{\"m\":{\"backend\":\"modal\","
-        "\"app_name\":\"a\",\"sandbox_name\":\"s\",\"modal_secrets\":[\"hf\"],\"gpu\":\"A10G:2\","
+        "\"app_name\":\"a\",\"sandbox_name\":\"s\",\"memory_snapshots\":true,\"modal_secrets\":["
+        "\"hf\"],\"gpu\":\"A10G:2\","
         "\"cpu_limit\":2.5,\"memory_limit_mib\":4096,\"region\":\"us-east\",\"ports\":[80,443],"
         "\"dockerfile_commands\":[\"RUN x\"],\"tags\":{\"team\":\"blue\"},"
         "\"volumes\":[{\"name\":\"v\",\"dest\":\"/data//v/\",\"read_only\":true}],"
@@ -178,6 +179,7 @@ static void every_key_of_modal_arrives(void **state)
     env = config.default_environment;
     assert_string_equal(env->app_name, "a");
     assert_string_equal(env->sandbox_name, "s");
+    assert_true(env->memory_snapshots);
     assert_string_equal(env->gpu, "A10G:2");
     assert_true(env->cpu_limit == 2.5);
     assert_int_equal(env->memory_limit_mib, 4096);

@@ -83,6 +83,35 @@ static void test_an_end_of_which_nobody_knows_how(void **state)
     assert_non_null(strstr(r.note, "does not tell how"));
 }
 
+/* A memory snapshot was taken: nothing is lost, and a run that had been sent too early goes again.
+ */
+static void test_a_worker_that_slept(void **state)
+{
+    struct context *c = *state;
+    struct record r = {0}, next = {0};
+
+    warm_up(c);
+    c->place.on_run = does_nothing;
+    (void)run(c, &r);
+    turns(c, 3);
+    c->place.on_run = does_ok;
+    fake_exit(c->place.newest, (struct machine_exit){.how = EXIT_LOST,
+                                                     .kept = true,
+                                                     .resumes = true,
+                                                     .unbegun = true,
+                                                     .message = "it sleeps"});
+    until(c, &r.done);
+    assert_int_equal(r.cause, CAUSE_OK);
+    fake_exit(c->place.newest,
+              (struct machine_exit){.how = EXIT_LOST, .kept = true, .resumes = true});
+    turns(c, 3);
+    (void)run(c, &next);
+    until(c, &next.done);
+    assert_int_equal(next.cause, CAUSE_OK);
+    assert_non_null(strstr(next.note, "its variables and files are as they were"));
+    assert_int_equal(c->place.live, 1);
+}
+
 static void test_shares_are_not_brought_in_twice(void **state)
 {
     struct context *c = *state;
@@ -270,6 +299,7 @@ int main(void)
     const struct CMUnitTest tests[] = {
 #define TEST(name) cmocka_unit_test_setup_teardown(name, record_setup, record_teardown)
         TEST(test_a_crash_leaves_the_files),
+        TEST(test_a_worker_that_slept),
         TEST(test_what_a_killed_run_had_made),
         TEST(test_an_end_of_which_nobody_knows_how),
         TEST(test_shares_are_not_brought_in_twice),

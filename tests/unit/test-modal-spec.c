@@ -537,9 +537,69 @@ static void names_limits_and_the_rest(void **state)
     end(&t);
 }
 
+static void memory_is_kept_where_the_service_can(void **state)
+{
+    Modal__Client__SandboxCreateV2Request *r;
+    struct trial t;
+
+    (void)state;
+    begin(&t);
+    r = v2(&t);
+    assert_false(r->definition->enable_snapshot);
+    drop(r);
+    t.env.memory_snapshots = true;
+    assert_int_equal(modal_spec_check(&t.env, NULL), 0);
+    r = v2(&t);
+    assert_true(r->definition->enable_snapshot);
+    drop(r);
+    t.env.gpu = strdup("T4");
+    assert_refused(&t.env, ERROR_INVALID, "gpu");
+    free(t.env.gpu);
+    t.env.gpu = NULL;
+    set_list(&t.env.network_file_systems, "[{\"name\": \"n\", \"dest\": \"/n\"}]");
+    assert_refused(&t.env, ERROR_INVALID, "not with network_file_systems");
+    set_list(&t.env.network_file_systems, "[]");
+    set_list(&t.env.sandbox_command, "[\"db\"]");
+    assert_refused(&t.env, ERROR_INVALID, "not with sandbox_command");
+    set_list(&t.env.sandbox_command, "[]");
+    t.env.kernel = KERNEL_JUPYTER;
+    assert_refused(&t.env, ERROR_INVALID, "jupyter");
+    t.env.kernel = KERNEL_RUNNER;
+    t.env.mode = MODE_EPHEMERAL;
+    assert_refused(&t.env, ERROR_INVALID, "ephemeral");
+    t.env.mode = MODE_STATEFUL;
+    t.env.keep = true;
+    assert_refused(&t.env, ERROR_INVALID, "keep");
+    end(&t);
+}
+
+static void ids_of_memory_name_a_process(void **state)
+{
+    static const char *const wrong[] = {"sn-1",   "sn-.7",  "sn-1.",           "sn-1.x", "sn-1.7.7",
+                                        "im-1.7", "sn-1/7", "sn-1.1234567890", "sn-",    ""};
+    struct trial t;
+
+    (void)state;
+    assert_true(memory_is_id("sn-Ab12.7"));
+    assert_true(memory_is_id("sn-1.123456789"));
+    for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+        assert_false(memory_is_id(wrong[i]));
+    }
+    begin(&t);
+    t.env.snapshot = strdup("sn-1.7");
+    assert_refused(&t.env, ERROR_INVALID, "\"memory_snapshots\": true");
+    t.env.memory_snapshots = true;
+    assert_int_equal(modal_spec_check(&t.env, NULL), 0);
+    t.env.snapshot[4] = '\0';
+    assert_refused(&t.env, ERROR_INVALID, "a dot and a number");
+    end(&t);
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test(memory_is_kept_where_the_service_can),
+        cmocka_unit_test(ids_of_memory_name_a_process),
         cmocka_unit_test(what_every_sandbox_has),
         cmocka_unit_test(resources_are_reserved_and_limited),
         cmocka_unit_test(a_network_is_said_outright),

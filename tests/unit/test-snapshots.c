@@ -199,9 +199,35 @@ static void there_is_a_cap(void **state)
     make(w, NULL, "im-new");
 }
 
+/* It is as it was taken: what its session had narrowed is narrowed again, and nothing else. */
+static void one_with_memory_is_as_it_was_taken(void **state)
+{
+    struct world *w = *state;
+    struct snapshot_source source = {"m", "s-1", w->list[0], w->derived, .memory = true};
+    struct snapshot *s;
+    json_t *facts;
+
+    w->derived->memory_mib = w->list[0]->memory_mib + 1;
+    s = snapshots_begin(w->snapshots, &source, NULL);
+    assert_non_null(s);
+    refused(w, "{\"snapshot\":\"m\"}", "still being made");
+    assert_int_equal(snapshots_made(s, "sn-1.7"), 0);
+    facts = snapshot_facts(s);
+    assert_true(json_is_true(json_object_get(facts, "memory")));
+    json_decref(facts);
+    come_to(w, "{\"snapshot\":\"sn-1.7\"}",
+            "{\"environment\":\"default\",\"memory_mib\":1025,\"snapshot\":\"sn-1.7\"}");
+    refused(w, "{\"snapshot\":\"m\",\"network\":\"none\"}", "network: ");
+    refused(w, "{\"snapshot\":\"sn-9.1\",\"cpu\":1}", "cpu: ");
+    come_to(w, "{\"snapshot\":\"sn-9.1\"}", "{\"image\":\"sn-9.1\",\"snapshot\":\"sn-9.1\"}");
+    refused(w, "{\"snapshot\":\"sn-9.\"}", "there are");
+    refused(w, "{\"snapshot\":\"im-9.1\"}", "there are");
+}
+
 int main(void)
 {
     const struct CMUnitTest tests[] = {
+        cmocka_unit_test_setup_teardown(one_with_memory_is_as_it_was_taken, set_up, tear_down),
         cmocka_unit_test_setup_teardown(without_one_nothing_changes, set_up, tear_down),
         cmocka_unit_test_setup_teardown(its_own_has_the_environment_that_it_was_taken_in, set_up,
                                         tear_down),

@@ -50,9 +50,9 @@ def relay(far, python=SYSTEM, before="", **changed):
     return back
 
 
-def come_back(far, python=SYSTEM):
+def come_back(far, python=SYSTEM, **changed):
     """The same, and it was let in; the worker is there."""
-    back = relay(far, python)
+    back = relay(far, python, **changed)
     assert back.wait("hello")["worker"] is True
     back.start()
     return back
@@ -218,4 +218,16 @@ def test_garbage_from_who_came_back(kept):
     back = come_back(far)
     back.run("print(x)")
     assert back.text() == "2\n"
+    back.close()
+
+
+@pytest.mark.parametrize("restored", [False, True])
+def test_random_numbers_of_a_copy(kept, restored):
+    """Who comes to one that was restored elsewhere too has it draw numbers of its own."""
+    far = kept()
+    far.run("import random; random.seed(1); state = random.getstate()")
+    leave(far)
+    back = come_back(far, restored=restored)
+    back.run("print(random.getstate() == state)")
+    assert back.text() == f"{not restored}\n"
     back.close()

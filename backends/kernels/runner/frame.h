@@ -47,6 +47,9 @@
  * the code, while it runs, asks for it. SIGNAL is taken while a command goes on, STDIN also while
  * code does; those of a run that is not going are dropped.
  *
+ * 0x05 is the supervisor's to its worker alone: a copy of both goes on elsewhere, and random
+ * numbers are seeded anew.
+ *
  * The version is GREETING.cellblock. Everything is checked by whoever receives it; the server takes
  * nothing for granted, since the code that is run can write to the worker's end as well.
  */

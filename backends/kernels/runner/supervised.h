@@ -62,7 +62,9 @@ struct supervised_options {
     double keep_seconds;
     const char *secret; /* it is there already, and the far command becomes a relay to it: all else
                          * of these but workspace means nothing then */
-    int pid; /* with `secret`: its process there; 0: the first of all, as in a container */
+    bool restored; /* with `secret`: it has slept, and others may have woken of the same sleep: the
+                    * worker draws other random numbers than they */
+    int pid;       /* with `secret`: its process there; 0: the first of all, as in a container */
 };
 
 struct supervised_events {

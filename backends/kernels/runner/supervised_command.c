@@ -162,8 +162,8 @@ static json_t *setup_of(const struct supervised_options *o)
 
 static json_t *attach_of(const struct supervised_options *o)
 {
-    return json_pack("{s:s, s:s, s:i}", "folder", SUPERVISED_DOOR, "secret", o->secret, "pid",
-                     o->pid ? o->pid : SUPERVISED_FIRST_PID);
+    return json_pack("{s:s, s:s, s:i, s:b}", "folder", SUPERVISED_DOOR, "secret", o->secret, "pid",
+                     o->pid ? o->pid : SUPERVISED_FIRST_PID, "restored", o->restored);
 }
 
 int supervised_send_package(struct supervised *s, const char *magic)

@@ -33,23 +33,29 @@ static void on_started(void *data)
 {
     struct create_call *cc = data;
 
-    call_progress(cc->call, "taking a snapshot of the session's files");
+    call_progress(cc->call, "taking a snapshot of the session");
 }
 
 /* ---- the answer ---- */
 
 static void answer(struct create_call *cc)
 {
+    static const char without_files[] = "Variables and processes are not in it, nor what is "
+                                        "mounted (buckets, volumes); copies are.";
+    static const char without_memory[] =
+        "What is mounted (buckets, volumes) and connections are not in it. This session's next run "
+        "goes on from it, in another sandbox.";
     json_t *facts = snapshot_facts(cc->snapshot);
     const char *name = json_string_value(json_object_get(facts, "name"));
     const char *id = snapshot_id(cc->snapshot);
+    bool memory = json_is_true(json_object_get(facts, "memory"));
     char *text = string_format(
-        "Snapshot %s%s%s%s has the files of session %s: create_session with \"snapshot\": \"%s\" "
-        "makes sessions that begin with them. Variables and processes are not in it, nor what is "
-        "mounted (buckets, volumes); copies are. Backend %s keeps it until %s, also when this "
+        "Snapshot %s%s%s%s has the %sfiles of session %s: create_session with \"snapshot\": \"%s\" "
+        "makes sessions that begin with them. %s Backend %s keeps it until %s, also when this "
         "server has ended.",
-        id, name ? " (" : "", name ? name : "", name ? ")" : "", session_id(cc->session),
-        name ? name : id, snapshot_base(cc->snapshot)->backend,
+        id, name ? " (" : "", name ? name : "", name ? ")" : "", memory ? "variables and " : "",
+        session_id(cc->session), name ? name : id, memory ? without_memory : without_files,
+        snapshot_base(cc->snapshot)->backend,
         json_string_value(json_object_get(facts, "expires_at")));
 
     session_tool_say(cc->call, session_id(cc->session), text ? text : id);
@@ -110,26 +116,31 @@ static int check_session(struct session *s, struct error *err)
     return 0;
 }
 
-/* No backend can: what runs code at Modal is an exec, which cannot be going when a memory snapshot
- * is taken there and is not in it, and taking one ends the sandbox (modal.com/docs/guide/
- * sandbox-snapshots, "Limitations"). */
-static int check_memory(const struct call *call, struct error *err)
+/* What the backend could do, and the environment's settings do not have it do, can be mended. */
+static int check_memory(const struct call *call, struct session *s, struct error *err)
 {
-    if (argument_bool(call, "memory", false)) {
-        return error_set(err, ERROR_UNSUPPORTED,
-                         "memory: no backend keeps variables and processes in a snapshot, only "
-                         "files (Modal's memory snapshots leave out what was started in a sandbox "
-                         "by exec, as its interpreter is, and end the sandbox). Leave memory out, "
-                         "and write what is needed to a file first, with pickle say");
+    const struct place *place = session_place(s);
+
+    if (!argument_bool(call, "memory", false) || place_capabilities(place) & CAP_SNAPSHOT_MEMORY) {
+        return 0;
     }
-    return 0;
+    if (place->ops->capabilities & CAP_SNAPSHOT_MEMORY) {
+        return error_set(err, ERROR_UNSUPPORTED,
+                         "memory: the sandboxes of environment \"%s\" are not made so that their "
+                         "variables can be kept; its setting \"memory_snapshots\": true does "
+                         "that. Or leave memory out, and write what is needed to a file first, "
+                         "with pickle say",
+                         session_environment(s)->name);
+    }
+    return place_needs(place, CAP_SNAPSHOT_MEMORY, "a snapshot with variables", err);
 }
 
 static int begin(struct create_call *cc, struct error *err)
 {
     static const struct run_events events = {
         .on_waiting = on_waiting, .on_started = on_started, .on_done = on_done};
-    const struct snapshot_request request = {.ttl_seconds = SNAPSHOT_SECONDS};
+    const struct snapshot_request request = {.ttl_seconds = SNAPSHOT_SECONDS,
+                                             .memory = argument_bool(cc->call, "memory", false)};
     char id[RUN_ID_SIZE];
 
     run_id_new(id);
@@ -150,7 +161,7 @@ static int create(struct call *call, struct error *err)
     struct snapshot_source source = {0};
     struct create_call *cc;
 
-    if (!s || check_memory(call, err) < 0 || check_session(s, err) < 0 ||
+    if (!s || check_session(s, err) < 0 || check_memory(call, s, err) < 0 ||
         argument_name(call, "name", &source.name, err) < 0) {
         return -1;
     }
@@ -162,6 +173,7 @@ static int create(struct call *call, struct error *err)
     source.session = session_id(s);
     source.base = session_base(s);
     source.env = session_environment(s);
+    source.memory = argument_bool(call, "memory", false);
     cc->snapshot = snapshots_begin(snapshots_of(cc), &source, err);
     if (!cc->snapshot || begin(cc, err) < 0) {
         free(cc);

@@ -183,16 +183,18 @@ class Exec:
         self.lost = None  # why its status is not known
         self.stdout, self.stderr, self.stdin = Output(), Output(), Input()
         self.done = asyncio.Event()
+        self.on_exit = None
 
     async def start(self, cell, env, cwd, *, stdout=True, stderr="pipe", terminal=None, timeout=0,
                     on_exit=None):
         """Starts it; what cannot be started has ended with 127 and says so on stderr."""
         theirs = self._streams(stdout, stderr, terminal)
+        self.on_exit = on_exit
 
         def exited(status):
             self._exited(status)
-            if on_exit:
-                on_exit(self)
+            if self.on_exit:
+                self.on_exit(self)
 
         try:
             self.pid = await cell.exec(self.id, self.argv, env, cwd, theirs, exited,

@@ -211,10 +211,12 @@ class Router:
         return router_pb2.TaskMountDirectoryResponse()
 
     async def TaskSnapshotMemory(self, request, call):
-        """Of its files only, as SandboxSnapshot."""
-        sandbox = self._sandbox(request, call)
-        return router_pb2.TaskSnapshotMemoryResponse(
-            snapshot_id=await self.world.sandboxes.snapshot(sandbox))
+        """Of its memory and files; it is over then. The same key again is the same snapshot."""
+        known = self.world.__dict__.setdefault("memory_keys", {})
+        key = (request.task_id, request.idempotency_key)
+        if key not in known:
+            known[key] = await self.world.sandboxes.snapshot(self._sandbox(request, call))
+        return router_pb2.TaskSnapshotMemoryResponse(snapshot_id=known[key])
 
     async def TaskSetNetworkAccess(self, request, call):
         """Noted: `network` of the state. What runs keeps what it has."""

@@ -1,7 +1,6 @@
 """One sandbox from its creation to its result: a cell, its entrypoint, time-outs, tunnels."""
 
 import asyncio
-import contextlib
 import os
 import shutil
 import time
@@ -11,7 +10,7 @@ from google.protobuf.json_format import MessageToDict
 from grpclib import Status
 from modal_proto import api_pb2
 
-from . import cells, ids
+from . import cells, ids, memory
 from .execs import Exec
 from .rpc import fail, missing
 from .tunnels import HOST, Relays, Tunnels
@@ -47,6 +46,7 @@ class Sandbox:
         self.scheduled = asyncio.Event()
         self.cell = None
         self.tunnels = None
+        self.frozen = False  # its cell is a snapshot's
         self._timers = []
         self._touched = time.monotonic()
 
@@ -65,23 +65,56 @@ class Sandbox:
                 self.root, self.world.tools, binds=self._binds(), network=self._open(),
                 memory=definition.resources.memory_mb_max << 20, name=self.id)
             await self.cell.start()
-            self._timers.append(self.world.spawn(self._watch()))
-            if self.cell.limit.watched:
-                self._timers.append(self.world.spawn(self._watch_memory()))
-            self.tunnels = Tunnels(self.cell, self.world.authority, self.touch,
-                                   definition.inbound_cidr_allowlist)
-            if definition.open_ports.ports and self._reaches():
-                own = [port.port for port in definition.open_ports.ports]
-                self._timers.append(self.world.spawn(Relays(self.cell, own).follow()))
-            for port in definition.open_ports.ports:
-                await self.tunnels.listen(port.port, not port.unencrypted,
-                                          port.tunnel_type == api_pb2.TUNNEL_TYPE_H2)
+            await self._attend()
             if definition.entrypoint_args:
                 await self.exec(ENTRYPOINT, definition.entrypoint_args, {}, definition.workdir,
                                 on_exit=self._entry_ended)
             self._timers.append(self.world.spawn(self._time_out()))
         except (OSError, shutil.Error, cells.CellError) as problem:
             await self.finish(Result.GENERIC_STATUS_INIT_FAILURE, 1, str(problem))
+        self.scheduled.set()
+
+    async def _attend(self):
+        """Watches the cell, which runs, and opens its tunnels."""
+        self._timers.append(self.world.spawn(self._watch()))
+        if self.cell.limit.watched:
+            self._timers.append(self.world.spawn(self._watch_memory()))
+        definition = self.definition
+        self.tunnels = Tunnels(self.cell, self.world.authority, self.touch,
+                               definition.inbound_cidr_allowlist)
+        if definition.open_ports.ports and self._reaches():
+            own = [port.port for port in definition.open_ports.ports]
+            self._timers.append(self.world.spawn(Relays(self.cell, own).follow()))
+        for port in definition.open_ports.ports:
+            await self.tunnels.listen(port.port, not port.unencrypted,
+                                      port.tunnel_type == api_pb2.TUNNEL_TYPE_H2)
+
+    # Memory snapshots
+
+    async def freeze(self):
+        """Its entrypoint's processes stop where they are, and it is over; see memory.py."""
+        if self.result is not None:
+            fail(Status.FAILED_PRECONDITION, GONE)
+        if not self.definition.enable_snapshot:
+            fail(Status.FAILED_PRECONDITION, "the sandbox was made without enable_snapshot")
+        if busy := [one.id for one in self.execs.values()
+                    if one.id != ENTRYPOINT and not one.done.is_set()]:
+            fail(Status.FAILED_PRECONDITION, f"{len(busy)} execs are running in the sandbox")
+        entry = self.execs.get(ENTRYPOINT)
+        self.frozen = True
+        await memory.freeze(self.cell, entry.pid if entry else None)
+        await self.finish(Result.GENERIC_STATUS_TERMINATED, 137, "a memory snapshot was taken")
+
+    async def thaw(self, old):
+        """In place of start: goes on where another one was frozen."""
+        self.folder, self.root, self.cell = old.folder, old.root, old.cell
+        entry = old.execs.pop(ENTRYPOINT, None)
+        if entry:
+            self.execs[ENTRYPOINT] = entry
+            entry.on_exit = self._entry_ended
+        await self._attend()
+        self._timers.append(self.world.spawn(self._time_out()))
+        memory.thaw(self.cell)
         self.scheduled.set()
 
     def _make_folders(self):
@@ -169,7 +202,7 @@ class Sandbox:
     # Its end
 
     async def _watch(self):
-        await self.cell.ended
+        await asyncio.shield(self.cell.ended)
         killed = self.cell.limit.kills()
         await self.finish(Result.GENERIC_STATUS_KERNEL_OOM_KILL if killed
                           else Result.GENERIC_STATUS_INTERNAL_FAILURE, 137,
@@ -211,7 +244,7 @@ class Sandbox:
                 one.lose(GONE)
         if self.tunnels:
             self.tunnels.close()
-        if self.cell:
+        if self.cell and not self.frozen:
             await self.cell.stop()
         self.finished.set()
         self.scheduled.set()
@@ -222,7 +255,8 @@ class Sandbox:
 
     async def _tidy(self):
         """Its files, and what nobody can read any more."""
-        await asyncio.to_thread(shutil.rmtree, self.folder, True)
+        if not self.frozen:
+            await asyncio.to_thread(shutil.rmtree, self.folder, True)
         await asyncio.sleep(KEPT_SECONDS)
         for one in self.execs.values():
             if one.id != ENTRYPOINT:
@@ -281,7 +315,7 @@ class Sandbox:
                 "network": MessageToDict(self.network, preserving_proto_field_name=True),
                 "tunnels": self.tunnels.open if self.tunnels else {},
                 "root": str(self.root), "execs": [e.describe() for e in self.execs.values()],
-                "processes": descendants(self.cell.process.pid) if self.cell and
+                "processes": memory.descendants(self.cell.process.pid) if self.cell and
                 self.cell.process and self.result is None else []}
 
 
@@ -293,18 +327,3 @@ def tag_protos(tags):
 def stat_is_plain(path):
     """A file, a folder or a link: what an image can hold."""
     return os.path.islink(path) or os.path.isdir(path) or os.path.isfile(path)
-
-
-def descendants(pid):
-    """This machine's pids of all below a process."""
-    parents = {}
-    for name in os.listdir("/proc"):
-        if name.isdigit():
-            with contextlib.suppress(OSError):
-                fields = Path(f"/proc/{name}/stat").read_bytes().rpartition(b")")[2].split()
-                if fields[0] not in b"ZX":
-                    parents[int(name)] = int(fields[1])
-    found = [pid] if pid in parents else []
-    for one in found:
-        found += [child for child, parent in parents.items() if parent == one]
-    return found

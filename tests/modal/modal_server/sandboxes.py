@@ -2,6 +2,7 @@
 
 import asyncio
 import ipaddress
+import shutil
 import time
 
 from google.protobuf.empty_pb2 import Empty
@@ -244,6 +245,16 @@ class Sandboxes:
         """Ends those of an app, or all."""
         await asyncio.gather(*(one.finish(Result.GENERIC_STATUS_TERMINATED, 137, "terminated")
                                for one in self.all.values() if app in (None, one.app)))
+        await asyncio.gather(*(self.forget(name) for name, one in list(self.snapshots.items())
+                               if app in (None, one.app)))
+
+    async def forget(self, name):
+        """A memory snapshot that nobody restores any more: its processes end."""
+        sandbox = self.snapshots.pop(name)
+        if sandbox.frozen:
+            sandbox.frozen = False
+            await sandbox.cell.stop()
+            await asyncio.to_thread(shutil.rmtree, sandbox.folder, True)
 
     # The entrypoint's streams, V1
 
@@ -292,20 +303,15 @@ class Sandboxes:
             image_id=image.id, result=image.result, image_metadata=image.metadata())
 
     async def SandboxSnapshot(self, request, _call):
-        """Of its files only: its processes are not in it, which this server cannot."""
+        """Of its memory and files; it is over then."""
         sandbox = self.get(request.sandbox_id)
-        if not sandbox.definition.enable_snapshot:
-            fail(Status.FAILED_PRECONDITION, "the sandbox was made without enable_snapshot")
         return api_pb2.SandboxSnapshotResponse(snapshot_id=await self.snapshot(sandbox))
 
     async def snapshot(self, sandbox):
         """Keeps what a sandbox can be restored from."""
-        image = await asyncio.to_thread(self.world.images.copy, sandbox.image, sandbox.copy_files)
-        definition = api_pb2.Sandbox()
-        definition.CopyFrom(sandbox.definition)
-        definition.image_id = image.id
+        await sandbox.freeze()
         name = ids.short("sn")
-        self.snapshots[name] = (sandbox, definition)
+        self.snapshots[name] = sandbox
         return name
 
     async def SandboxSnapshotWait(self, request, _call):
@@ -317,18 +323,18 @@ class Sandboxes:
 
     async def SandboxSnapshotGet(self, request, _call):
         """Which generation it is of."""
-        sandbox, _ = self.snapshots.get(request.snapshot_id) or missing("snapshot",
-                                                                        request.snapshot_id)
+        sandbox = self.snapshots.get(request.snapshot_id) or missing("snapshot",
+                                                                     request.snapshot_id)
         metadata = api_pb2.SandboxSnapshotHandleMetadata(is_v2=sandbox.generation == 2)
         return api_pb2.SandboxSnapshotGetResponse(snapshot_id=request.snapshot_id,
                                                   handle_metadata=metadata)
 
     async def SandboxRestore(self, request, _call):
-        """A new sandbox with the files of a snapshot."""
+        """A new sandbox that goes on where the snapshot's was."""
         return api_pb2.SandboxRestoreResponse(sandbox_id=(await self._restore(request)).id)
 
     async def SandboxRestoreV2(self, request, _call):
-        """A new sandbox with the files of a snapshot."""
+        """A new sandbox that goes on where the snapshot's was."""
         sandbox = await self._restore(request)
         reply = api_pb2.SandboxRestoreV2Response(
             sandbox_id=sandbox.id, task_id=sandbox.task, tunnels=sandbox.tunnel_data(),
@@ -337,15 +343,21 @@ class Sandboxes:
         return reply
 
     async def _restore(self, request):
-        old, definition = self.snapshots.get(request.snapshot_id) or missing("snapshot",
-                                                                             request.snapshot_id)
+        old = self.snapshots.get(request.snapshot_id) or missing("snapshot", request.snapshot_id)
+        definition = api_pb2.Sandbox()
+        definition.CopyFrom(old.definition)
         kinds = api_pb2.SandboxRestoreRequest
         if request.sandbox_name_override_type == kinds.SANDBOX_NAME_OVERRIDE_TYPE_NONE:
             definition.ClearField("name")
         elif request.sandbox_name_override_type == kinds.SANDBOX_NAME_OVERRIDE_TYPE_STRING:
             definition.name = request.sandbox_name_override
-        sandbox = self._new(old.generation, old.app, definition, tag_protos(old.tags), old.env)
-        await self._started(sandbox)
+        if not old.frozen:
+            fail(Status.UNIMPLEMENTED, "the played Modal can restore a memory snapshot only once")
+        # Nothing says that tags come with a snapshot, so none do.
+        sandbox = self._new(old.generation, old.app, definition, (), old.env)
+        old.frozen = False
+        await asyncio.sleep(self.world.faults.create_seconds)
+        await sandbox.thaw(old)
         return sandbox
 
 

@@ -84,6 +84,7 @@ class Door:
         self._limit = None  # of the caller's word
         self._heard = bytearray()
         self._known = False
+        self.restored = False  # who waits has found us in a copy of our memory
         self._folder = str(wanted["folder"])
         os.mkdir(self._folder, 0o700)
         self._listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -149,7 +150,9 @@ class Door:
 
         if len(found) > 1 or found[0][0] != ATTACH:
             return False
-        return hmac.compare_digest(proof_of(str(object_of(found[0][1]).get("secret"))), self._proof)
+        said = object_of(found[0][1])
+        self.restored = bool(said.get("restored"))
+        return hmac.compare_digest(proof_of(str(said.get("secret"))), self._proof)
 
     def _refuse(self):
         self._known = False
@@ -195,6 +198,6 @@ def words_of_end(how):
     return "it broke off"
 
 
-def word(secret):
+def word(secret, restored=False):
     """What a relay says."""
-    return frames.frame(ATTACH, {"secret": secret})
+    return frames.frame(ATTACH, {"secret": secret, "restored": restored})

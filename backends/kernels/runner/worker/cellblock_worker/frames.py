@@ -8,12 +8,13 @@ import struct
 from _collections import deque
 from _thread import RLock, allocate_lock
 
-from cellblock_worker import interrupts, jsons
+from cellblock_worker import interrupts, jsons, seeds
 
 RUN = 0x01
 ACK = 0x02
 STDIN = 0x03
 SIGNAL = 0x04
+RESEED = 0x05
 GREETING = 0x10
 DISPLAY = 0x13
 CLEAR = 0x14
@@ -178,6 +179,8 @@ class Channel:
 
     def _keep(self, kind, data):
         """Puts a RUN frame into the queue; others mean nothing while no command is going."""
+        if kind == RESEED:
+            seeds.renew()
         if kind == RUN:
             request = decode(str(data, "utf-8"))
             if not isinstance(request, dict):

@@ -47,7 +47,7 @@ def carry(stream_in, stream_out, request):
         return
     fd = connection.fileno()
     there, back = Queue(fd), Queue(stream_out)
-    there.add(door.word(str(request["secret"])))
+    there.add(door.word(str(request["secret"]), bool(request.get("restored"))))
     limit = time.monotonic() + ANSWER_LIMIT
     try:
         _pump(stream_in, there, back, limit)

@@ -17,6 +17,7 @@ from cellblock_worker import (
     interrupts,
     packages,
     running,
+    seeds,
 )
 from cellblock_worker.display import Publisher
 from cellblock_worker.plain import PlainShell
@@ -404,16 +405,6 @@ def _restore_environment(values, before):
             _environ[name] = old
 
 
-def _reseed():
-    """Forks of one process must not draw the same numbers."""
-    random = sys.modules.get("random")
-    if random is not None:
-        random.seed()
-    numpy_random = sys.modules.get("numpy.random")
-    if numpy_random is not None:
-        numpy_random.seed()
-
-
 def serve(frames_fd):
     """Runs a worker on the socket `frames_fd` until it ends."""
     prepare()
@@ -425,7 +416,7 @@ def serve(frames_fd):
     sys.argv = [""]
     commands.home = os.getcwd()
     packages.prepare_path()
-    _reseed()
+    seeds.renew()
     interrupts.install()
     worker = Worker(_shell, frames.Channel(frames_fd))
     try:

@@ -50,6 +50,7 @@ CLOSED_GRACE = 0.1  # a worker that ends closes its streams a moment before
 END_GRACE = 3.0  # for takers, when all is over
 SYNC = b'"sync": true}'  # the end of a frame that waits for an ACK (display.py puts it there)
 ACK = HEADER.pack(0, frames.ACK)
+RESEED = HEADER.pack(0, frames.RESEED)
 
 
 class Supervisor(Errands):
@@ -409,6 +410,9 @@ class Supervisor(Errands):
         self._out = Queue(to_server)
         self._found = self._worker is not None
         if self._found:
+            if self._door.restored:
+                self._to_worker.add(RESEED)
+                self._feed_worker()
             self._greet(worker=True)
             self._left = left.take()
         else:
