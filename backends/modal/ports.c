@@ -8,7 +8,7 @@
 #include "backends/base/strings.h"
 #include "backends/modal/spec.h"
 
-enum { KEY_SIZE = 12, MISSING_CAP = 200 };
+enum { KEY_SIZE = 12, MISSING_CAP = 800 };
 
 bool modal_is_host(const char *text)
 {
@@ -110,7 +110,7 @@ static bool take(const struct environment *env, const Modal__Client__TunnelData 
 
 /* ---- what is said of them ---- */
 
-/* Adds ", 8080" for each that has no address, as far as there is room. */
+/* Adds ", 8080" for each that has no address; there is room for all that there can be. */
 static void list_missing(const struct environment *env, const json_t *numbers, const json_t *ports,
                          char text[MISSING_CAP])
 {
