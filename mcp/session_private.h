@@ -114,8 +114,8 @@ struct session {
     char tag[MAC_SIZE];  /* what its sandbox shows */
     json_t *wishes;      /* what its environment was derived from, or NULL */
     bool consented;      /* … beyond the policy, by a person */
-    json_t *where;       /* its sandbox; NULL: there is none */
     json_t *ports_told;  /* where its ports are reached, as it was said last; NULL: it was not */
+    json_t *where;       /* its sandbox; NULL: there is none */
     bool seeking;        /* … which was left, and has not been reached */
     unsigned to_end;     /* … and is only to be ended; seconds that this may take */
     bool left;           /* its sandbox goes on without us */
