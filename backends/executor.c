@@ -303,6 +303,15 @@ bool executor_ready(const struct executor *e)
     return e->state == EXECUTOR_READY;
 }
 
+json_t *executor_ports(const struct executor *e, const char **ret_note)
+{
+    const struct place_ops *ops = e->place->ops;
+
+    *ret_note = NULL;
+    return executor_ready(e) && ops->machine_ports ? ops->machine_ports(e->box->machine, ret_note)
+                                                   : NULL;
+}
+
 bool executor_busy(const struct executor *e)
 {
     return e->current || e->queue.first || e->finished.first;

@@ -266,6 +266,15 @@ void executor_file(struct executor *e, const struct file_request *request, file_
 bool executor_started(const struct executor *e);
 /* Has it been, and could a run begin now or go on? Not while a start is under way. */
 bool executor_ready(const struct executor *e);
+/*
+ * Where the ports of its sandbox are reached from outside: a new object such as {"8080":
+ * "https://HOST[:PORT]", "22": "tcp://HOST:PORT"}, the latter of a port without TLS. Who made the
+ * sandbox says so, never what runs in it, and each is checked to be an address. json_null() as long
+ * as that is not known; nothing waits for it. *ret_note (borrowed until the loop turns) is a
+ * sentence for people on ports that have no address there, or NULL. NULL without ports, and while
+ * no sandbox is ready.
+ */
+json_t *executor_ports(const struct executor *e, const char **ret_note);
 /* Is a run going, starting or queued? */
 bool executor_busy(const struct executor *e);
 

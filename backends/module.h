@@ -13,7 +13,7 @@
  * and languages. The place that comes back from module_open has the module's own, whole ops.
  */
 enum {
-    MODULE_VERSION = 5, /* goes up when a structure shared with the modules changes */
+    MODULE_VERSION = 6, /* goes up when a structure shared with the modules changes */
 };
 
 struct module {

@@ -171,6 +171,9 @@ struct place_ops {
      * `interrupt`: but not the run that is going in it. NULL without CAP_REATTACH. */
     json_t *(*machine_where)(const struct machine *m);
     void (*machine_leave)(struct machine *m, bool interrupt);
+    /* Of a machine that is started: as executor_ports; *ret_note is set always. NULL where no
+     * place of the backend has ports. */
+    json_t *(*machine_ports)(const struct machine *m, const char **ret_note);
     /* Tells the machine whether a run is going (a watcher polls more often then). May be NULL. */
     void (*machine_busy)(struct machine *m, bool busy);
 };

@@ -319,6 +319,17 @@ static void on_note(void *data, const char *text)
 
 static void on_images(void *data);
 
+/* Of a sandbox that is the session's own, not of one for this run. */
+static void add_ports(struct run_record *record)
+{
+    char *text = record->ephemeral ? NULL : session_take_ports(record->session);
+
+    if (text) {
+        content_note(record->content, text);
+    }
+    free(text);
+}
+
 /* True: the result is there, but for images that are on their way; on_images follows. */
 static bool finish_content(struct run_record *record, const struct outcome *outcome)
 {
@@ -341,6 +352,7 @@ static bool finish_content(struct run_record *record, const struct outcome *outc
     if (outcome->cause != CAUSE_OK && record->failure_note) {
         content_note(record->content, record->failure_note);
     }
+    add_ports(record);
     run_artifacts_link(artifacts, &origin, outcome, &run);
     record->result = content_finish(record->content, &run, outcome);
     run_artifacts_add_output(artifacts, &origin, outcome, record->content, record->result);

@@ -310,6 +310,7 @@ void session_free(struct session *s)
     session_free_kept(s);
     free(s->last_closing);
     free(s->notice);
+    json_decref(s->ports_told);
     free(s);
 }
 

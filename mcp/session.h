@@ -158,6 +158,11 @@ void session_note_run(struct session *s, const struct outcome *outcome);
  * ended for want of use, say. NULL when there is nothing to tell; to be freed. */
 char *session_take_notice(struct session *s);
 
+/* A sentence on where its sandbox's ports are reached, told once of each sandbox, when that is
+ * known; what is wrong with them goes to the log. NULL when there is nothing to tell; to be freed.
+ */
+char *session_take_ports(struct session *s);
+
 /* `output` gets what sandboxes print while no run is going (a thread, a daemon): at most 8 KB
  * between two uses of a session. */
 void sessions_on_idle_output(struct sessions *sessions,

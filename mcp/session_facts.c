@@ -245,6 +245,7 @@ json_t *session_facts(struct session *s, size_t log_lines)
         return NULL;
     }
     json_decref(more);
+    session_add_ports(s, object);
     if (s->uses == 0) {
         json_object_set_new(object, "idle_remaining_seconds",
                             json_integer((json_int_t)(left(s, idle_at) / 1000)));

@@ -12,7 +12,8 @@
  * Between sessions.c (the table: ids, places, which session a call means), sessions_end.c (how
  * sessions end, and what is remembered of them), session.c (one session: its executor, shares,
  * reset), session_ephemeral.c (executors for one run), session_handle.c (ids), session_secrets.c,
- * session_kept.c (sessions that outlive us) and session_facts.c (what is told and changed of one).
+ * session_kept.c (sessions that outlive us), session_ports.c (where their ports are reached) and
+ * session_facts.c (what is told and changed of one).
  * Nobody else includes this.
  *
  * Who waits for whom at the end: executors are counted in their place's `users`, a place is closed
@@ -113,6 +114,7 @@ struct session {
     char tag[MAC_SIZE];  /* what its sandbox shows */
     json_t *wishes;      /* what its environment was derived from, or NULL */
     bool consented;      /* … beyond the policy, by a person */
+    json_t *ports_told;  /* where its ports are reached, as it was said last; NULL: it was not */
     json_t *where;       /* its sandbox; NULL: there is none */
     bool seeking;        /* … which was left, and has not been reached */
     unsigned to_end;     /* … and is only to be ended; seconds that this may take */
@@ -187,6 +189,9 @@ struct session *sessions_live(const struct sessions *sessions, const char *name)
 /* session.c: for a share that has been checked; what can only be wrong at the start, the start says
  */
 void session_share_noted(void *data, const struct error *err);
+
+/* session_ports.c: "ports" and what is to be said of them, in the facts. */
+void session_add_ports(const struct session *s, json_t *facts);
 
 /* session_kept.c; all of it is nothing for a session that is not kept */
 int session_take_kept(struct session *s, const struct session_options *options, struct error *err);

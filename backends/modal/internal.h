@@ -104,12 +104,16 @@ struct sandbox {
     char *router_url, *router_jwt; /* that came with it; NULL: asked for */
     char *tunnel; /* where its port of the gateway is reached, "https://…"; NULL: not known, or not
                    * used */
+    json_t *ports;    /* where its user's ports are reached (ports.h); NULL: nothing was heard */
+    char *ports_note; /* what is wrong with that; NULL */
+    bool ports_known; /* the service has said all that it will say */
     struct start_request request; /* what it points at is borrowed until it is created */
 
     struct modal_bringing *bringing; /* its shares are: mounts, and what opens its buckets */
     const struct modal_brought *brought;
     struct modal_rpc *rpc;  /* of the start: create, look-up, task id; or of the end: terminate */
     struct modal_rpc *wait; /* SandboxWait */
+    struct modal_rpc *asking_ports;
     struct modal_router *router;
     struct modal_command *asking_ready; /* SandboxWaitUntilReady */
     struct modal_exec *exec;
@@ -233,6 +237,17 @@ void memory_sleep(struct sandbox *s, const char *id);
 void memory_dropped(struct sandbox *s);
 /* Something of one that sleeps has been closed. */
 void memory_settle(struct sandbox *s);
+
+/* ---- sandbox_ports.c: where the ports of the environment are reached ---- */
+
+/* What came with an answer of the service's; all that is known is this. */
+void sandbox_take_ports(struct sandbox *s, Modal__Client__TunnelData *const *tunnels, size_t count);
+/* Its task is known: asks for those that are not known, if there are any. Nothing waits for it. */
+void sandbox_ask_ports(struct sandbox *s);
+/* It is another sandbox from here on. */
+void sandbox_forget_ports(struct sandbox *s);
+/* crate_ops */
+json_t *sandbox_ports(const struct crate *crate, const char **ret_note);
 
 /* ---- sandbox_jupyter.c: the kernel of that name instead of the runner ---- */
 

@@ -304,6 +304,7 @@ static void forget_old(struct sandbox *s)
     s->over = s->terminated = false;
     free(s->token);
     s->token = NULL;
+    sandbox_forget_ports(s);
 }
 
 static void wake(struct sandbox *s)
@@ -361,7 +362,7 @@ static void terminate_old(struct sandbox *s)
 
 void memory_settle(struct sandbox *s)
 {
-    bool busy = s->rpc || s->wait || s->base.occupant || s->exec || s->router;
+    bool busy = s->rpc || s->wait || s->asking_ports || s->base.occupant || s->exec || s->router;
 
     if (s->nap != NAP_ASLEEP || busy) {
         return;
@@ -401,6 +402,9 @@ static void fall_asleep(struct sandbox *s)
         uv_timer_stop(&s->again);
         if (s->wait) {
             modal_rpc_cancel(s->wait);
+        }
+        if (s->asking_ports) {
+            modal_rpc_cancel(s->asking_ports);
         }
         sandbox_let_parts_go(s);
         memory_settle(s);

@@ -232,7 +232,8 @@ static int open_place(uv_loop_t *loop, const struct environment *env, struct pla
     .machine_kill = crate_machine_kill, .machine_close = crate_machine_close,                      \
     .machine_busy = crate_machine_busy, .machine_where = crate_machine_where,                      \
     .machine_leave = crate_machine_leave, .machine_snapshot = crate_machine_snapshot,              \
-    .machine_snapshot_drop = crate_machine_snapshot_drop, .snapshot_delete = modal_snapshot_delete
+    .machine_snapshot_drop = crate_machine_snapshot_drop,                                          \
+    .snapshot_delete = modal_snapshot_delete, .machine_ports = crate_machine_ports
 
 const struct place_ops modal_place_ops = {OPS("modal", MODAL_CAPABILITIES)};
 

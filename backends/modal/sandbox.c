@@ -46,9 +46,9 @@ static void kill_worker(struct crate *crate);
 struct crate *sandbox_new(struct place *base, const struct start_request *request, bool warm,
                           const struct crate_events *events, void *owner)
 {
-    static const struct crate_ops ops = {memory_start_worker, kill_worker,
-                                         sandbox_where,       sandbox_close,
-                                         sandbox_snapshot,    sandbox_snapshot_drop};
+    static const struct crate_ops ops = {
+        memory_start_worker, kill_worker,           sandbox_where, sandbox_close,
+        sandbox_snapshot,    sandbox_snapshot_drop, sandbox_ports};
     struct modal_place *place = (struct modal_place *)base;
     struct sandbox *s = calloc(1, sizeof(*s));
 

@@ -43,6 +43,8 @@ static void on_timer_closed(uv_handle_t *handle)
     free_secret(s->router_jwt);
     free(s->router_url);
     free(s->tunnel);
+    json_decref(s->ports);
+    free(s->ports_note);
     free(s->result_words);
     free(s->restore);
     crate_deinit(&s->base);
@@ -132,7 +134,7 @@ static void find_it(struct sandbox *s)
 
 static bool has_parts(const struct sandbox *s)
 {
-    return s->getting || s->wait || s->base.occupant || s->exec || s->router;
+    return s->getting || s->wait || s->asking_ports || s->base.occupant || s->exec || s->router;
 }
 
 /* Goes on with the closing, whatever has ended just now. */
@@ -229,6 +231,9 @@ static void stop_start(struct sandbox *s, bool creating)
     s->brought = NULL;
     if (s->wait) {
         modal_rpc_cancel(s->wait);
+    }
+    if (s->asking_ports) {
+        modal_rpc_cancel(s->asking_ports);
     }
     if (s->rpc && creating) {
         sandbox_arm(s, LET_CREATE_MS, on_create_limit); /* its answer is the best that there is */

@@ -7,6 +7,7 @@
 #include "backends/kernels/jupyter/gateway.h"
 #include "backends/modal/image_recipe.h"
 #include "backends/modal/internal.h"
+#include "backends/modal/ports.h"
 
 /* The sandbox's first, the keeper, the gateway, the resource tracker of a kernel. */
 enum { GATEWAY_OWN_PROCESSES = 6 };
@@ -38,22 +39,15 @@ bool sandbox_wants_tunnel(const struct sandbox *s)
     return s->place->jupyter && s->place->base.env->network != NETWORK_NONE && !s->tunnel;
 }
 
-/* A host's name or address, as it stands in a URL. */
-static bool is_host(const char *host)
-{
-    return host[0] && strlen(host) < 254 &&
-           host[strspn(host, "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789.-")] ==
-               '\0';
-}
-
 void sandbox_take_tunnels(struct sandbox *s, Modal__Client__TunnelData *const *tunnels,
                           size_t count)
 {
+    sandbox_take_ports(s, tunnels, count);
     for (size_t i = 0; i < count && sandbox_wants_tunnel(s); i++) {
         const Modal__Client__TunnelData *one = tunnels[i];
 
-        if (one->container_port == MODAL_GATEWAY_PORT && is_host(one->host) && one->port > 0 &&
-            one->port <= UINT16_MAX) {
+        if (one->container_port == MODAL_GATEWAY_PORT && modal_is_host(one->host) &&
+            one->port > 0 && one->port <= UINT16_MAX) {
             s->tunnel = string_format("https://%s:%u", one->host, one->port);
         }
     }

@@ -147,6 +147,7 @@ void sandbox_start_exec(struct sandbox *s)
         sandbox_ask_tunnel(s);
         return;
     }
+    sandbox_ask_ports(s);
     sandbox_phase(s, CRATE_STARTING,
                   s->place->jupyter ? "starting a Kernel Gateway in the sandbox"
                                     : "starting Python in the sandbox");

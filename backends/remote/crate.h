@@ -63,6 +63,8 @@ struct crate_ops {
     int (*snapshot)(struct crate *c, const struct snapshot_request *request, snapshot_done done,
                     void *data, struct error *err);
     void (*snapshot_drop)(struct crate *c, const void *data);
+    /* As place_ops.machine_ports, of one that is up. NULL: it has none. */
+    json_t *(*ports)(const struct crate *c, const char **ret_note);
 };
 
 struct crate {
@@ -189,6 +191,7 @@ int crate_machine_signal(struct machine *m, int number);
 void crate_machine_kill(struct machine *m);
 void crate_machine_busy(struct machine *m, bool busy);
 json_t *crate_machine_where(const struct machine *m);
+json_t *crate_machine_ports(const struct machine *m, const char **ret_note);
 void crate_machine_leave(struct machine *m, bool interrupt);
 void crate_machine_close(struct machine *m, void (*closed)(void *data), void *data);
 

@@ -290,6 +290,14 @@ json_t *crate_machine_where(const struct machine *base)
     return c && c->tag && c->occupant ? c->ops->where(c) : NULL;
 }
 
+json_t *crate_machine_ports(const struct machine *base, const char **ret_note)
+{
+    const struct crate *c = crate_of_machine(base);
+
+    *ret_note = NULL;
+    return c && c->state == CRATE_UP && c->ops->ports ? c->ops->ports(c, ret_note) : NULL;
+}
+
 void crate_machine_leave(struct machine *base, bool interrupt)
 {
     struct occupant *o = host_of(base);

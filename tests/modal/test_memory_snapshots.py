@@ -4,6 +4,8 @@ The played Modal can restore a snapshot only once, and a session goes on from it
 another one with it, the first is ended before its next run.
 """
 
+import json
+
 import pytest
 from test_snapshots import LIVE, calls, create, eventually, refused, says, snapshots, tool
 from test_snapshots import launch as launch  # noqa: PLC0414
@@ -91,6 +93,23 @@ def test_buckets(launch):
     assert says(client, "print(x, open('/bucket/f').read())", session) == "41 there\n"
     result = client.run("1", session=create(client, snapshot="s"))
     assert result.is_error and "no bucket" in result.text()
+
+
+def test_where_its_ports_are_reached(launch):
+    """It is another sandbox that the session goes on in, with other addresses."""
+    client = launch(memory_snapshots=True, ports=[8080], network="all")
+    session = create(client)
+    says(client, "x = 41", session)
+
+    def ports():
+        return json.loads(tool(client, "get_session", session=session))["ports"]
+
+    eventually("they are known", ports)
+    before = ports()
+    taken(client, session)
+    assert says(client, "print(x)", session) == "41\n"
+    eventually("they are known again", ports)
+    assert ports().keys() == before.keys() == {"8080"} and ports() != before
 
 
 def test_what_cannot_be(launch):

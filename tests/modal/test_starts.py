@@ -2,8 +2,11 @@
 
 import json
 import socket
+import ssl
 import subprocess
 import sys
+import time
+import urllib.request
 
 import pytest
 from support.client import Client, binary
@@ -58,9 +61,10 @@ def client(server, tmp_path, nothing_is_left):
     """client(**environment) is a cellblock with one; closed at the end."""
     made = []
 
-    def begin(**environment):
+    def begin(words=(), variables=None, **environment):
         config = written(tmp_path / "serve.json", environment)
-        made.append(Client("--config", config, era="modern", env=server.environment()))
+        made.append(Client("--config", config, *words, era="modern",
+                           env=server.environment(**(variables or {}))))
         return made[-1]
 
     yield begin
@@ -111,6 +115,154 @@ def test_who_reaches_a_port(server, client, allowed):
         except ConnectionError:
             pass
     assert answer.startswith(b"HTTP/1.0 200") == (allowed != "203.0.113.0/24")
+
+
+SERVE = """
+import http.server, threading
+def serve(port):
+    http.server.ThreadingHTTPServer(
+        ("127.0.0.1", port), http.server.SimpleHTTPRequestHandler).serve_forever()
+open("hello.txt", "w").write("hello")
+threading.Thread(target=serve, args=(8000,), daemon=True).start()
+print("begun", flush=True)
+serve(8001)
+"""
+SESSIONS = ("--toolsets", "core,sessions,runs")
+
+
+def get(address, cafile):
+    """The file that SERVE's servers have; they may not listen yet."""
+    context = ssl.create_default_context(cafile=cafile)
+    deadline = time.monotonic() + 30
+    while True:
+        try:
+            with urllib.request.urlopen(f"{address}/hello.txt", timeout=5, context=context) as one:
+                return one.read()
+        except OSError:
+            assert time.monotonic() < deadline, address
+            time.sleep(0.1)
+
+
+def facts(one, session):
+    """get_session."""
+    return json.loads(one.tool("get_session", {"session": session}).text())
+
+
+def told(one, session):
+    """The facts, once the service has said where the ports are."""
+    deadline = time.monotonic() + 30
+    while not (known := facts(one, session)).get("ports") and "ports_note" not in known:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    return known
+
+
+@GENERATIONS
+def test_where_its_ports_are_reached(server, client, v1):
+    """Told once in a note, and whenever somebody looks; with TLS and without."""
+    one = client(SESSIONS, network="all", ports=[8000], unencrypted_ports=[8001], **v1)
+    run = one.tool("run_code", {"code": SERVE, "background": True})
+    session, name = run.session, run.meta["cellblock/run"]["run"]
+    ports = told(one, session)["ports"]
+    opened = newest(server)["tunnels"]
+    assert ports == {"8000": f"https://localhost:{opened['8000'][0]}",
+                     "8001": f"tcp://localhost:{opened['8001'][0]}"}
+    polls = [one.tool("poll_run", {"run": name, "wait_seconds": 0}).text() for _ in range(2)]
+    assert ports["8000"] in polls[0] and ports["8001"] in polls[0]
+    assert ports["8000"] not in polls[1]
+    assert get(ports["8000"], server.info["ca"]) == b"hello"
+    assert get(ports["8001"].replace("tcp:", "http:"), server.info["ca"]) == b"hello"
+    calls = server.state()["calls"]
+    assert calls.get("SandboxGetTunnels", 0) == (1 if v1 else 0)
+    assert "SandboxGetTunnelsV2" not in calls
+
+
+def test_ports_of_a_session_that_is_started(client):
+    """The text says it, and the first run does not say it again."""
+    one = client(SESSIONS, network="all", ports=[8000])
+    made = one.tool("create_session", {"start": True})
+    (address,) = told(one, made.session)["ports"].values()
+    assert f"8000 at {address}" in made.text()
+    assert address not in one.run("1", session=made.session).text("note")
+    assert not one.tool("reset_session", {"session": made.session}).is_error
+    assert "ports" not in facts(one, made.session)
+    again = one.run("1", session=made.session)
+    (other,) = facts(one, made.session)["ports"].values()
+    assert other != address and other in again.text("note")
+
+
+def test_ports_of_one_that_was_found_again(server, client, tmp_path):
+    variables = {"XDG_STATE_HOME": str(tmp_path)}
+    settings = {"network": "all", "ports": [8000], "keep": True}
+    one = client(SESSIONS, variables, **settings)
+    session = one.run("1").session
+    ports = told(one, session)["ports"]
+    one.kill()
+    two = client(SESSIONS, variables, **settings)
+    assert not two.tool("create_session", {"attach": session}).is_error
+    assert told(two, session)["ports"] == ports
+    assert server.state()["calls"]["SandboxGetTunnelsV2"] == 1
+    assert not two.tool("end_session", {"session": session}).is_error
+
+
+@pytest.mark.parametrize(("environment", "listed"), [
+    ({"network": "all"}, None), ({}, None),
+    ({"network": "all", "kernel": "jupyter", "ports": [8888]}, None),
+    ({"network": "all", "kernel": "jupyter", "ports": [8888, 8000]}, ["8000"])])
+def test_what_is_no_port_of_its_user(server, client, environment, listed):
+    one = client(SESSIONS, {"SSL_CERT_FILE": server.info["ca"]}, **environment)
+    done = one.run("1")
+    assert not done.is_error, done
+    assert list(facts(one, done.session).get("ports", [])) == (listed or [])
+    assert ("https://" in done.text("note")) == bool(listed)
+    assert not any(name.startswith("SandboxGetTunnels") for name in server.state()["calls"])
+
+
+GOOD = {"host": "a.example", "port": 443, "container_port": 8000}
+
+
+@pytest.mark.parametrize("lie", [
+    [{**GOOD, "host": "a.example/?x=@b"}], [{**GOOD, "port": 70000}], [GOOD] * 10000,
+    [{**GOOD, "container_port": 22}]], ids=["host", "port", "many", "wrong"])
+def test_a_lie_about_a_port(server, client, lie):
+    """It is left out, the session works, and both the log and get_session say so."""
+    server.ask("set", {"tunnels": lie})
+    one = client(SESSIONS, network="all", ports=[8000])
+    done = one.run("1 + 1")
+    assert done.text("result") == "2"
+    known = told(one, done.session)
+    assert known["ports"] is None and "port 8000" in known["ports_note"]
+    assert "example" not in json.dumps(known)
+    one.run("1", session=done.session)
+    assert "no usable address of port 8000" in one.errors()
+
+
+@GENERATIONS
+def test_ports_that_come_late(server, client, v1):
+    """The first run does not wait for them, and a later one names them."""
+    server.ask("set", {"tunnels": [{**GOOD, "host": "?"}]})  # V2 has to ask, too
+    server.fault("SandboxGetTunnels" if v1 else "SandboxGetTunnelsV2", "hang", seconds=4)
+    one = client(SESSIONS, network="all", ports=[8000], **v1)
+    first = one.run("1 + 1")
+    assert first.text("result") == "2" and "8000" not in first.text("note")
+    known = facts(one, first.session)
+    assert known["ports"] is None and "ports_note" not in known
+    server.ask("set", {"tunnels": [GOOD]})
+    assert told(one, first.session)["ports"] == {"8000": "https://a.example"}
+    assert "8000 at https://a.example." in one.run("1", session=first.session).text("note")
+
+
+@pytest.mark.parametrize("hangs", [True, False])
+def test_ports_that_never_come(server, client, hangs):
+    """Who ends meanwhile does not wait for them; the nothing_is_left of all tests looks after."""
+    server.fault("SandboxGetTunnels", "hang" if hangs else "error", status="NOT_FOUND",
+                 message="no tunnels here")
+    one = client(SESSIONS, network="all", ports=[8000], gpu="H100")
+    done = one.run("1 + 1")
+    assert done.text("result") == "2"
+    if not hangs:
+        known = told(one, done.session)
+        assert known["ports"] is None and "no tunnels here" in known["ports_note"]
 
 
 @GENERATIONS

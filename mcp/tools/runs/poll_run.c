@@ -28,14 +28,19 @@ static void answer(struct call *call, const struct run_record *record, uint64_t 
     struct run_view view;
     struct run_page page = {.view = &view, .offset = offset};
     struct error err = {0};
+    struct session *s;
+    char *ports = NULL;
     json_t *result;
 
     run_record_view(record, &view);
-    if (view.state == RUN_DONE &&
-        !sessions_find(server_sessions(call_server(call)), view.session, &err)) {
+    s = sessions_find(server_sessions(call_server(call)), view.session, &err);
+    if (s && view.state == RUN_RUNNING && !view.ephemeral) {
+        page.hint = ports = session_take_ports(s); /* a server of its own never ends by itself */
+    } else if (!s && view.state == RUN_DONE) {
         page.hint = err.message; /* why its state is gone */
     }
     result = run_page_result(&page);
+    free(ports);
     error_clear(&err);
     if (result) {
         call_finish(call, result);

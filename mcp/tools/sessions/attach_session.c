@@ -34,16 +34,18 @@ static void on_cancelled(void *data)
 static void answer(struct call *call, struct session *s)
 {
     json_t *facts = session_facts(s, 0);
+    char *ports = session_take_ports(s);
     char *text = string_format(
         "Session %s is attached, in environment \"%s\": its variables and files are as they were "
         "left. Pass \"session\": \"%s\" to the other tools. It ends at %s, or after %g s without "
-        "use; variables of env count when they are given with attach.",
+        "use; variables of env count when they are given with attach.%s%s",
         session_id(s), session_environment(s)->name, session_id(s),
         json_string_value(json_object_get(facts, "ends_at")),
-        session_environment(s)->idle_timeout_seconds);
+        session_environment(s)->idle_timeout_seconds, ports ? " " : "", ports ? ports : "");
 
     session_tool_say(call, session_id(s), text ? text : "The session is attached.");
     free(text);
+    free(ports);
     json_decref(facts);
 }
 

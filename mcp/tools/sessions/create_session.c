@@ -125,19 +125,21 @@ static void answer(struct call *call, struct session *s, bool started)
     json_t *facts = session_facts(s, 0);
     const char *name = json_string_value(json_object_get(facts, "name"));
     const char *snapshot = session_environment(s)->snapshot;
+    char *ports = session_take_ports(s);
     char *text = string_format(
         "Session %s%s%s%s is made, in environment \"%s\": pass \"session\": \"%s\" to the other "
-        "tools. %s%s%s%s It ends at %s, or after %g s without use.",
+        "tools. %s%s%s%s It ends at %s, or after %g s without use.%s%s",
         session_id(s), name ? " (" : "", name ? name : "", name ? ")" : "",
         session_environment(s)->name, session_id(s),
         started ? "Its sandbox is started." : "Its sandbox is started by the first run.",
         snapshot ? " It begins with the files of snapshot " : "", snapshot ? snapshot : "",
         snapshot ? ", without variables." : "",
         json_string_value(json_object_get(facts, "ends_at")),
-        session_environment(s)->idle_timeout_seconds);
+        session_environment(s)->idle_timeout_seconds, ports ? " " : "", ports ? ports : "");
 
     session_tool_say(call, session_id(s), text ? text : "The session is made.");
     free(text);
+    free(ports);
     json_decref(facts);
 }
 

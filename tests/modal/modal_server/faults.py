@@ -34,7 +34,8 @@ server's clock), `idempotency` (true: a key's second call gets the first one's r
 many sandboxes may run; -1 any), `image` ("" or the text that the next builds fail with),
 `image_seconds` (how long a build takes), `create_seconds`, `router` (false: it listens no more),
 `schedule_seconds` (a V1 sandbox has no task id before), `chunk` (bytes of a stream's messages),
-`stores` (addresses for each blob), `part_bytes` (0, or a blob goes in parts of so many).
+`stores` (addresses for each blob), `part_bytes` (0, or a blob goes in parts of so many), `tunnels`
+(TunnelData, as JSON, that every sandbox is said to have instead of its own).
 
 State: {"sandboxes": […], "images": […], "volumes": […], "secrets": […], "mounts": {ID: [files]},
 "calls": {RPC: count}, "log": [{"rpc", "metadata"}…], "connections": n}. A sandbox has id, name,
@@ -51,7 +52,7 @@ from modal_proto import api_pb2
 
 DEFAULTS = {"auth_seconds": 1200, "router_seconds": 600, "skew": 0.0, "idempotency": True,
             "quota": -1, "image": "", "image_seconds": 0.0, "create_seconds": 0.0, "router": True,
-            "schedule_seconds": 0.0, "chunk": 65536, "stores": 1, "part_bytes": 0}
+            "schedule_seconds": 0.0, "chunk": 65536, "stores": 1, "part_bytes": 0, "tunnels": []}
 KEPT = ("x-modal", "x-idempotency", "x-retry", "x-throttle", "user-agent", "authorization")
 LOGGED = 2000  # calls
 
