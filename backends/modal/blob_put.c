@@ -57,23 +57,28 @@ void blob_base64(const unsigned char *bytes, size_t size, char *ret)
 
 int modal_blob_split(const char *url, bool local, char **ret_base, const char **ret_path)
 {
-    size_t scheme = strncmp(url, "https://", 8) == 0           ? 8
-                    : strncmp(url, "http://", 7) == 0 && local ? 7
-                                                               : 0;
-    size_t host = scheme ? strcspn(url + scheme, "/?#@\\ ") : 0, size = strlen(url);
+    bool tls = strncmp(url, "https://", 8) == 0;
+    bool plain = local && strncmp(url, "http://", 7) == 0;
+    const char *host = strstr(url, "://");
+    size_t size = strlen(url), base;
     char *copy;
 
-    if (host == 0 || url[scheme + host] != '/' || size > MODAL_BLOB_URL_CAP) {
+    if ((!tls && !plain) || !host || size > MODAL_BLOB_URL_CAP) {
+        return -1;
+    }
+    host += 3;
+    base = (size_t)(host - url) + strcspn(host, "/?#@\\ ");
+    if (url[base] != '/' || url + base == host) {
         return -1;
     }
     copy = calloc(1, size + 2);
     if (!copy) {
         return -1;
     }
-    memcpy(copy, url, scheme + host); /* a NUL, and then the path */
-    memcpy(copy + scheme + host + 1, url + scheme + host, size - scheme - host);
+    memcpy(copy, url, base); /* a NUL, and then the path */
+    memcpy(copy + base + 1, url + base, size - base);
     *ret_base = copy;
-    *ret_path = copy + scheme + host + 1;
+    *ret_path = copy + base + 1;
     return 0;
 }
 
