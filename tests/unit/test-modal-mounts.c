@@ -251,7 +251,7 @@ struct swapping {
 /* With a pause, or a valgrind that runs one thread at a time runs no other. */
 static void *swap(void *data)
 {
-    const struct timespec pause = {.tv_nsec = 20 * 1000};
+    const struct timespec pause = {.tv_nsec = 20000};
     struct swapping *s = data;
 
     while (!s->stop) {
