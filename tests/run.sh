@@ -16,8 +16,8 @@ SKIP=77
 # one suite's at a time (hold): tests look at what is left on it. Those that measure come last, alone.
 # NAME-user is NAME again as an ordinary user; it exists only when root runs the tests.
 first_lane=(format lint unit unit-valgrind asan fuzz worker protocol security)
-second_lane=(backends-podman backends backends-user backends-command modal backends-modal security-user)
-third_lane=(backends-docker backends-jupyter faults protocol-user clients conformance cli)
+second_lane=(backends-podman backends backends-user backends-command backends-modal)
+third_lane=(backends-docker backends-jupyter faults modal protocol-user security-user clients conformance cli)
 alone=(load bench)
 all_suites=("${first_lane[@]}" "${second_lane[@]}" "${third_lane[@]}" "${alone[@]}")
 
