@@ -85,8 +85,9 @@ def test_swapped_while_it_is_uploaded(client, service, tree, outside, what):  # 
     os.symlink(target, os.path.dirname(tree) + "/other")
     mount(client, tree)
     done = refused = 0
-    with swapping(tree + below, os.path.dirname(tree) + "/other"):
-        for _ in range(40):
+    # A walk, hashing and an upload have to fall between two exchanges, or nothing goes through.
+    with swapping(tree + below, os.path.dirname(tree) + "/other", pause=0.02):
+        while done + refused < 40 or (done + refused < 400 and not (done and refused)):
             result = client.run(READ)
             assert SECRET not in str(result.raw)
             done, refused = done + (not result.is_error), refused + result.is_error

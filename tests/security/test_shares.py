@@ -3,10 +3,12 @@
 import contextlib
 import ctypes
 import os
+import random
 import shutil
 import socket
 import tempfile
 import threading
+import time
 
 import pytest
 from attack import IS_ROOT, NAMESPACED, fill
@@ -101,18 +103,21 @@ for name in ("file", "folder/data", "own"):
     assert SECRET not in result.text() and PUBLIC in result.text("stdout"), result
 
 
-def swap(one, two, stop):
-    """Exchanges two names, over and over (renameat2, RENAME_EXCHANGE)."""
+def swap(one, two, stop, pause):
+    """Exchanges two names, over and over (renameat2, RENAME_EXCHANGE); up to so many seconds go by
+    between two times."""
     libc = ctypes.CDLL(None, use_errno=True)
     while not stop.is_set():
         libc.renameat2(-100, one.encode(), -100, two.encode(), 2)
+        if pause:
+            time.sleep(random.random() * pause)
 
 
 @contextlib.contextmanager
-def swapping(one, two):
+def swapping(one, two, pause=0):
     """While the test goes on."""
     stop = threading.Event()
-    thread = threading.Thread(target=swap, args=(one, two, stop))
+    thread = threading.Thread(target=swap, args=(one, two, stop, pause))
     thread.start()
     yield
     stop.set()
