@@ -59,10 +59,9 @@ struct machine_exit {
     uint64_t limit;
     uint64_t cpu_ms;
     uint64_t peak_rss_kib;
-    bool kept; /* only the worker is gone: the machine, its files and its shares are there, and
-                * machine_start may be called on it again */
-    bool
-        resumes; /* with `kept`: its worker sleeps, and machine_start finds it with its variables */
+    bool kept;    /* only the worker is gone: the machine, its files and its shares are there, and
+                   * machine_start may be called on it again */
+    bool resumes; /* with `kept`: the worker sleeps, and machine_start finds its variables too */
     bool unbegun; /* the run that was sent last had not begun: it can be given to the next worker */
     const char *message;  /* for people, may be NULL */
     enum error_kind kind; /* of a failed start: ERROR_REFUSED, ERROR_UNSUPPORTED, ERROR_LOST … */
