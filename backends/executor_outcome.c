@@ -44,7 +44,9 @@ static void set_note(struct outcome *o, const char *format, ...)
 /* Where each run has a sandbox of its own nothing of it is there for the next one. */
 static bool keeps_state(const struct run *run)
 {
-    return place_capabilities(run->executor->place) & CAP_STATEFUL;
+    const struct place *place = run->executor->place;
+
+    return place_capabilities(place) & CAP_STATEFUL && place->env->mode != MODE_EPHEMERAL;
 }
 
 static bool keeps_files(const struct run *run)

@@ -138,6 +138,11 @@ class TestMode:
         fresh.tool("reset_session", {"session": result.session, "keep_shares": False})
         assert fresh.run("open('f')").cause == "error"
 
+    def test_no_note_says_that_anything_is_kept(self, fresh):
+        for code in ("import sys; sys.exit(3)", "import os; os._exit(3)", "while True: pass"):
+            result = fresh.run(code, timeout_seconds=0.5)
+            assert result.is_error and "kept" not in result.text("note"), result
+
     def test_a_reset_cancels_what_is_going(self, fresh):
         session = fresh.run("1").session
         id_ = fresh.begin_tool("run_code", {"code": "import time; print('x'); time.sleep(60)",
