@@ -20,8 +20,8 @@ sys.exit(0 if result.success else 1)
 
 
 def fresh(app, image, code, words, told):
-    """One run in a sandbox of its own; what it printed."""
-    sandbox = modal.Sandbox.create(app=app, image=image, timeout=120)
+    """One run in a sandbox of its own; what it printed. It is made as ours is, with a limit."""
+    sandbox = modal.Sandbox.create(app=app, image=image, timeout=120, memory=(1024, 1088))
     try:
         process = sandbox.exec(*words)
         if told:

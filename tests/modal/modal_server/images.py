@@ -6,6 +6,7 @@ them (or apt does the installing), and fails as pip does when it has not.
 
 import asyncio
 import hashlib
+import json
 import re
 import shlex
 import shutil
@@ -46,6 +47,7 @@ class Image:
     commands: list
     env: dict
     workdir: str
+    cmd: list  # what a sandbox without arguments runs
     root: object = None  # a folder that its sandboxes' roots are copies of
     log: list = field(default_factory=list)
     result: object = None
@@ -90,7 +92,8 @@ class Images:
 
     def copy(self, like, make):
         """An image of a sandbox's files: `make(folder)` copies them."""
-        image = Image(ids.short("im"), list(like.commands), dict(like.env), like.workdir)
+        image = Image(ids.short("im"), list(like.commands), dict(like.env), like.workdir,
+                      list(like.cmd))
         image.root = self.folder / image.id
         make(image.root)
         return self._finish(image, Result(status=Result.GENERIC_STATUS_SUCCESS))
@@ -127,6 +130,7 @@ class Images:
             missing("secret", sorted(unknown)[0])
         image = Image(ids.short("im"), list(definition.dockerfile_commands),
                       dict(below[0].env) if below else {}, below[0].workdir if below else "",
+                      list(below[0].cmd) if below else [],
                       root=below[0].root if below else None,
                       secrets=list(definition.secret_ids),
                       registry=definition.image_registry_config)
@@ -138,6 +142,8 @@ class Images:
                     image.env[name] = value
             elif word == "WORKDIR":
                 image.workdir = rest.strip()
+            elif word == "CMD" and rest.startswith("["):
+                image.cmd = json.loads(rest)
         self.all[image.id] = image
         return image
 

@@ -66,8 +66,8 @@ class Sandbox:
                 memory=definition.resources.memory_mb_max << 20, name=self.id)
             await self.cell.start()
             await self._attend()
-            if definition.entrypoint_args:
-                await self.exec(ENTRYPOINT, definition.entrypoint_args, {}, definition.workdir,
+            if command := list(definition.entrypoint_args) or self.image.cmd:
+                await self.exec(ENTRYPOINT, command, {}, definition.workdir,
                                 on_exit=self._entry_ended)
             self._timers.append(self.world.spawn(self._time_out()))
         except (OSError, shutil.Error, cells.CellError) as problem:
