@@ -132,7 +132,7 @@ def test_swapped_after_the_check(fresh, root, outside):
     os.symlink(outside, root + "/other")
     done, refused = 0, 0
     fresh.open()
-    with swapping(root + "/swap", root + "/other"):
+    with swapping(root + "/swap", root + "/other", pause=0.002):
         for number in range(150):
             source = root + "/swap" + ("/data" if number % 2 else "")
             result = fresh.share(source, f"/workspace/s{number}")
