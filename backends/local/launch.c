@@ -241,7 +241,7 @@ static void list_variables(struct strings *vars, const struct launch *launch)
     if (strcmp(launch->python->implementation, "PyPy") == 0) {
         /* Else it is as large as the processor's cache makes it, hundreds of MiB on a big machine,
          * and that counts towards the limit. */
-        strings_add(vars, "PYPY_GC_NURSERY=16M");
+        strings_add(vars, "PYPY_GC_NURSERY=64M");
     }
     for (const char *const *name = passed_variables; *name; name++) {
         if (getenv(*name)) {
