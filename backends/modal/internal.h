@@ -240,6 +240,13 @@ void memory_settle(struct sandbox *s);
 
 /* ---- sandbox_ports.c: where the ports of the environment are reached ---- */
 
+/* Asks for the sandbox's tunnels; `done` is as modal_rpc_call's, with the sandbox as its data. NULL
+ * with `err`. */
+struct modal_rpc *sandbox_get_tunnels(struct sandbox *s,
+                                      void (*done)(void *data, const ProtobufCMessage *answer,
+                                                   enum grpc_status status,
+                                                   const struct error *err),
+                                      struct error *err);
 /* What came with an answer of the service's; all that is known is this. */
 void sandbox_take_ports(struct sandbox *s, Modal__Client__TunnelData *const *tunnels, size_t count);
 /* Its task is known: asks for those that are not known, if there are any. Nothing waits for it. */

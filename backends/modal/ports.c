@@ -27,7 +27,7 @@ static bool is_own(const struct environment *env, json_int_t port)
     return modal_spec_is_jupyter(env) && port == MODAL_GATEWAY_PORT;
 }
 
-static bool holds(const json_t *numbers, json_int_t wanted)
+bool modal_holds_port(const json_t *numbers, json_int_t wanted)
 {
     size_t index;
     json_t *number;
@@ -43,8 +43,9 @@ static bool holds(const json_t *numbers, json_int_t wanted)
 
 static bool is_wanted(const struct environment *env, json_int_t port)
 {
-    return !is_own(env, port) && (holds(env->ports, port) || holds(env->h2_ports, port) ||
-                                  holds(env->unencrypted_ports, port));
+    return !is_own(env, port) &&
+           (modal_holds_port(env->ports, port) || modal_holds_port(env->h2_ports, port) ||
+            modal_holds_port(env->unencrypted_ports, port));
 }
 
 static bool has_any(const struct environment *env, const json_t *numbers)
@@ -77,7 +78,7 @@ static bool is_port(uint32_t port)
 /* Where it is reached, to be freed; NULL: that is no address. */
 static char *address_of(const struct environment *env, const Modal__Client__TunnelData *t)
 {
-    if (holds(env->unencrypted_ports, t->container_port)) {
+    if (modal_holds_port(env->unencrypted_ports, t->container_port)) {
         return modal_is_host(t->unencrypted_host) && is_port(t->unencrypted_port)
                    ? string_format("tcp://%s:%u", t->unencrypted_host, t->unencrypted_port)
                    : NULL;

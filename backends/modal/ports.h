@@ -21,6 +21,9 @@ enum {
 /* A host's name or IPv4 address, as it stands in a URL: letters, digits, hyphens and dots. */
 bool modal_is_host(const char *text);
 
+/* Is this port in an array of integers? */
+bool modal_holds_port(const json_t *numbers, json_int_t wanted);
+
 /* Has the environment ports for its user? With kernel jupyter the gateway's own is not one. */
 bool modal_has_ports(const struct environment *env);
 

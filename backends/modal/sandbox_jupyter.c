@@ -80,23 +80,9 @@ static void on_tunnels(void *data, const ProtobufCMessage *answer, enum grpc_sta
 
 void sandbox_ask_tunnel(struct sandbox *s)
 {
-    Modal__Client__SandboxGetTunnelsRequest request =
-        MODAL__CLIENT__SANDBOX_GET_TUNNELS_REQUEST__INIT;
     struct error err = {0};
-    char name[64];
-    const struct modal_rpc_call call = {
-        .name = sandbox_rpc_name(s, "SandboxGetTunnels", name),
-        .request = &request.base,
-        .answer = &modal__client__sandbox_get_tunnels_response__descriptor,
-        .timeout_ms = TUNNEL_MS + WAIT_SPARE_MS,
-        .sandbox_token = s->token,
-        .done = on_tunnels,
-        .data = s,
-    };
 
-    request.sandbox_id = s->id;
-    request.timeout = (float)TUNNEL_MS / 1000;
-    s->rpc = modal_rpc_start(s->place->client, &call, &err);
+    s->rpc = sandbox_get_tunnels(s, on_tunnels, &err);
     if (!s->rpc) {
         sandbox_fail(s, err.kind, "%s", err.message);
     }

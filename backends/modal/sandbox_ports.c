@@ -63,11 +63,14 @@ void sandbox_forget_ports(struct sandbox *s)
     s->ports_known = false;
 }
 
-void sandbox_ask_ports(struct sandbox *s)
+struct modal_rpc *sandbox_get_tunnels(struct sandbox *s,
+                                      void (*done)(void *data, const ProtobufCMessage *answer,
+                                                   enum grpc_status status,
+                                                   const struct error *err),
+                                      struct error *err)
 {
     Modal__Client__SandboxGetTunnelsRequest request =
         MODAL__CLIENT__SANDBOX_GET_TUNNELS_REQUEST__INIT;
-    struct error err = {0};
     char name[64];
     const struct modal_rpc_call call = {
         .name = sandbox_rpc_name(s, "SandboxGetTunnels", name),
@@ -75,16 +78,23 @@ void sandbox_ask_ports(struct sandbox *s)
         .answer = &modal__client__sandbox_get_tunnels_response__descriptor,
         .timeout_ms = TUNNEL_MS + WAIT_SPARE_MS,
         .sandbox_token = s->token,
-        .done = on_tunnels,
+        .done = done,
         .data = s,
     };
+
+    request.sandbox_id = s->id;
+    request.timeout = (float)TUNNEL_MS / 1000;
+    return modal_rpc_start(s->place->client, &call, err);
+}
+
+void sandbox_ask_ports(struct sandbox *s)
+{
+    struct error err = {0};
 
     if (s->ports_known || s->asking_ports || !modal_has_ports(s->place->base.env)) {
         return;
     }
-    request.sandbox_id = s->id;
-    request.timeout = (float)TUNNEL_MS / 1000;
-    s->asking_ports = modal_rpc_start(s->place->client, &call, &err);
+    s->asking_ports = sandbox_get_tunnels(s, on_tunnels, &err);
     if (!s->asking_ports) {
         fail(s, err.message ? err.message : "out of memory");
     }

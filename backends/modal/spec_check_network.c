@@ -1,6 +1,7 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "backends/modal/ports.h"
 #include "backends/modal/spec.h"
 #include "backends/modal/spec_check.h"
 
@@ -15,20 +16,6 @@ struct port_list {
 
 enum { PORT_LISTS = 3 };
 
-static bool holds(const json_t *numbers, json_int_t number)
-{
-    size_t index;
-    json_t *one;
-
-    json_array_foreach(numbers, index, one)
-    {
-        if (json_integer_value(one) == number) {
-            return true;
-        }
-    }
-    return false;
-}
-
 static int check_apart(const struct port_list *one, const struct port_list *other,
                        struct error *err)
 {
@@ -37,7 +24,7 @@ static int check_apart(const struct port_list *one, const struct port_list *othe
 
     json_array_foreach(one->numbers, index, number)
     {
-        if (holds(other->numbers, json_integer_value(number))) {
+        if (modal_holds_port(other->numbers, json_integer_value(number))) {
             return error_set(err, ERROR_INVALID,
                              "%s: %d is in %s, too; one tunnel leads to a port, so take it out of "
                              "one of them",
@@ -51,7 +38,7 @@ static int check_gateway(const struct environment *env, const struct port_list *
                          struct error *err)
 {
     if (!modal_spec_is_jupyter(env) || list->numbers == env->ports ||
-        !holds(list->numbers, MODAL_GATEWAY_PORT)) {
+        !modal_holds_port(list->numbers, MODAL_GATEWAY_PORT)) {
         return 0;
     }
     return error_set(err, ERROR_INVALID,
