@@ -5,10 +5,25 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 import urllib.request
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
+LIVE = 0  # the status of a sandbox that has not ended
+
+
+def live(server):
+    """The sandboxes that run."""
+    return [one for one in server.state()["sandboxes"] if one["status"] == LIVE]
+
+
+def wait_for(true, what, seconds=15):
+    """Until true() is."""
+    deadline = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
 
 
 class ModalServer:

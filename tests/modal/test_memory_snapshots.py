@@ -7,19 +7,14 @@ another one with it, the first is ended before its next run.
 import json
 
 import pytest
-from test_snapshots import LIVE, calls, create, eventually, refused, says, snapshots, tool
+from support_modal import live, wait_for
+from test_snapshots import calls, create, refused, says, snapshots, tool
 from test_snapshots import launch as launch  # noqa: PLC0414
-from test_snapshots import server as server  # noqa: PLC0414
-from test_snapshots import shared as shared  # noqa: PLC0414
 
 
 def taken(client, session, **arguments):
     """A memory snapshot's text."""
     return tool(client, "create_snapshot", session=session, memory=True, **arguments)
-
-
-def live(server):
-    return [one for one in server.state()["sandboxes"] if one["status"] == LIVE]
 
 
 def test_the_session_goes_on_with_its_variables(server, launch):
@@ -57,7 +52,7 @@ def test_another_session_begins_with_it(server, launch):
                          "random.setstate(state)", session)
     taken(client, session, name="s")
     tool(client, "end_session", session=session, how="kill")  # else its files are looked at first
-    eventually("the first sandbox is left", lambda: not live(server))
+    wait_for(lambda: not live(server), "the first sandbox is left")
     second = create(client, snapshot="s")
     assert says(client, "print(random.random())", second) != drawn
     assert says(client, "print(x, open('/tmp/mark').read())", second) == "[41] one\n"
@@ -104,11 +99,11 @@ def test_where_its_ports_are_reached(launch):
     def ports():
         return json.loads(tool(client, "get_session", session=session))["ports"]
 
-    eventually("they are known", ports)
+    wait_for(ports, "they are known")
     before = ports()
     taken(client, session)
     assert says(client, "print(x)", session) == "41\n"
-    eventually("they are known again", ports)
+    wait_for(ports, "they are known again")
     assert ports().keys() == before.keys() == {"8080"} and ports() != before
 
 
@@ -191,7 +186,7 @@ def test_one_that_is_cancelled(server, launch):
     says(client, "x = 41", session)
     server.fault("TaskSnapshotMemory", "hang", seconds=0.5)
     number = client.begin_tool("create_snapshot", {"session": session, "memory": True})
-    eventually("it is asked for", lambda: calls(server, "TaskSnapshotMemory"))
+    wait_for(lambda: calls(server, "TaskSnapshotMemory"), "it is asked for")
     client.cancel(number)
     assert says(client, "print(x)", session) == "41\n"
     assert snapshots(client) == []
@@ -203,6 +198,6 @@ def test_an_end_while_one_is_made(server, launch):
     says(client, "x = 41", session)
     server.fault("TaskSnapshotMemory", "hang", seconds=100)
     number = client.begin_tool("create_snapshot", {"session": session, "memory": True})
-    eventually("it is asked for", lambda: calls(server, "TaskSnapshotMemory"))
+    wait_for(lambda: calls(server, "TaskSnapshotMemory"), "it is asked for")
     tool(client, "end_session", session=session, how="kill")
     assert client.tool_result(number).is_error

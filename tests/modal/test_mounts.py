@@ -10,33 +10,9 @@ import time
 
 import pytest
 from support.client import Client
-from support_modal import ModalServer
+from support_modal import wait_for
 
-LIVE = 0  # the status of a sandbox that has not ended
 BIG = 5 << 20  # more than goes in a message
-
-
-@pytest.fixture(scope="module")
-def shared():
-    with ModalServer() as one:
-        yield one
-
-
-def wait_for(true, what, seconds=15):
-    """Until true() is."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def server(shared):
-    """As at its start; nothing runs there afterwards."""
-    shared.ask("reset", {})
-    yield shared
-    wait_for(lambda: not [one for one in shared.state()["sandboxes"] if one["status"] == LIVE],
-             "sandboxes are left")
 
 
 @pytest.fixture

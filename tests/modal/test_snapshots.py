@@ -4,36 +4,10 @@ Nothing runs on the server after a test, and what a test made there and nobody k
 """
 
 import json
-import time
 
 import pytest
 from support.client import Client
-from support_modal import ModalServer
-
-LIVE = 0  # the status of a sandbox that has not ended
-
-
-@pytest.fixture(scope="module")
-def shared():
-    with ModalServer() as one:
-        yield one
-
-
-def eventually(what, true, seconds=15):
-    """Waits until true() is."""
-    deadline = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.02)
-
-
-@pytest.fixture
-def server(shared):
-    """Its counts begin with the test; nothing runs there afterwards."""
-    shared.ask("reset", {})
-    yield shared
-    eventually("sandboxes are left", lambda: all(
-        one["status"] != LIVE for one in shared.state()["sandboxes"]))
+from support_modal import LIVE, wait_for
 
 
 @pytest.fixture
@@ -267,7 +241,7 @@ def test_a_session_that_is_lost_meanwhile(server, launch):
     says(client, "x = 1", session)
     server.fault("TaskSnapshotFilesystem", "hang", seconds=100)
     number = client.begin_tool("create_snapshot", {"session": session})
-    eventually("it is asked for", lambda: calls(server, "TaskSnapshotFilesystem"))
+    wait_for(lambda: calls(server, "TaskSnapshotFilesystem"), "it is asked for")
     server.ask("end", {"sandbox": next(one["id"] for one in server.state()["sandboxes"]
                                        if one["status"] == LIVE), "how": "terminated"})
     result = client.tool_result(number)
@@ -283,12 +257,12 @@ def test_one_that_is_cancelled_is_deleted(server, launch):
     before = images(server)
     server.fault("TaskSnapshotFilesystem", "hang", seconds=0.7)
     number = client.begin_tool("create_snapshot", {"session": session, "name": "s"})
-    eventually("it is asked for", lambda: calls(server, "TaskSnapshotFilesystem"))
+    wait_for(lambda: calls(server, "TaskSnapshotFilesystem"), "it is asked for")
     client.cancel(number)
     assert says(client, "print(x)", session) == "1\n"
     assert snapshots(client) == []
-    eventually("it is deleted", lambda: calls(server, "ImageDelete"))
-    eventually("nothing is left", lambda: images(server) == before)
+    wait_for(lambda: calls(server, "ImageDelete"), "it is deleted")
+    wait_for(lambda: images(server) == before, "nothing is left")
 
 
 def test_an_end_while_one_is_made(server, launch):
@@ -297,14 +271,14 @@ def test_an_end_while_one_is_made(server, launch):
     session = create(client)
     server.fault("TaskSnapshotFilesystem", "hang", seconds=100, times=2)
     number = client.begin_tool("create_snapshot", {"session": session})
-    eventually("it is asked for", lambda: calls(server, "TaskSnapshotFilesystem") == 1)
+    wait_for(lambda: calls(server, "TaskSnapshotFilesystem") == 1, "it is asked for")
     tool(client, "end_session", session=session, how="kill")
     assert client.tool_result(number).is_error
 
     session = create(client)
     says(client, "x = 1", session)
     client.begin_tool("create_snapshot", {"session": session})
-    eventually("it is asked for", lambda: calls(server, "TaskSnapshotFilesystem") == 2)
+    wait_for(lambda: calls(server, "TaskSnapshotFilesystem") == 2, "it is asked for")
     client.signal(15)
     client.wait_exit(20)
     other = launch(keep=True)
